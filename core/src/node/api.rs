@@ -1,0 +1,192 @@
+//! The surface of a node: what drivers feed it and what they must do for it.
+
+use super::message::PeerMessage;
+use super::trace::Trace;
+use crate::machine::{Duration, FoundFile, Halt, IoOp, IoResult};
+use crate::object::api::{Outcome, Request};
+use crate::planted::Planted;
+use crate::types::{ClusterId, NodeId, OpId, RequestId};
+use alloc::string::String;
+use alloc::vec::Vec;
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+/// Everything that can move a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The first input of a boot: what the data directory holds.
+    Boot {
+        /// Every file that [`crate::machine::FileId::parse`] knows.
+        files: Vec<FoundFile>,
+        /// Set when the operator founds a cluster on this empty directory; refused on any other.
+        found: Option<Founding>,
+    },
+    /// A message from a peer that proved that it belongs to the cluster.
+    Message {
+        /// The peer.
+        from: NodeId,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// A client request. Answered once with [`Effect::Reply`], unless it is cancelled.
+    Request {
+        /// The driver's name for it, never reused in a boot.
+        id: RequestId,
+        /// What is asked.
+        request: Request,
+    },
+    /// The client has gone: the answer is not needed. What was begun may still happen.
+    Cancel {
+        /// The request.
+        id: RequestId,
+    },
+    /// An operation has completed.
+    Done {
+        /// Which one.
+        op: OpId,
+        /// With what.
+        result: IoResult,
+    },
+    /// The deadline has passed, or may have.
+    Timer,
+    /// The operator stops the node: leaders step down, state is made durable, then [`Effect::Stopped`].
+    Stop,
+}
+
+/// Everything a node can ask of its driver.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A disk operation, to be answered with [`Input::Done`].
+    Io(IoOp),
+    /// Name and checksum of bulk bytes, to be answered with [`crate::machine::IoDone::Hashed`].
+    Hash {
+        /// The operation.
+        op: OpId,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// A message to a peer. May be sent at once: the node has held it back until what it promises is
+    /// durable.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// What to say. Bulk messages travel on a connection of their own.
+        message: PeerMessage,
+    },
+    /// The answer to a request.
+    Reply {
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// What happened, for traces, metrics, logs and checkers. No driver acts on it.
+    Trace(Trace),
+    /// The node has stopped gracefully.
+    Stopped,
+    /// The node's store can't go on: stop feeding it; restart the process to recover.
+    Halt(Halt),
+}
+
+/// What founding a cluster fixes for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Founding {
+    /// Drawn at random by the operator's tool.
+    pub cluster: ClusterId,
+    /// Access key of the root user.
+    pub access_key: String,
+    /// Secret key of the root user.
+    pub secret_key: String,
+}
+
+/// When log entries are synced. Terms and votes always are before anything is said on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum FsyncPolicy {
+    /// Before anything is acknowledged.
+    #[default]
+    Always,
+    /// This often; an unclean stop may lose what came since.
+    Interval(Duration),
+    /// When the operating system likes.
+    Never,
+}
+
+/// A node's settings. Everything that the cluster must agree on is fixed when it is founded.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: NodeId,
+    /// All nodes of the cluster, this one among them, sorted.
+    pub nodes: Vec<NodeId>,
+    /// How many shards, a power of two from 1 to 256. Read when the cluster is founded.
+    pub shards: u16,
+    /// Replicas of each shard: 1, 3 or 5; no more than there are nodes.
+    pub replication: u8,
+    /// How many lanes the shards are dealt to. Never changes a result.
+    pub lanes: u16,
+    /// When log entries are synced.
+    pub fsync: FsyncPolicy,
+    /// Sizes and times.
+    pub tuning: Tuning,
+    /// Seeds every random choice of this boot. From the operating system in production.
+    pub seed: u64,
+    /// The planted bug, in the simulator.
+    pub planted: Planted,
+}
+
+/// Sizes and times. The simulator draws them from the seed; production takes the default.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// A leader's heartbeat, and the beat between nodes.
+    pub heartbeat: Duration,
+    /// A follower waits this long at least before it stands for election, up to twice as long at the most.
+    pub election: Duration,
+    /// A group without work for this long goes quiet.
+    pub quiesce_after: Duration,
+    /// Bytes of a WAL segment.
+    pub wal_segment_bytes: u64,
+    /// Bytes of a table segment.
+    pub table_segment_bytes: u64,
+    /// Bytes of a chunk segment.
+    pub chunk_segment_bytes: u64,
+    /// The log of all groups is compacted above this many bytes in memory.
+    pub log_bytes_max: u64,
+    /// The WAL is trimmed above this many segments.
+    pub wal_segments_max: u64,
+    /// Table records are synced, and the log behind them freed, at least this often.
+    pub checkpoint_every: Duration,
+    /// The most bytes of entries in one append message.
+    pub append_bytes_max: u64,
+    /// The most append messages under way to one follower of one group.
+    pub append_inflight_max: u32,
+    /// Bytes of records in one slice of a snapshot.
+    pub snapshot_slice_bytes: u64,
+    /// Items that one step of a scan, collection or recovery touches at the most.
+    pub slice_items: u32,
+    /// Client requests under way at the most.
+    pub requests_max: u32,
+    /// A request without an answer is given up after this long.
+    pub request_timeout: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election: Duration::from_millis(400),
+            quiesce_after: Duration::from_millis(2_000),
+            wal_segment_bytes: 64 << 20,
+            table_segment_bytes: 64 << 20,
+            chunk_segment_bytes: 256 << 20,
+            log_bytes_max: 32 << 20,
+            wal_segments_max: 4,
+            checkpoint_every: Duration::from_secs(5),
+            append_bytes_max: 512 << 10,
+            append_inflight_max: 64,
+            snapshot_slice_bytes: 256 << 10,
+            slice_items: 512,
+            requests_max: 16_384,
+            request_timeout: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Histories, end-to-end and real clients, over all crates.
