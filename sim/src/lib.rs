@@ -1,1 +1,6 @@
 //! The simulator.
+pub mod checkers;
+pub mod clock;
+pub mod disk;
+pub mod draw;
+pub mod net;

@@ -1,0 +1,2 @@
+//! Properties.
+pub mod linearizable;
