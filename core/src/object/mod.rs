@@ -1,3 +1,4 @@
 //! To come.
 
 pub mod api;
+pub mod transfer;
