@@ -3,4 +3,6 @@ pub mod checkers;
 pub mod clock;
 pub mod disk;
 pub mod draw;
+pub mod history;
 pub mod net;
+pub mod workload;
