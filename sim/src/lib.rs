@@ -3,6 +3,8 @@ pub mod checkers;
 pub mod clock;
 pub mod disk;
 pub mod draw;
+pub mod faults;
 pub mod history;
 pub mod net;
+pub mod setup;
 pub mod workload;

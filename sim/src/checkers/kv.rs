@@ -89,14 +89,13 @@ impl Model for Key {
             Op::Read(Some((value, version))) => {
                 (state.value.as_ref() == Some(value)).then(|| state.learn(*version)).flatten()
             }
-            Op::Write { value, expect, answer: Written::At(version) } => state
-                .where_holds(*expect)
-                .filter(|before| *version > before.floor)
-                .map(|_| State {
+            Op::Write { value, expect, answer: Written::At(version) } => {
+                state.where_holds(*expect).filter(|before| *version > before.floor).map(|_| State {
                     value: value.clone(),
                     version: value.is_some().then_some(*version),
                     floor: *version,
-                }),
+                })
+            }
             Op::Write { expect, answer: Written::Conflict(found), .. } => {
                 let there = if *found == Version(0) {
                     state.value.is_none().then(|| state.clone())
@@ -109,13 +108,9 @@ impl Model for Key {
                     Expect::Version(wanted) => wanted != found,
                 })
             }
-            Op::Write { value, expect, answer: Written::Unknown } => {
-                state.where_holds(*expect).map(|before| State {
-                    value: value.clone(),
-                    version: None,
-                    floor: before.floor,
-                })
-            }
+            Op::Write { value, expect, answer: Written::Unknown } => state
+                .where_holds(*expect)
+                .map(|before| State { value: value.clone(), version: None, floor: before.floor }),
         };
         next.into_iter().collect()
     }
@@ -128,9 +123,9 @@ pub fn split(entries: &[Entry]) -> BTreeMap<Bytes, Vec<Interval<Op>>> {
     for entry in entries {
         let Request::Kv(request) = &entry.request else { continue };
         let key = match request {
-            KvRequest::Get { key }
-            | KvRequest::Put { key, .. }
-            | KvRequest::Delete { key, .. } => key.0.clone(),
+            KvRequest::Get { key } | KvRequest::Put { key, .. } | KvRequest::Delete { key, .. } => {
+                key.0.clone()
+            }
             KvRequest::Scan { .. } => continue,
         };
         let history = keys.entry(key).or_default();
@@ -228,7 +223,8 @@ pub fn check_forms(entries: &[Entry], violations: &mut Vec<Violation>) {
         let Some(Ok(Answer::Kv(answer))) = &entry.outcome else { continue };
         let mut stamp = |key: &Bytes, version: Version, at: Timestamp| {
             let known = *stamps.entry((key.clone(), version)).or_insert(at);
-            (known != at).then(|| format!("{version:?} of {key:?} committed at {known:?} and {at:?}"))
+            (known != at)
+                .then(|| format!("{version:?} of {key:?} committed at {known:?} and {at:?}"))
         };
         let wrong = match (request, answer) {
             (
@@ -245,9 +241,9 @@ pub fn check_forms(entries: &[Entry], violations: &mut Vec<Violation>) {
                 let rising = entries.windows(2).all(|pair| pair[0].key < pair[1].key);
                 let inside = entries.first().is_none_or(|first| first.key >= *from);
                 let fits = entries.len() <= *limit as usize;
-                let moved = entries.iter().find(|found| {
-                    *homes.entry(found.key.0.clone()).or_insert(shard.0) != shard.0
-                });
+                let moved = entries
+                    .iter()
+                    .find(|found| *homes.entry(found.key.0.clone()).or_insert(shard.0) != shard.0);
                 let stamped = entries
                     .iter()
                     .find_map(|found| stamp(&found.key.0, found.version, found.committed));
@@ -261,9 +257,11 @@ pub fn check_forms(entries: &[Entry], violations: &mut Vec<Violation>) {
             }
             _ => None,
         };
-        violations.extend(wrong.map(|what| {
-            Violation::new("kv", entry.called, format!("{what}\n{}", explain(entry)))
-        }));
+        violations.extend(
+            wrong.map(|what| {
+                Violation::new("kv", entry.called, format!("{what}\n{}", explain(entry)))
+            }),
+        );
     }
     let stamps: Vec<_> = stamps.iter().collect();
     for pair in stamps.windows(2) {
@@ -306,7 +304,8 @@ mod tests {
         let unknown = put(0, 1, Expect::Any, Written::Unknown);
         assert!(holds(&[unknown.clone(), read(5, Some((1, 9))), read(8, Some((1, 9)))]));
         assert!(!holds(&[unknown.clone(), read(5, Some((1, 9))), read(8, Some((1, 10)))]));
-        let swap = |version| put(10, 2, Expect::Version(Version(version)), Written::At(Version(20)));
+        let swap =
+            |version| put(10, 2, Expect::Version(Version(version)), Written::At(Version(20)));
         assert!(holds(&[unknown.clone(), read(5, Some((1, 9))), swap(9)]));
         assert!(!holds(&[unknown, read(5, Some((1, 9))), swap(8)]));
     }

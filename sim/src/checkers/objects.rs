@@ -246,7 +246,10 @@ fn bucket_op(entry: &Entry) -> Option<(&String, BucketOp)> {
             | Request::ListObjects(_)
             | Request::CreateUpload { .. }
             | Request::DeleteBucket { .. },
-            Some(Ok(_) | Err(Refusal::NoSuchKey | Refusal::PreconditionFailed | Refusal::BucketNotEmpty)),
+            Some(
+                Ok(_)
+                | Err(Refusal::NoSuchKey | Refusal::PreconditionFailed | Refusal::BucketNotEmpty),
+            ),
         ) => BucketOp::There(None),
         _ => return None,
     };
@@ -254,10 +257,7 @@ fn bucket_op(entry: &Entry) -> Option<(&String, BucketOp)> {
 }
 
 /// A page reads every key of its range.
-fn add_listing(
-    entry: &Entry,
-    objects: &mut BTreeMap<(String, String), Vec<Interval<ObjectOp>>>,
-) {
+fn add_listing(entry: &Entry, objects: &mut BTreeMap<(String, String), Vec<Interval<ObjectOp>>>) {
     let (Request::ListObjects(list), Some(Ok(Answer::Listing(page)))) =
         (&entry.request, &entry.outcome)
     else {
@@ -354,18 +354,16 @@ fn add_bucket_absence(
 pub fn check_forms(entries: &[Entry], contents: &Contents, violations: &mut Vec<Violation>) {
     for entry in entries {
         let wrong = match (&entry.request, &entry.outcome) {
-            (Request::ListObjects(list), Some(Ok(Answer::Listing(page)))) => {
-                malformed(list, page).or_else(|| {
+            (Request::ListObjects(list), Some(Ok(Answer::Listing(page)))) => malformed(list, page)
+                .or_else(|| {
                     page.objects.iter().find_map(|found| unknown(found.etag, found.bytes, contents))
-                })
-            }
+                }),
             (Request::GetObject { .. }, Some(Ok(Answer::Object(object)))) => {
                 unknown(object.etag, object.bytes, contents)
             }
-            (
-                Request::CompleteUpload { parts, .. },
-                Some(Ok(Answer::Written { etag, .. })),
-            ) if *etag != contents.completed_etag(parts) => {
+            (Request::CompleteUpload { parts, .. }, Some(Ok(Answer::Written { etag, .. })))
+                if *etag != contents.completed_etag(parts) =>
+            {
                 Some(format!("parts make {}, not {etag}", contents.completed_etag(parts)))
             }
             (Request::PutObject { object, .. }, Some(Ok(Answer::Written { etag, .. })))
