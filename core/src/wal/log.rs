@@ -8,7 +8,6 @@ use crate::types::OpId;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -85,9 +84,17 @@ struct Debris {
 }
 
 impl SegmentLog {
-    /// A log whose recovered part ends with batch `last_seq`, all synced, with marks up to `marked_seq`.
-    pub(super) fn open(config: Config, segments: Segments, last_seq: u64, marked_seq: u64) -> Self {
-        assert!(marked_seq <= last_seq, "marked {marked_seq} of {last_seq}");
+    /// A log whose recovered part is all synced and ends with batch `last_seq`; the last with records in it
+    /// is `record_seq`, and marks reach up to `marked_seq`.
+    pub(super) fn open(
+        config: Config,
+        segments: Segments,
+        (last_seq, record_seq, marked_seq): (u64, u64, u64),
+    ) -> Self {
+        assert!(marked_seq <= last_seq && record_seq <= last_seq, "{marked_seq} of {last_seq}");
+        let block = config.block_bytes;
+        assert!(block.is_power_of_two() && (512..=65_536).contains(&block), "blocks of {block}");
+        assert!(config.batch_bytes_max < 1 << 31, "batches of {} bytes", config.batch_bytes_max);
         assert!(
             config.segment_bytes >= 4 * u64::from(config.block_bytes),
             "segments of {} bytes",
@@ -106,13 +113,13 @@ impl SegmentLog {
             written_seq: last_seq,
             synced_seq: last_seq,
             marked_seq,
-            record_seq: last_seq,
+            record_seq,
             sync_target: Lsn(0),
             sync_all: false,
             writing: None,
             syncing: None,
             debris: None,
-            mark_at: (marked_seq < last_seq).then_some(Instant(0)),
+            mark_at: (marked_seq < record_seq).then_some(Instant(0)),
             failed: false,
         }
     }
@@ -348,7 +355,7 @@ impl SegmentLog {
         let mut data = Vec::with_capacity(batch.data.len() + 1);
         if is_first {
             out.push(LogOutput::Trace(LogTrace::SegmentStarted { segment: place.segment }));
-            data.push(self.header_block(place.segment, place.seq));
+            data.push(SegmentHeader::new(&self.config, place.segment, place.seq).block());
         }
         data.extend(batch.data);
         out.push(LogOutput::Trace(trace));
@@ -361,20 +368,6 @@ impl SegmentLog {
         self.writing =
             Some(Writing { op, what: WhatIsWritten::Batch { place, start, end, locations } });
         self.mark_at = None;
-    }
-
-    fn header_block(&self, segment: u64, first_seq: u64) -> Bytes {
-        let header = SegmentHeader {
-            version: record::VERSION,
-            kind: record::kind_code(self.config.kind),
-            block_bytes: self.config.block_bytes,
-            segment,
-            store: self.config.store,
-            first_seq,
-        };
-        let mut block = vec![0; self.config.block_bytes as usize];
-        block.splice(..record::SEGMENT_HEADER_BYTES, header.encode());
-        Bytes::from(block)
     }
 
     /// Takes records off the queue while they fit `room`; the first always does.

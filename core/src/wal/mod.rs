@@ -66,6 +66,7 @@
 mod log;
 pub mod record;
 mod recovery;
+mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;

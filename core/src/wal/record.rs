@@ -26,7 +26,7 @@
 //! every payload has its checksum. A segment header says that all batches before `first_seq` were synced when it
 //! was written: it is a sync mark too.
 
-use super::{Identity, Location, NOTE_BYTES_MAX, Record};
+use super::{Config, Identity, Location, NOTE_BYTES_MAX, Record};
 use crate::machine::FileKind;
 use crate::types::{GroupId, Index, Term};
 use alloc::vec;
@@ -65,6 +65,25 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
+    /// The header of a segment of this log.
+    pub(super) fn new(config: &Config, segment: u64, first_seq: u64) -> Self {
+        Self {
+            version: VERSION,
+            kind: kind_code(config.kind),
+            block_bytes: config.block_bytes,
+            segment,
+            store: config.store,
+            first_seq,
+        }
+    }
+
+    /// The first block of the segment.
+    pub(super) fn block(&self) -> Bytes {
+        let mut block = self.encode().to_vec();
+        block.resize(self.block_bytes as usize, 0);
+        Bytes::from(block)
+    }
+
     /// The header's bytes, without padding.
     #[must_use]
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
@@ -258,7 +277,8 @@ impl BatchHeader {
             let entry = Entry::decode(&mut fields, self.segment, &mut offset)?;
             entries.push(entry);
         }
-        fields.0.is_empty().then_some(entries)
+        let end = self.offset + self.directory().end as u64 + u64::from(self.payload_bytes);
+        (fields.0.is_empty() && offset == end).then_some(entries)
     }
 }
 
@@ -275,7 +295,7 @@ pub struct Entry {
 
 impl Entry {
     fn decode(fields: &mut Cursor<'_>, segment: u64, offset: &mut u64) -> Option<Self> {
-        let [kind, note_bytes, _, _] = fields.array()?;
+        let [kind, note_bytes, 0, 0] = fields.array()? else { return None };
         let identity = Identity {
             kind,
             group: GroupId(fields.u32()?),
