@@ -29,6 +29,8 @@ pub struct Overrides {
     pub lanes: Option<u16>,
     /// How long clients and faults go on: simulated milliseconds.
     pub millis: Option<u64>,
+    /// Which workload, by its name in the counts.
+    pub workload: Option<String>,
     /// How many clients.
     pub clients: Option<u32>,
     /// How many operations all clients begin together at the most.
@@ -124,7 +126,8 @@ impl Setup {
         let tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
         let clock_bound = hardware.magnitude(1_000, 100_000_000);
         let fsync = draw_fsync(&mut hardware, &tuning);
-        let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards);
+        let kind = overrides.workload.as_deref();
+        let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
         mix.clients = overrides.clients.unwrap_or(mix.clients);
         mix.operations_max = overrides.operations.unwrap_or(mix.operations_max);
         Self {

@@ -8,9 +8,13 @@
 //! A search for a linearization that takes too long is given up and counted, never reported as a
 //! violation and never as a success.
 
+pub mod durable;
 pub mod kv;
 pub mod linearizable;
+pub mod liveness;
 pub mod objects;
+pub mod oracles;
+pub mod raft;
 
 use crate::history::{Entry, History};
 use crate::workload::content::Contents;

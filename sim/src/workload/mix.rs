@@ -103,8 +103,10 @@ const KINDS: &[(&str, [u32; FAMILIES])] = &[
 impl Mix {
     /// The workload of a run.
     #[must_use]
-    pub fn draw(draw: &mut Draw, shards: u16) -> Self {
-        let (kind, weights) = KINDS[draw.weighted(&[4, 2, 5, 2, 2, 5])];
+    pub fn draw(draw: &mut Draw, shards: u16, fixed: Option<&str>) -> Self {
+        let drawn = KINDS[draw.weighted(&[4, 2, 5, 2, 2, 5])];
+        let fixed = KINDS.iter().find(|(kind, _)| Some(*kind) == fixed);
+        let (kind, weights) = *fixed.unwrap_or(&drawn);
         let clients = draw.magnitude(1, 12) as u32;
         Self {
             clients,

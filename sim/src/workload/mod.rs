@@ -120,11 +120,20 @@ impl Clients {
     /// When a client should be woken again: nanoseconds from now.
     pub fn pause(&mut self, client: u32) -> u64 {
         let think = self.mix.think;
-        let Client { draw, running, .. } = &mut self.clients[client as usize];
-        match running {
-            Some(_) => draw.between(1_000, 50_000),
-            None => draw.latency(if self.phase == Phase::Load { think } else { 1_000_000 }),
-        }
+        let Client { draw, running, owed, .. } = &mut self.clients[client as usize];
+        let idle = match self.phase {
+            Phase::Load => think,
+            Phase::Proof if !owed.is_empty() => 1_000_000,
+            Phase::Settle | Phase::Proof => 20_000_000,
+        };
+        if running.is_some() { draw.between(1_000, 50_000) } else { draw.latency(idle) }
+    }
+
+    /// Whether an answer, or the lack of one, will move this client.
+    #[must_use]
+    pub fn is_waiting(&self, client: u32) -> bool {
+        let running = &self.clients[client as usize].running;
+        running.as_ref().is_some_and(|running| !running.waiting.is_empty())
     }
 
     /// The requests that a client makes now. None without a node to ask.

@@ -288,7 +288,7 @@ impl Naive {
 /// Runs clients against a store for a while, some answers lost, and tells what was wrong.
 fn run(seed: u64, fault: Fault) -> Option<String> {
     let mut draw = Draw::new(seed, Domain::Setup, &[99]);
-    let mut mix = Mix::draw(&mut draw, 1);
+    let mut mix = Mix::draw(&mut draw, 1, None);
     mix.operations_max = 300;
     let mut clients = Clients::new(seed, mix);
     let mut store = Naive::new(fault);
@@ -356,7 +356,7 @@ fn runs_use_every_operation() {
     let mut counts = BTreeMap::new();
     for seed in 0..60 {
         let mut draw = Draw::new(seed, Domain::Setup, &[99]);
-        let mix = Mix::draw(&mut draw, 4);
+        let mix = Mix::draw(&mut draw, 4, None);
         let seen = Seen::default();
         for _ in 0..100 {
             *counts.entry(mix.next(&mut draw, &seen).name()).or_insert(0) += 1;
