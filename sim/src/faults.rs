@@ -135,6 +135,9 @@ pub enum Fault {
         nodes: Vec<u32>,
         /// How.
         how: Crash,
+        /// When exactly.
+        #[serde(default)]
+        moment: Moment,
         /// How long they stay down.
         lasts: u64,
     },
@@ -215,6 +218,17 @@ pub enum Fault {
     },
 }
 
+/// When a planned crash strikes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moment {
+    /// At its instant.
+    #[default]
+    Now,
+    /// Right after the next good answer that any node gives: when a promise is youngest.
+    Answer,
+}
+
 /// How a node goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -289,7 +303,8 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
 fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
     let node = draw.pick(&setup.nodes).0;
     let lasts = draw.magnitude(5_000_000, 3_000_000_000);
-    let crash = |nodes, how| Fault::Crash { nodes, how, lasts };
+    let moment = if draw.chance(1, 2) { Moment::Answer } else { Moment::Now };
+    let crash = |nodes, how| Fault::Crash { nodes, how, moment, lasts };
     // Without syncs, a power loss forgets what was acknowledged: only the victims may.
     let victim = (!setup.victims.is_empty()).then(|| draw.pick(&setup.victims).0);
     let all: Vec<u32> = setup.nodes.iter().map(|node| node.0).collect();

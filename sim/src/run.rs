@@ -15,8 +15,8 @@ use crate::trace::{Kind, Sink, Tracer};
 use crate::world::{Machine, World};
 use ironseed_core::node::Node;
 use ironseed_core::planted::Planted;
-use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 /// What to run.
@@ -64,7 +64,9 @@ pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
     let setup = Setup::draw(order.seed, &order.overrides);
     let tracer = sink.map_or_else(Tracer::silent, Tracer::verbose);
     let mut world = World::<M>::new(setup, order.planted, tracer);
+    RUNNING.set(true);
     let verdict = catch_unwind(AssertUnwindSafe(|| live(&mut world, order.until)));
+    RUNNING.set(false);
     let violation = verdict.unwrap_or_else(|_| {
         let what = PANIC.with_borrow_mut(core::mem::take);
         Some(Violation::new("assertion", world.now(), what))
@@ -112,14 +114,21 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
 thread_local! {
     /// What the last panic of this thread said, and where.
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    /// Whether this thread is in a run.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Panics become violations with their message and place; nothing is printed for them.
+/// Panics of a run become violations with their message and place; nothing is printed for them.
 fn quiet_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        set_hook(Box::new(|panic| {
-            PANIC.with_borrow_mut(|text| *text = panic.to_string());
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if RUNNING.get() {
+                PANIC.with_borrow_mut(|text| *text = panic.to_string());
+            } else {
+                before(panic);
+            }
         }));
     });
 }

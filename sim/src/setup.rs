@@ -130,6 +130,7 @@ impl Setup {
         let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
         mix.clients = overrides.clients.unwrap_or(mix.clients);
         mix.operations_max = overrides.operations.unwrap_or(mix.operations_max);
+        mix.spread(millis * 1_000_000);
         Self {
             seed,
             nodes,

@@ -79,6 +79,8 @@ pub struct World<M> {
     slots: Vec<Slot<M>>,
     network: Network,
     plan: Vec<Planned>,
+    /// Crashes whose instant has come and that wait for their moment.
+    armed: Vec<usize>,
     oracles: Oracles,
     violation: Option<Violation>,
     /// Where each unanswered request is.
@@ -100,7 +102,7 @@ enum Event {
     Timer { node: usize, boot: u64 },
     Client { client: u32 },
     GiveUp { call: Call, cancels: bool },
-    Fault { number: usize },
+    Fault { number: usize, sprung: bool },
     Mend { number: usize },
 }
 
@@ -139,6 +141,7 @@ impl<M: Machine> World<M> {
             wakes: Vec::new(),
             effects: Vec::new(),
             healed: false,
+            armed: Vec::new(),
             plan,
             setup,
         };
@@ -159,7 +162,7 @@ impl<M: Machine> World<M> {
         }
         for number in 0..self.plan.len() {
             let at = self.plan[number].at;
-            self.schedule(at, Event::Fault { number });
+            self.schedule(at, Event::Fault { number, sprung: false });
         }
     }
 
@@ -209,7 +212,8 @@ impl<M: Machine> World<M> {
             Event::Disk { node, boot, op } if self.lives(node, boot) => self.complete(node, op),
             Event::Hashed { node, boot, op, bytes } if self.lives(node, boot) => {
                 let parts = [node as u64, op.0];
-                self.tracer.event(self.now, Kind::Hashed, &parts, || format!("n{} {op:?}", node + 1));
+                self.tracer
+                    .event(self.now, Kind::Hashed, &parts, || format!("n{} {op:?}", node + 1));
                 let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
                 self.feed(node, Input::Done { op, result });
             }
@@ -224,10 +228,13 @@ impl<M: Machine> World<M> {
             }
             Event::Client { client } => self.wake_client(client),
             Event::GiveUp { call, cancels } => self.give_up(call, cancels),
-            Event::Fault { number } => self.strike(number),
+            Event::Fault { number, sprung } => self.strike(number, sprung),
             Event::Mend { number } => self.mend(number),
             // Of an earlier life of the node.
-            Event::Boot { .. } | Event::Disk { .. } | Event::Hashed { .. } | Event::Timer { .. } => {}
+            Event::Boot { .. }
+            | Event::Disk { .. }
+            | Event::Hashed { .. }
+            | Event::Timer { .. } => {}
         }
     }
 
@@ -311,7 +318,8 @@ impl<M: Machine> World<M> {
         let slot = &mut self.slots[node];
         let id = slot.id;
         let parts = [node as u64, op.0];
-        self.tracer.event(self.now, Kind::Io, &parts, || format!("{id:?} {op:?} {}", describe(&io)));
+        self.tracer
+            .event(self.now, Kind::Io, &parts, || format!("{id:?} {op:?} {}", describe(&io)));
         if let Io::Write { data, offset, .. } = &io {
             self.tracer.content(&offset.to_le_bytes());
             data.iter().for_each(|piece| self.tracer.content(piece));
@@ -424,6 +432,9 @@ impl<M: Machine> World<M> {
         }
         // A client that has stopped waiting hears nothing: for it the outcome stays unknown.
         if self.asked.remove(&call).is_some() {
+            if outcome.is_ok() && !self.armed.is_empty() {
+                self.spring();
+            }
             if let Some(entry) = entry {
                 self.history.returned(entry, self.now, &outcome);
             }

@@ -23,6 +23,8 @@ pub struct Mix {
     pub operations_max: u64,
     /// A typical pause between operations: nanoseconds.
     pub think: u64,
+    /// What part of the run the operations would take if each took no time: percent. Bursts below, hurry above.
+    pace: u64,
     /// How long a client waits for an answer at the most: nanoseconds.
     pub patience: u64,
     /// Under which name runs like this are counted.
@@ -111,7 +113,8 @@ impl Mix {
         Self {
             clients,
             operations_max: draw.magnitude(60, 600),
-            think: draw.magnitude(200_000, 100_000_000),
+            think: 0,
+            pace: draw.magnitude(10, 150),
             patience: draw.magnitude(500_000_000, 6_000_000_000),
             kind,
             weights,
@@ -123,6 +126,12 @@ impl Mix {
             body_weights: *draw.pick(&[[1, 0, 0], [8, 3, 0], [3, 5, 0], [10, 6, 1]]),
             big_parts: draw.chance(1, 16),
         }
+    }
+
+    /// Spreads the operations over a run of so many nanoseconds, so that faults find clients at work.
+    pub fn spread(&mut self, duration: u64) {
+        let each = duration / self.operations_max.max(1) * u64::from(self.clients);
+        self.think = (each / 100 * self.pace).max(1_000);
     }
 
     /// A client's next operation.
@@ -189,7 +198,9 @@ impl Mix {
                 limit: PAGE_MAX,
             }));
         }
-        owed.push(Operation::ListBuckets(PAGE_MAX));
+        if !seen.buckets.is_empty() {
+            owed.push(Operation::ListBuckets(PAGE_MAX));
+        }
         let put = |key: &Bytes| Operation::Kv(KvChoice::Put(key.clone(), 16, Expect::Any));
         owed.extend(seen.keys.iter().map(put));
         for bucket in &seen.buckets {

@@ -3,7 +3,7 @@
 use super::{Event, Machine, World};
 use crate::disk::Trap;
 use crate::draw::{Domain, Draw};
-use crate::faults::{Crash, Fault, Operation};
+use crate::faults::{Crash, Fault, Moment, Operation};
 use crate::stats::Stats;
 use crate::trace::Kind;
 use ironseed_core::node::api::Input;
@@ -11,16 +11,19 @@ use ironseed_core::types::NodeId;
 use std::collections::VecDeque;
 
 impl<M: Machine> World<M> {
-    /// A planned fault strikes.
-    pub(super) fn strike(&mut self, number: usize) {
+    /// A planned fault's instant has come, or the moment that it has waited for.
+    pub(super) fn strike(&mut self, number: usize, sprung: bool) {
         if self.healed {
             return;
         }
         let fault = self.plan[number].fault.clone();
+        if matches!(fault, Fault::Crash { moment: Moment::Answer, .. }) && !sprung {
+            return self.armed.push(number);
+        }
         let line = || format!("fault {number}: {fault:?}");
         self.tracer.event(self.now, Kind::Fault, &[number as u64], line);
         let struck = match &fault {
-            Fault::Crash { nodes, how, lasts } => {
+            Fault::Crash { nodes, how, lasts, .. } => {
                 let mut struck = false;
                 for &node in nodes {
                     struck |= self.at(node).is_some_and(|node| self.crash(node, *how, *lasts));
@@ -74,6 +77,15 @@ impl<M: Machine> World<M> {
         };
         if struck {
             Stats::count(&mut self.stats.faults, fault.name(), 1);
+        }
+    }
+
+    /// A node has just kept a client waiting no longer: crashes that wait for it strike next.
+    pub(super) fn spring(&mut self) {
+        for number in core::mem::take(&mut self.armed) {
+            let mut draw = Draw::new(self.setup.seed, Domain::Faults, &[99, number as u64]);
+            let delay = draw.magnitude(1, 50_000);
+            self.schedule(delay, Event::Fault { number, sprung: true });
         }
     }
 

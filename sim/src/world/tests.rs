@@ -318,7 +318,7 @@ fn a_seed_is_a_run_and_a_replay_tells_it() {
 
 #[test]
 fn a_run_stops_where_it_is_told() {
-    let order = Order { until: Some(400_000_000), ..order(5, &[]) };
+    let order = Order { until: Some(350_000_000), ..order(5, &[]) };
     let report = run_machine::<Toy<NOTHING>>(&order, None);
-    assert_eq!((report.violation, report.stats.sim_nanos), (None, 400_000_000));
+    assert_eq!((report.violation, report.stats.sim_nanos), (None, 350_000_000));
 }
