@@ -1,3 +1,5 @@
 //! To come.
 
 pub mod api;
+pub mod command;
+pub mod registry;
