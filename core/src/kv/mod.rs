@@ -57,3 +57,6 @@ pub mod space;
 pub mod state;
 pub mod table;
 pub mod write;
+
+#[cfg(test)]
+mod tests;

@@ -247,6 +247,18 @@ impl State {
         outcome
     }
 
+    /// Applies an entry that does what no command of this module does: what the writers of other
+    /// modules may do to a batch.
+    #[cfg(test)]
+    pub(super) fn apply_edit(&mut self, position: Position, edit: impl FnOnce(&mut Batch<'_>)) {
+        self.advance(position);
+        self.mark.committed = self.next_commit(0);
+        let mut batch = Batch::new(&mut self.table, self.seat, position, 0, self.mark.committed);
+        edit(&mut batch);
+        let changes = batch.finish();
+        self.unlogged.extend(changes.into_iter().map(|change| (change.key, change.slot)));
+    }
+
     /// The changes that no frame has yet, as one frame with the mark: state and applied index change
     /// together. To be appended to the table log before any later frame. `None` if there are none.
     #[must_use = "changes that are not logged are lost at a restart"]
@@ -278,7 +290,8 @@ impl State {
     }
 
     /// For cleaning the oldest segment: rewrites what is current of a frame in it, read back whole.
-    /// `None` if nothing is. All frames must have been taken ([`Self::take_frame`]) before.
+    /// `None` if nothing is. All changes must have been taken ([`Self::take_frame`]) before, and the
+    /// segment's frames settled: what is not is found current only the next time.
     ///
     /// # Errors
     /// When the payload is no frame.
