@@ -1,9 +1,14 @@
 //! To come.
 
 pub mod api;
+pub mod blob;
+pub mod bucket;
+pub mod collect;
 pub mod command;
 pub mod conditions;
+mod delete;
 pub mod merge;
+pub mod multipart;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
@@ -13,5 +18,7 @@ pub mod merge;
 )]
 mod naive;
 pub mod names;
+mod put;
+pub mod record;
 pub mod registry;
 pub mod transfer;
