@@ -12,12 +12,13 @@ use super::api::{
 use super::bucket;
 use super::command::{ObjectEvent, Target};
 use super::record::{self, BlobHead, BlobKind, ContentHead, Life};
-use crate::codec;
+use crate::codec::{self, DecodeError};
 use crate::kv::batch::{Batch, Seat};
 use crate::kv::{space, table::Body, table::Table};
-use crate::types::{BlobId, Index, Timestamp};
+use crate::types::{BlobId, Index, ShardId, Timestamp};
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::ops::Bound;
 
 /// A blob of this shard.
 #[must_use]
@@ -29,6 +30,32 @@ pub fn find(table: &Table, blob: BlobId) -> Option<BlobHead> {
 #[must_use]
 pub fn is_staged(table: &Table, blob: BlobId) -> bool {
     find(table, blob).is_some_and(|head| matches!(head.life, Life::Staged { .. }))
+}
+
+/// The chunks in the body of an extent's record.
+///
+/// # Errors
+/// Bytes that are no body of an extent.
+pub fn decode_extent(body: &[u8]) -> Result<Vec<StagedChunk>, DecodeError> {
+    codec::decode(body)
+}
+
+/// Up to `limit` extents of this shard after the one given (`None` for the first), with their bodies,
+/// which may have to be fetched: which chunks a replica must hold.
+#[must_use]
+pub fn extents_after(
+    table: &Table,
+    home: ShardId,
+    after: Option<(BlobId, u32)>,
+    limit: usize,
+) -> Vec<(BlobId, u32, Body)> {
+    let from = after.map(|(blob, seq)| space::extent(blob, seq));
+    let from = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let extents = table.scan(&[space::EXTENTS], from).take(limit);
+    let place = |key: &[u8]| Some((space::blob_of(home, key)?, space::extent_seq(key)?));
+    extents
+        .filter_map(|(key, slot)| place(key).map(|(b, seq)| (b, seq, slot.body.clone())))
+        .collect()
 }
 
 /// Opens a blob under a lease.

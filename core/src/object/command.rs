@@ -1,7 +1,8 @@
 //! Commands on objects, and their way to the function that applies each.
 
 use super::api::{
-    Attributes, Checksum, Condition, NamedPart, NewObject, NewPart, Outcome, Refusal, StagedChunk,
+    Attributes, Checksum, Condition, NamedPart, NewObject, NewPart, Outcome, Refusal, Request,
+    StagedChunk,
 };
 use super::{blob, bucket, collect, delete, multipart, put};
 use crate::kv::batch::Batch;
@@ -140,6 +141,47 @@ pub enum ObjectOp {
         /// The epoch of the fence.
         epoch: Epoch,
     },
+}
+
+impl ObjectOp {
+    /// The write of one shard that a request comes to, given the id and epoch of the bucket that it
+    /// names, if it names one.
+    ///
+    /// # Errors
+    /// The request, if it comes to none: it is a read, of the meta group or of another space.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the request comes back whole, to be tried otherwise"
+    )]
+    pub fn of(request: Request, bucket: Option<(BucketId, Epoch)>) -> Result<Self, Request> {
+        let target = |key: String| {
+            let (bucket, epoch) = bucket.unwrap_or_default();
+            Target { bucket, epoch, key }
+        };
+        Ok(match request {
+            Request::PutObject { key, object, condition, .. } => {
+                Self::Put { target: target(key), object, condition }
+            }
+            Request::DeleteObject { key, condition, .. } => {
+                Self::Delete { target: target(key), condition }
+            }
+            Request::PutTags { key, tags, .. } => Self::PutTags { target: target(key), tags },
+            Request::CreateUpload { key, attributes, .. } => {
+                Self::CreateUpload { target: target(key), attributes }
+            }
+            Request::PutPart { key, upload, number, part, .. } => {
+                Self::PutPart { target: target(key), upload, number, part }
+            }
+            Request::CompleteUpload { key, upload, parts, checksum, condition, .. } => {
+                Self::Complete { target: target(key), upload, parts, checksum, condition }
+            }
+            Request::AbortUpload { key, upload, .. } => Self::Abort { target: target(key), upload },
+            Request::OpenBlob { key, .. } => Self::OpenBlob { target: target(key) },
+            Request::AppendExtent { blob, seq, chunks } => Self::AppendExtent { blob, seq, chunks },
+            Request::DropBlob { blob } => Self::DropBlob { blob },
+            other => return Err(other),
+        })
+    }
 }
 
 /// What an applied operation means for the chunks on this node.

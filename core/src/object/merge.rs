@@ -18,6 +18,7 @@ use crate::types::{BlobId, BucketId, ShardId};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use bincode::{Decode, Encode};
 
 /// A page of uploads in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct UploadsPage {
 }
 
 /// Which uploads in progress to list: [`super::api::Request::ListUploads`] without the bucket's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ListUploads {
     /// The bucket.
     pub bucket: BucketId,

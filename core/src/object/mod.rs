@@ -18,7 +18,9 @@ pub mod multipart;
 )]
 mod naive;
 pub mod names;
+pub mod procedure;
 mod put;
+pub mod query;
 pub mod record;
 pub mod registry;
 pub mod transfer;
