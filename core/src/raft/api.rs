@@ -360,11 +360,6 @@ pub struct FollowerStatus {
 /// What happened inside, beyond what other outputs show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The commit index rose.
-    CommitIndex {
-        /// To here.
-        index: Index,
-    },
     /// A conflict with the leader removed entries.
     Truncated {
         /// The first one removed.
