@@ -147,13 +147,14 @@ pub enum Input {
     /// The state was replaced by a leader's and is durable. Only after
     /// [`super::Group::wants_snapshot`] agreed.
     SnapshotInstalled {
+        /// The term of the leader that sent it, when it did.
+        term: Term,
         /// What it contains.
         position: Position,
         /// The configuration at that position.
         configuration: Configuration,
     },
-    /// A follower has installed the snapshot that was wanted for it. Saves a round; its own reply
-    /// says the same.
+    /// A follower has installed the snapshot that was wanted for it.
     SnapshotSent {
         /// The follower.
         to: NodeId,
@@ -205,7 +206,8 @@ pub enum Output {
         to: NodeId,
         /// What to say.
         message: Message,
-        /// The gate: not before this persist is durable.
+        /// The gate: not before this persist is durable. It may be one that comes later in the same
+        /// step's outputs.
         after: Option<PersistId>,
     },
     /// A proposal is in the log. It is committed if the entry at this very position is; another term
@@ -252,8 +254,9 @@ pub enum Output {
         /// Who leads, if known.
         leader: Option<NodeId>,
     },
-    /// A follower needs entries that the log no longer has: send it the state, and
-    /// [`super::Group::configuration_at`] its position.
+    /// A follower needs entries that the log no longer has, or its own state is damaged: send it the
+    /// state, with its position, this replica's term and [`super::Group::configuration_at`] the
+    /// position; then feed [`Input::SnapshotSent`] or [`Input::SnapshotFailed`].
     WantSnapshot {
         /// The follower.
         to: NodeId,

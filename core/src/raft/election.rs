@@ -23,23 +23,18 @@ pub(super) struct Candidacy {
 
 impl Group {
     /// Draws when to campaign if no leader is heard until then (Raft 5.2). Whoever would lead badly
-    /// leaves the others time to be first; whoever can't lead never tries.
+    /// leaves the others time to be first.
     pub(super) fn draw_election(&mut self) {
         let election = self.config.election;
-        let mut patience = Duration::ZERO;
-        match self.standing {
-            Standing::Full => {}
-            Standing::Abstaining => patience = election * 2,
-            Standing::Blank => return self.election_at = None,
-        }
-        if self.damaged {
-            return self.election_at = None;
-        }
-        if self.log.first_lost().is_some() {
-            patience = Duration(patience.0 + (election * 3).0);
-        }
+        let lost = if self.log.first_lost().is_some() { 3 } else { 0 };
+        let abstains = if self.standing == Standing::Full { 0 } else { 2 };
         let jitter = Duration(self.rng.below(election.0.max(1)));
-        self.election_at = Some(self.now + election + patience + jitter);
+        self.election_at = self.now + election + election * (lost + abstains) + jitter;
+    }
+
+    /// Whether this replica could lead if it was elected.
+    fn may_lead(&self) -> bool {
+        self.standing != Standing::Blank && !self.damaged
     }
 
     /// A peer's node is gone, for now or for good. If it led this group somebody else should: soon, but
@@ -47,20 +42,20 @@ impl Group {
     pub(super) fn on_peer_suspected(&mut self, node: NodeId, out: &mut Vec<Output>) {
         if let State::Leader(leadership) = &mut self.state {
             if let Some(progress) = leadership.followers.get_mut(&node) {
-                progress.active = false;
+                progress.heard = None;
             }
         } else if self.leader == Some(node) {
             self.wake(false, out);
             self.leader = None;
             let jitter = Duration(self.rng.below(self.config.election.0.max(1)));
-            self.election_at = self.election_at.map(|at| at.min(self.now + jitter));
+            self.election_at = self.election_at.min(self.now + jitter);
         }
     }
 
     /// The operator or a test wants this replica to lead.
     pub(super) fn on_campaign(&mut self, out: &mut Vec<Output>) {
         self.wake(false, out);
-        if !matches!(self.state, State::Leader(_)) && self.election_at.is_some() {
+        if !matches!(self.state, State::Leader(_)) {
             self.pre_campaign(out);
         }
     }
@@ -70,11 +65,21 @@ impl Group {
         self.leader = None;
         self.absent.clear();
         self.draw_election();
+        if !self.may_lead() {
+            return self.ask_for_leader(out);
+        }
         let campaign = self.term.next();
         let ballots = BTreeMap::from([(self.config.me, self.own_ballot())]);
         self.state = State::Candidate(Candidacy { pre: true, campaign, ballots });
         self.request_votes(campaign, false, out);
         self.maybe_win(out);
+    }
+
+    /// A replica that may not lead itself wakes whoever does: it needs to be readmitted, or a state.
+    fn ask_for_leader(&self, out: &mut Vec<Output>) {
+        for peer in self.peers() {
+            self.say(peer, Body::Nudge, self.disk.promise_gate(), out);
+        }
     }
 
     /// Stands for election in `campaign` (Raft 5.2). Its own vote counts once it is durable.
@@ -189,7 +194,8 @@ impl Group {
     fn maybe_win(&mut self, out: &mut Vec<Output>) {
         let State::Candidate(candidacy) = &self.state else { return };
         let ballots = self.config.voters.iter().map(|node| candidacy.ballots.get(node).copied());
-        match (tally(ballots), candidacy.pre) {
+        let full = self.standing == Standing::Full;
+        match (tally(ballots, full), candidacy.pre) {
             (Election::Open, _) => {}
             (Election::Lost, _) => self.become_follower(self.term, out),
             (Election::Won { unanimous: false }, true) => {
@@ -245,12 +251,12 @@ impl Group {
     /// it campaigns at once.
     pub(super) fn on_transfer_away(&mut self, out: &mut Vec<Output>) {
         self.wake(false, out);
-        let until = self.now + self.config.election;
+        let (now, election) = (self.now, self.config.election);
         let State::Leader(leadership) = &mut self.state else { return };
         let fit =
-            leadership.followers.iter().filter(|(_, progress)| progress.counts && progress.active);
+            leadership.followers.iter().filter(|(_, p)| p.counts && p.is_active(now, election));
         let best = fit.max_by_key(|(_, progress)| progress.match_index).map(|(node, _)| *node);
-        leadership.transfer = best.map(|node| (node, until));
+        leadership.transfer = best.map(|node| (node, now + election));
         self.maybe_transfer(out);
     }
 

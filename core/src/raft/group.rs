@@ -36,8 +36,8 @@ pub struct Group {
     pub(super) leader: Option<NodeId>,
     /// When the leader was last heard from.
     pub(super) heard: Option<Instant>,
-    /// When this replica campaigns; `None` if it never will by itself.
-    pub(super) election_at: Option<Instant>,
+    /// When this replica campaigns, or asks for a leader if it may not lead itself.
+    pub(super) election_at: Instant,
     /// Nothing happens here: no timers run.
     pub(super) quiet: bool,
     pub(super) log: Log,
@@ -117,7 +117,7 @@ impl Group {
             state: State::Follower,
             leader: None,
             heard: None,
-            election_at: None,
+            election_at: now,
             quiet: false,
             log,
             commit_index,
@@ -133,8 +133,8 @@ impl Group {
             rng,
         };
         group.draw_election();
-        if group.config.voters.len() == 1 && group.election_at.is_some() {
-            group.election_at = Some(now); // nobody to wait for
+        if group.config.voters.len() == 1 {
+            group.election_at = now; // nobody to wait for
         }
         group
     }
@@ -168,8 +168,8 @@ impl Group {
             Input::Persisted { upto } => self.on_persisted(upto, out),
             Input::Applied { index } => self.on_applied(index),
             Input::Compact { upto } => self.on_compact(upto),
-            Input::SnapshotInstalled { position, configuration } => {
-                self.on_snapshot_installed(position, configuration, out);
+            Input::SnapshotInstalled { term, position, configuration } => {
+                self.on_snapshot_installed(term, position, configuration, out);
             }
             Input::SnapshotSent { to, position } => self.on_snapshot_sent(to, position, out),
             Input::SnapshotFailed { to } => self.on_snapshot_failed(to),
@@ -190,7 +190,7 @@ impl Group {
         }
         if matches!(self.state, State::Leader(_)) {
             self.on_leader_timer(out);
-        } else if self.election_at.is_some_and(|at| at <= self.now) {
+        } else if self.election_at <= self.now {
             self.pre_campaign(out);
         }
     }
@@ -203,8 +203,12 @@ impl Group {
         }
         let Message { term, incarnation, body } = message;
         match &body {
-            // Silence is the purpose of these two.
-            Body::Heartbeat { quiesce: true, .. } | Body::HeartbeatReply { quiet: true, .. } => {}
+            // Silence is the purpose of this one; and an answer starts nothing.
+            Body::Heartbeat { quiesce: true, .. }
+            | Body::HeartbeatReply { .. }
+            | Body::AppendReply { .. }
+            | Body::VoteReply { .. }
+            | Body::PayloadReply { .. } => {}
             // Whoever asks for votes doubts the leader: ask it.
             Body::VoteRequest { .. } => self.wake(true, out),
             _ => self.wake(false, out),
@@ -398,13 +402,13 @@ impl Group {
         }
     }
 
-    /// When it wants [`Input::Timer`]; `None` while it is quiet or has nothing to wait for.
+    /// When it wants [`Input::Timer`]; `None` while it is quiet.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             _ if self.quiet => None,
             State::Leader(leadership) => Some(leadership.deadline()),
-            State::Follower | State::Candidate(_) => self.election_at,
+            State::Follower | State::Candidate(_) => Some(self.election_at),
         }
     }
 
@@ -484,8 +488,8 @@ impl Group {
         let follower = |(node, progress): (&NodeId, &super::progress::Progress)| FollowerStatus {
             node: *node,
             match_index: progress.match_index,
-            active: progress.active,
-            snapshot: matches!(progress.flow, Flow::Snapshot { .. }),
+            active: progress.is_active(self.now, self.config.election),
+            snapshot: progress.snapshot_asked || progress.flow == Flow::Snapshot,
             counts: progress.counts,
         };
         Status {

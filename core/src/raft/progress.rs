@@ -1,5 +1,6 @@
 //! What a leader knows of one follower, and how fast it sends (Raft 5.3; the states are etcd's).
 
+use crate::machine::{Duration, Instant};
 use crate::types::Index;
 use alloc::collections::VecDeque;
 
@@ -17,10 +18,7 @@ pub(super) enum Flow {
         inflight: VecDeque<Index>,
     },
     /// The log no longer has what the follower needs next.
-    Snapshot {
-        /// The node has been asked to send the state.
-        asked: bool,
-    },
+    Snapshot,
 }
 
 /// One follower as its leader sees it.
@@ -37,8 +35,10 @@ pub(super) struct Progress {
     pub(super) flow: Flow,
     /// False while the follower abstains: then nothing of it may be counted.
     pub(super) counts: bool,
-    /// Heard from since the last check of the quorum.
-    pub(super) active: bool,
+    /// When it last answered; `None` if it hasn't, or its node is suspected.
+    pub(super) heard: Option<Instant>,
+    /// The node has been asked to send it the state.
+    pub(super) snapshot_asked: bool,
     /// The highest heartbeat round that it answered.
     pub(super) round: u64,
     /// The highest round that it answered going quiet; 0 if none.
@@ -53,10 +53,16 @@ impl Progress {
             next_index: last.next(),
             flow: Flow::Probe { paused: false },
             counts: false,
-            active: false,
+            heard: None,
+            snapshot_asked: false,
             round: 0,
             quiet_round: 0,
         }
+    }
+
+    /// Whether it answered within the last `election` before `now`.
+    pub(super) fn is_active(&self, now: Instant, election: Duration) -> bool {
+        self.heard.is_some_and(|heard| now - heard < election)
     }
 
     /// What may be counted towards a commit.
@@ -97,7 +103,7 @@ impl Progress {
         match &self.flow {
             Flow::Probe { paused } => !paused,
             Flow::Replicate { inflight } => inflight.len() < inflight_max.max(1) as usize,
-            Flow::Snapshot { .. } => false,
+            Flow::Snapshot => false,
         }
     }
 
@@ -111,7 +117,7 @@ impl Progress {
                 }
                 self.next_index = self.next_index.max(last.next());
             }
-            Flow::Snapshot { .. } => {}
+            Flow::Snapshot => {}
         }
     }
 

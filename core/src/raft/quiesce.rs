@@ -15,9 +15,7 @@ impl Group {
     pub(super) fn wake(&mut self, doubt: bool, out: &mut Vec<Output>) {
         let now = self.now;
         if let State::Leader(leadership) = &mut self.state {
-            if leadership.quiesce_round.take().is_some() {
-                leadership.busy_at = now;
-            }
+            leadership.quiesce_round = None;
         }
         if !core::mem::take(&mut self.quiet) {
             return;
@@ -40,9 +38,9 @@ impl Group {
     pub(super) fn maybe_quiesce(&mut self) {
         let last = self.log.last().index;
         let idle = self.is_settled(last) && self.disk.is_idle();
-        let (now, after) = (self.now, self.config.quiesce_after);
+        let (now, election, after) = (self.now, self.config.election, self.config.quiesce_after);
         let State::Leader(leadership) = &mut self.state else { return };
-        let mut active = leadership.followers.values().filter(|progress| progress.active);
+        let mut active = leadership.followers.values().filter(|p| p.is_active(now, election));
         let follow = active.all(|progress| progress.counts && progress.match_index == last);
         let rests = now - leadership.busy_at >= after;
         let nothing_open = leadership.reads.is_empty() && leadership.transfer.is_none();
@@ -63,7 +61,8 @@ impl Group {
         let settled = self.is_settled(self.log.last().index);
         let State::Leader(leadership) = &self.state else { return };
         let Some(round) = leadership.quiesce_round else { return };
-        let active = leadership.followers.values().filter(|progress| progress.active);
+        let (now, election) = (self.now, self.config.election);
+        let active = leadership.followers.values().filter(|p| p.is_active(now, election));
         let all = active.clone().all(|progress| progress.quiet_round >= round);
         let quorum = active.count() + 1 >= super::quorum::majority(self.config.voters.len());
         if !self.quiet && settled && all && quorum {

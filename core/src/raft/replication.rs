@@ -26,7 +26,7 @@ pub(super) struct Leadership {
     /// The last round of heartbeats, from 1.
     pub(super) round: u64,
     pub(super) heartbeat_at: Instant,
-    /// When a quorum must have been heard from since the last check.
+    /// When a quorum must have been heard from within the election timeout before.
     pub(super) check_at: Instant,
     /// Reads that wait for a round.
     pub(super) reads: Reads,
@@ -101,10 +101,11 @@ impl Group {
     /// A leader that a quorum doesn't answer steps down (thesis 6.2): its clients should look elsewhere.
     /// Who abstains doesn't count, because nothing can be committed with it.
     fn check_quorum(&mut self, out: &mut Vec<Output>) -> bool {
+        let (now, election) = (self.now, self.config.election);
         let State::Leader(leadership) = &mut self.state else { return false };
-        leadership.check_at = self.now + self.config.election;
-        let heard = leadership.followers.values().filter(|p| p.active && p.counts).count();
-        leadership.followers.values_mut().for_each(|progress| progress.active = false);
+        leadership.check_at = now + self.config.heartbeat;
+        let answers = |progress: &&Progress| progress.counts && progress.is_active(now, election);
+        let heard = leadership.followers.values().filter(answers).count();
         let keeps = heard + 1 >= majority(self.config.voters.len());
         if !keeps {
             self.become_follower(self.term, out);
@@ -180,11 +181,11 @@ impl Group {
         quiet: bool,
         out: &mut Vec<Output>,
     ) {
-        let last = self.log.last().index;
+        let (now, last) = (self.now, self.log.last().index);
         let State::Leader(leadership) = &mut self.state else { return };
         let Some(progress) = leadership.followers.get_mut(&from) else { return };
         assert!(match_index <= last, "{from:?} matches {match_index:?}, we end at {last:?}");
-        progress.active = true;
+        progress.heard = Some(now);
         progress.counts |= counts;
         progress.round = progress.round.max(round);
         if quiet {
@@ -199,7 +200,7 @@ impl Group {
                     inflight.pop_front();
                 }
             }
-            Flow::Snapshot { .. } => {}
+            Flow::Snapshot => {}
         }
         self.on_match(from, match_index, out);
         if lags {
@@ -229,7 +230,7 @@ impl Group {
                 return self.maybe_want_snapshot(to, out);
             }
             let Some(prev) = self.log.position_at(progress.next_index.prev()) else {
-                progress.flow = Flow::Snapshot { asked: false };
+                progress.flow = Flow::Snapshot;
                 return self.maybe_want_snapshot(to, out);
             };
             let entries = self.log.batch(progress.next_index, self.config.append_bytes_max);
@@ -341,10 +342,10 @@ impl Group {
         counts: bool,
         out: &mut Vec<Output>,
     ) {
-        let last = self.log.last().index;
+        let (now, last) = (self.now, self.log.last().index);
         let State::Leader(leadership) = &mut self.state else { return };
         let Some(progress) = leadership.followers.get_mut(&from) else { return };
-        progress.active = true;
+        progress.heard = Some(now);
         progress.counts |= counts;
         match outcome {
             AppendOutcome::Matched { match_index } => {
@@ -364,7 +365,7 @@ impl Group {
                 let stale = match progress.flow {
                     Flow::Probe { .. } => prev_index != progress.next_index.prev(),
                     Flow::Replicate { .. } => prev_index <= progress.match_index,
-                    Flow::Snapshot { .. } => true,
+                    Flow::Snapshot => true,
                 };
                 if stale {
                     return; // already answered, or overtaken by a proof
@@ -384,7 +385,7 @@ impl Group {
         let State::Leader(leadership) = &mut self.state else { return };
         let Some(progress) = leadership.followers.get_mut(&from) else { return };
         progress.matched(match_index);
-        if matches!(progress.flow, Flow::Snapshot { .. }) && match_index >= compacted {
+        if progress.flow == Flow::Snapshot && match_index >= compacted {
             progress.replicate(); // it has all that our log no longer has
         }
         // Even an old match is news if it was the first that counts.

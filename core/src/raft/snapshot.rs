@@ -5,7 +5,7 @@ use super::api::{Configuration, Event, Output, Standing, Write};
 use super::group::{Group, State};
 use super::message::{AppendOutcome, Body};
 use super::progress::Flow;
-use crate::types::{Index, NodeId, Position};
+use crate::types::{Index, NodeId, Position, Term};
 use alloc::vec::Vec;
 
 impl Group {
@@ -40,11 +40,17 @@ impl Group {
     /// The state was replaced by the leader's.
     pub(super) fn on_snapshot_installed(
         &mut self,
+        term: Term,
         position: Position,
         configuration: Configuration,
         out: &mut Vec<Output>,
     ) {
         assert!(self.wants_snapshot(position), "a state at {position:?} was not wanted");
+        // What its leader had committed, every leader of its term or a later one has. One of an earlier
+        // term may not: we must not call ourselves equal to that.
+        if term > self.term {
+            self.become_follower(term, out);
+        }
         if self.log.contains(position) {
             self.log.compact(position.index);
             self.write_compacted();
@@ -77,7 +83,8 @@ impl Group {
     ) {
         let State::Leader(leadership) = &mut self.state else { return };
         let Some(progress) = leadership.followers.get_mut(&to) else { return };
-        if matches!(progress.flow, Flow::Snapshot { .. }) {
+        progress.snapshot_asked = false;
+        if progress.flow == Flow::Snapshot {
             // Not a proof, the follower's own reply is: but a good guess.
             progress.probe(position.index.next());
             self.send_appends(to, false, out);
@@ -87,34 +94,27 @@ impl Group {
     /// It is wanted again when the follower is next heard from.
     pub(super) fn on_snapshot_failed(&mut self, to: NodeId) {
         let State::Leader(leadership) = &mut self.state else { return };
-        if let Some(progress) = leadership.followers.get_mut(&to)
-            && let Flow::Snapshot { asked } = &mut progress.flow
-        {
-            *asked = false;
+        if let Some(progress) = leadership.followers.get_mut(&to) {
+            progress.snapshot_asked = false;
         }
     }
 
-    /// A follower's own state is damaged.
+    /// A follower's own state is damaged. Its log isn't: entries still go to it.
     pub(super) fn on_snapshot_request(&mut self, from: NodeId, out: &mut Vec<Output>) {
         let State::Leader(leadership) = &mut self.state else { return };
-        if let Some(progress) = leadership.followers.get_mut(&from)
-            && !matches!(progress.flow, Flow::Snapshot { .. })
-        {
-            progress.active = true;
-            progress.flow = Flow::Snapshot { asked: false };
+        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        if !core::mem::replace(&mut progress.snapshot_asked, true) {
+            out.push(Output::WantSnapshot { to: from });
         }
-        self.maybe_want_snapshot(from, out);
     }
 
-    /// Asks the node for the state once, for a follower that answers.
+    /// Asks the node once for the state that a follower needs, if the follower answers at all.
     pub(super) fn maybe_want_snapshot(&mut self, to: NodeId, out: &mut Vec<Output>) {
+        let (now, election) = (self.now, self.config.election);
         let State::Leader(leadership) = &mut self.state else { return };
         let Some(progress) = leadership.followers.get_mut(&to) else { return };
-        if let Flow::Snapshot { asked } = &mut progress.flow
-            && progress.active
-            && !*asked
-        {
-            *asked = true;
+        let needed = progress.flow == Flow::Snapshot && progress.is_active(now, election);
+        if needed && !core::mem::replace(&mut progress.snapshot_asked, true) {
             out.push(Output::WantSnapshot { to });
         }
     }
@@ -122,7 +122,7 @@ impl Group {
     /// The state above is damaged: it can't answer clients, so it must not lead.
     pub(super) fn on_state_damaged(&mut self, out: &mut Vec<Output>) {
         self.damaged = true;
-        self.wake(false, out);
+        self.wake(true, out);
         if matches!(self.state, State::Follower) {
             self.draw_election();
         } else {
