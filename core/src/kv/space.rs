@@ -12,6 +12,7 @@
 //! | 0x07 | parts | opened u64 of the upload, number u16 |
 //! | 0x08 | bucket registry (meta group) | name |
 //! | 0x09 | cluster record (meta group) | nothing, or what the record is of |
+//! | 0x0a | blobs that the collector looks at | opened u64 |
 //! | 0x10 | objects | bucket u64, key |
 //! | 0x20 | key-value space | key |
 //!
@@ -39,6 +40,8 @@ pub const PARTS: u8 = 0x07;
 pub const REGISTRY: u8 = 0x08;
 /// Identity, nodes and credentials of the cluster, in the meta group.
 pub const CLUSTER: u8 = 0x09;
+/// Blobs that the collector looks at: staged or dead, so few.
+pub const CHORES: u8 = 0x0a;
 /// Objects.
 pub const OBJECTS: u8 = 0x10;
 /// The key-value space.
@@ -91,7 +94,7 @@ pub fn blob(blob: BlobId) -> Key {
     join(BLOBS, &[&blob.opened.0.to_be_bytes()])
 }
 
-/// The blob that a key of [`BLOBS`], [`EXTENTS`] or [`PARTS`] belongs to.
+/// The blob that a key of [`BLOBS`], [`EXTENTS`], [`PARTS`] or [`CHORES`] belongs to.
 #[must_use]
 pub fn blob_of(home: ShardId, key: &[u8]) -> Option<BlobId> {
     let opened = key.get(1..9)?.try_into().ok()?;
@@ -189,6 +192,12 @@ pub fn cluster(what: &[u8]) -> Key {
 #[must_use]
 pub fn objects(bucket: BucketId) -> Key {
     join(OBJECTS, &[&bucket.0.to_be_bytes()])
+}
+
+/// The mark of a blob that the collector looks at.
+#[must_use]
+pub fn chore(blob: BlobId) -> Key {
+    join(CHORES, &[&blob.opened.0.to_be_bytes()])
 }
 
 /// An object, or what all objects with a prefix begin with.
