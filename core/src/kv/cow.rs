@@ -11,7 +11,7 @@
 //! - An inner node has at least two children, and one split key less: the split before a child is at
 //!   most the child's first key and above every key of the child before.
 //!
-//! Memory: arrays grow by [`GROWTH`] places at a time, so that an entry costs its key's handle, its
+//! Memory: arrays grow by `GROWTH` places at a time, so that an entry costs its key's handle, its
 //! value and about a tenth more.
 
 use alloc::sync::Arc;

@@ -28,7 +28,7 @@ pub struct Replay {
     /// may begin in the middle, because what came before it was cleaned.
     gone_on: bool,
     installed: bool,
-    anchor: u64,
+    anchor: Option<u64>,
     broken: Option<FrameError>,
 }
 
@@ -63,7 +63,7 @@ impl Replay {
             generation_seen: 1,
             gone_on: false,
             installed: false,
-            anchor: 0,
+            anchor: None,
             broken: None,
         }
     }
@@ -127,7 +127,7 @@ impl Replay {
         }
         if self.broken.is_none() {
             self.current.take(frame)?;
-            self.anchor = place.segment;
+            self.anchor = Some(place.segment);
         }
         Ok(None)
     }
@@ -152,7 +152,7 @@ impl Replay {
             return Err(FrameError::Digest);
         }
         let old = core::mem::replace(&mut self.current, building);
-        self.anchor = place.segment;
+        self.anchor = Some(place.segment);
         self.gone_on = true;
         self.broken = None;
         Ok(Some(old.table.into_rubble()))

@@ -78,8 +78,8 @@ pub struct State {
     unlogged: BTreeMap<Key, Option<Slot>>,
     /// The mark of the latest frame taken.
     logged: Mark,
-    /// The segment of the latest frame written; 0 before the first. It must be kept for its mark.
-    anchor: u64,
+    /// The segment of the latest frame written. It must be kept for its mark.
+    anchor: Option<u64>,
 }
 
 impl State {
@@ -114,12 +114,12 @@ impl State {
             frames,
             unlogged: BTreeMap::new(),
             logged: mark,
-            anchor: 0,
+            anchor: None,
         }
     }
 
     /// For the end of a replay: what the table log held beside the state.
-    pub(super) const fn with_log(mut self, generation_seen: u64, anchor: u64) -> Self {
+    pub(super) const fn with_log(mut self, generation_seen: u64, anchor: Option<u64>) -> Self {
         self.generation_seen = generation_seen;
         self.anchor = anchor;
         self
@@ -277,8 +277,9 @@ impl State {
     /// taken. Bodies are dropped from memory. Frames of older generations are ignored.
     pub fn settle(&mut self, placed: &Placed, start: Place) {
         if placed.generation == self.generation {
-            assert!(start.segment >= self.anchor, "{start:?} before segment {}", self.anchor);
-            self.anchor = start.segment;
+            let segment = Some(start.segment);
+            assert!(segment >= self.anchor, "{start:?} before segment {:?}", self.anchor);
+            self.anchor = segment;
             snapshot::settle(&mut self.table, placed, start);
         }
     }
@@ -286,7 +287,7 @@ impl State {
     /// Whether the oldest segment of the table log is still needed for this group.
     #[must_use]
     pub fn needs(&self, segment: u64) -> bool {
-        self.table.live(segment).records > 0 || (self.anchor > 0 && self.anchor <= segment)
+        self.table.live(segment).records > 0 || self.anchor.is_some_and(|anchor| anchor <= segment)
     }
 
     /// For cleaning the oldest segment: rewrites what is current of a frame in it, read back whole.
@@ -323,7 +324,7 @@ impl State {
     #[must_use]
     pub fn rewrite_mark(&mut self, segment: u64) -> Option<Frame> {
         assert!(self.unlogged.is_empty(), "{:?} rewrites its mark before logging", self.seat.group);
-        let needed = self.anchor > 0 && self.anchor <= segment;
+        let needed = self.anchor.is_some_and(|anchor| anchor <= segment);
         needed.then(|| self.frame(Records::default(), |records| Content::Moved { records }))
     }
 

@@ -65,11 +65,12 @@ fn crashes_cleaning_and_snapshots_change_nothing() {
         let counts = run(seed, 500);
         all.crashes += counts.crashes;
         all.cleaned += counts.cleaned;
+        all.cleaned_importing += counts.cleaned_importing;
         all.installed += counts.installed;
         all.abandoned += counts.abandoned;
     }
     assert!(all.crashes > 1_000 && all.cleaned > 1_000, "{all:?}");
-    assert!(all.installed > 100 && all.abandoned > 20, "{all:?}");
+    assert!(all.installed > 100 && all.abandoned > 20 && all.cleaned_importing > 40, "{all:?}");
 }
 
 /// A replica with some history, everything synced.

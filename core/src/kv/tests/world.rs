@@ -181,6 +181,7 @@ pub(super) struct Replica {
 pub(super) struct Counts {
     pub(super) crashes: u32,
     pub(super) cleaned: u32,
+    pub(super) cleaned_importing: u32,
     pub(super) installed: u32,
     pub(super) abandoned: u32,
 }
@@ -222,10 +223,11 @@ impl Replica {
     pub(super) fn clean(&mut self, counts: &mut Counts) {
         let Some((segment, _)) = self.log.segments.first_key_value() else { return };
         let segment = *segment;
-        if self.log.segments.len() < 3 || self.is_importing() {
+        self.complete(usize::MAX);
+        let importing = self.import.as_ref().is_some_and(|(import, ..)| import.needs(segment));
+        if self.log.segments.len() < 3 || importing {
             return;
         }
-        self.complete(usize::MAX);
         let count =
             self.log.frames.iter().take_while(|(place, _)| place.segment == segment).count();
         for at in 0..count {
@@ -238,6 +240,7 @@ impl Replica {
         assert!(!self.state.needs(segment), "{:?}", self.state.table().live(segment));
         self.log.remove(segment);
         counts.cleaned += 1;
+        counts.cleaned_importing += u32::from(self.is_importing());
     }
 
     /// Loses memory and a drawn number of frames that were not synced.
