@@ -93,15 +93,19 @@ impl Group {
 
         let applied = restored.applied;
         let mut log = Log::restored(restored.compacted, base, restored.entries);
+        let mut disk = Disk::new(restored.hard_state.commit_index);
         // The state may be ahead of a log that lost its unsynced tail. It holds committed entries only,
         // so it wins over whatever the log says there.
         if applied.index > log.compacted().index && !log.contains(applied) {
             let configuration = log.configuration_at(applied.index);
-            log.reset(applied, configuration);
+            log.reset(applied, configuration.clone());
+            disk.write(Write::Reset { position: applied, configuration });
         }
         // Damaged entries that the state contains need no repair.
         if let Some(index) = log.lost().range(..=applied.index).next_back().copied() {
             log.compact(index);
+            let (position, configuration) = (log.compacted(), log.configuration_at(index));
+            disk.write(Write::Compacted { position, configuration });
         }
         let damaged = applied.index < log.compacted().index;
         let handed = if damaged { log.compacted().index } else { applied.index };
@@ -110,7 +114,7 @@ impl Group {
         let vote = restored.hard_state.vote.filter(|_| term == restored.hard_state.term);
         let mut group = Self {
             announced: (Role::Follower, term, None),
-            disk: Disk::new(restored.hard_state.commit_index),
+            disk,
             now,
             term,
             vote,

@@ -15,6 +15,13 @@ mod repair;
 mod replication;
 mod snapshot;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+mod simulation;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+mod testing;
+
 pub use api::{
     Config, Configuration, Event, FollowerStatus, HardState, Input, Output, PersistId, Restored,
     Role, Standing, Status, VOTERS_MAX, Voter, Write,
