@@ -37,6 +37,9 @@ impl ChunkStore {
     /// When [`Self::pump`] is to be called if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        if self.log.has_failed() {
+            return None;
+        }
         let background = if !self.dropping.is_empty() || self.wants_move() {
             Some(self.now)
         } else if self.pass.is_none() && self.live.has_sparse() {

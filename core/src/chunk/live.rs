@@ -10,6 +10,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Live {
     accounts: BTreeMap<u64, Account>,
+    /// Live bytes of all segments.
+    total: u64,
     empty: BTreeSet<u64>,
     /// Full segments with few live bytes, not yet taken up by compaction.
     sparse: BTreeSet<u64>,
@@ -40,6 +42,7 @@ impl Live {
         let account = self.account(segment);
         account.chunks += 1;
         account.bytes += u64::from(bytes);
+        self.total += u64::from(bytes);
         self.empty.remove(&segment);
     }
 
@@ -51,6 +54,11 @@ impl Live {
         if account.chunks == 0 {
             self.empty.insert(segment);
         }
+        self.total -= u64::from(bytes);
+    }
+
+    pub(super) const fn total(&self) -> u64 {
+        self.total
     }
 
     pub(super) fn pin(&mut self, segment: u64) {
@@ -78,7 +86,7 @@ impl Live {
         !self.sparse.is_empty()
     }
 
-    /// Takes up to `count` sparse segments, the emptiest effort first being the oldest.
+    /// Takes up to `count` sparse segments, the oldest first.
     pub(super) fn take_sparse(&mut self, count: usize) -> BTreeSet<u64> {
         let taken: BTreeSet<u64> = self.sparse.iter().take(count).copied().collect();
         self.sparse.retain(|segment| !taken.contains(segment));

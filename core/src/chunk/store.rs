@@ -26,7 +26,6 @@ pub struct ChunkStore {
     pub(super) log: SegmentLog,
     pub(super) index: BTreeMap<ChunkId, Location>,
     pub(super) live: Live,
-    pub(super) live_bytes: u64,
     pub(super) pending: BTreeMap<Lsn, Pending>,
     pub(super) pending_of: BTreeMap<ChunkId, Lsn>,
     pending_bytes: u64,
@@ -87,14 +86,12 @@ impl ChunkStore {
         live: Live,
         missing: BTreeMap<ChunkId, Wanted>,
     ) -> Self {
-        let live_bytes = index.values().map(|location| u64::from(location.bytes)).sum();
         let mut store = Self {
             current: log.current_segment(),
             config,
             log,
             index,
             live,
-            live_bytes,
             pending: BTreeMap::new(),
             pending_of: BTreeMap::new(),
             pending_bytes: 0,
@@ -107,6 +104,7 @@ impl ChunkStore {
             rest_until: Instant(0),
             now: Instant(0),
         };
+        // Once a boot, and segments are few beside chunks: no slices.
         let numbers: Vec<u64> = store.log.segments().map(|segment| segment.number).collect();
         for number in numbers {
             store.live.open(number);
@@ -181,7 +179,8 @@ impl ChunkStore {
     /// Says that a chunk of so many bytes belongs here. If it isn't here it is among the missing until it is
     /// put or its blob dropped.
     pub fn expect(&mut self, chunk: ChunkId, wanted: Wanted) {
-        if !self.index.contains_key(&chunk) && !self.pending_of.contains_key(&chunk) {
+        let is_dropped = self.dropping.contains(&chunk.blob);
+        if !is_dropped && !self.has(chunk) && !self.pending_of.contains_key(&chunk) {
             self.missing.insert(chunk, wanted);
         }
     }
@@ -217,7 +216,7 @@ impl ChunkStore {
     pub fn stats(&self) -> Stats {
         Stats {
             chunks: self.index.len() as u64,
-            live_bytes: self.live_bytes,
+            live_bytes: self.live.total(),
             disk_bytes: self.log.segments().map(|segment| segment.capacity).sum(),
             pending_bytes: self.pending_bytes,
             missing: self.missing.len() as u64,
@@ -362,7 +361,6 @@ impl ChunkStore {
     /// Makes the index point to a location, and lets go of the one before.
     fn point(&mut self, chunk: ChunkId, location: Location) {
         self.live.add(location.segment, location.bytes);
-        self.live_bytes += u64::from(location.bytes);
         if let Some(before) = self.index.insert(chunk, location) {
             self.release(before);
         }
@@ -371,7 +369,6 @@ impl ChunkStore {
     /// A location isn't indexed any more.
     pub(super) fn release(&mut self, location: Location) {
         self.live.subtract(location.segment, location.bytes);
-        self.live_bytes -= u64::from(location.bytes);
         if self.current != Some(location.segment) {
             self.judge(location.segment);
         }
