@@ -69,7 +69,7 @@ mod recovery;
 mod scan;
 mod segment;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use log::SegmentLog;
 pub use recovery::Recovery;
