@@ -161,7 +161,7 @@ pub enum FrameError {
     },
     /// The state goes on after a snapshot that was never completed.
     Unfinished,
-    /// The position of the frame is not after the one before.
+    /// The position of the frame is not after the one before, or it rewrites what is not current.
     OutOfOrder,
     /// A completed snapshot has not the digest that it should.
     Digest,

@@ -178,12 +178,13 @@ impl Generation {
         for Change { key, slot } in frame.changes {
             // A record is rewritten only while it is current, so all that can be here is the same
             // version, or nothing if its segment has been removed.
-            let stale = frame.kind == Kind::Moved
-                && self.table.get(&key).map(|slot| slot.version)
-                    > slot.as_ref().map(|slot| slot.version);
-            if !stale {
-                self.table.set(&key, slot);
+            let moved = slot.as_ref().filter(|_| frame.kind == Kind::Moved);
+            if let (Some(moved), Some(there)) = (moved, self.table.get(&key))
+                && moved.version != there.version
+            {
+                return Err(FrameError::OutOfOrder);
             }
+            self.table.set(&key, slot);
         }
         Ok(())
     }

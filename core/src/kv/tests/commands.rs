@@ -7,9 +7,10 @@ use crate::kv::command::{
     COMMAND_BYTES_MAX, Command, KvWrite, MEANING_FIRST, MEANING_LATEST, Op, SessionId, SessionTag,
     TooLong, Unreadable,
 };
-use crate::kv::query;
+use crate::kv::frame::Place;
 use crate::kv::state::{Event, State};
 use crate::kv::write::HEAD_VALUE_BYTES_MAX;
+use crate::kv::{query, space};
 use crate::object::api::{Answer, Outcome, Refusal};
 use crate::rng::Rng;
 use crate::types::{Incarnation, NodeId, Timestamp, Version};
@@ -17,6 +18,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 fn command(op: Op) -> Command {
     Command { meaning: MEANING_FIRST, wall: 1_000, session: None, op }
@@ -254,4 +256,30 @@ fn octets_take_their_bytes_along() {
     let frame = state.take_frame().unwrap();
     assert_eq!(frame.payload.len(), 2, "the head, and the body as a handle");
     assert_eq!(frame.payload[1].len(), 100);
+}
+
+#[test]
+fn a_new_head_leaves_its_body_where_it_is_and_an_empty_body_holds_nothing() {
+    let mut state = State::new(SEAT);
+    let (with, without) = (space::kv(b"with"), space::kv(b"without"));
+    state.apply_edit(at(1), |batch| {
+        batch.put(&with, vec![1], vec![7; 30].into());
+        batch.put(&without, vec![1], Bytes::new());
+        batch.put_head(&space::kv(b"none"), vec![1]);
+    });
+    let frame = state.take_frame().unwrap();
+    state.settle(&frame.placed, Place { segment: 1, offset: 0 });
+    assert_eq!((state.table().len(), state.table().live(1).records), (2, 2));
+    state.apply_edit(at(2), |batch| {
+        batch.put_head(&with, vec![2]);
+        batch.put_head(&without, vec![2]);
+    });
+    let frame = state.take_frame().unwrap();
+    assert_eq!(frame.payload.len(), 1, "no body is written again");
+    state.settle(&frame.placed, Place { segment: 2, offset: 0 });
+    let live = [1, 2].map(|segment| state.table().live(segment).records);
+    assert_eq!(live, [1, 1]);
+    let slot = state.table().get(&with).unwrap();
+    assert_eq!((slot.version, &*slot.head), (Version(2), &[2][..]));
+    assert_eq!(slot.body.bytes().unwrap_err().segment, 1);
 }

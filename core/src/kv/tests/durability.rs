@@ -32,7 +32,10 @@ fn run(seed: u64, entries: usize) -> Counts {
                 let frame = mine.state.take_checkpoint();
                 mine.append(frame);
             }
-            9..12 => mine.complete(rng.below(4) as usize),
+            9 => {
+                (0..rng.below(5)).for_each(|_| mine.log.append_of_others(rng.below(5_000) as usize))
+            }
+            10..13 => mine.complete(rng.below(4) as usize),
             _ if mine.is_importing()
                 || (applied(other) > applied(mine) + 30 && rng.chance(1, 4)) =>
             {
@@ -65,12 +68,16 @@ fn crashes_cleaning_and_snapshots_change_nothing() {
         let counts = run(seed, 500);
         all.crashes += counts.crashes;
         all.cleaned += counts.cleaned;
+        all.marks += counts.marks;
         all.cleaned_importing += counts.cleaned_importing;
         all.installed += counts.installed;
         all.abandoned += counts.abandoned;
     }
     assert!(all.crashes > 1_000 && all.cleaned > 1_000, "{all:?}");
-    assert!(all.installed > 100 && all.abandoned > 20 && all.cleaned_importing > 40, "{all:?}");
+    assert!(
+        all.installed > 100 && all.abandoned > 20 && all.cleaned_importing > 40 && all.marks > 10,
+        "{all:?}"
+    );
 }
 
 /// A replica with some history, everything synced.

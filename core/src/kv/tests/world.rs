@@ -108,17 +108,28 @@ pub(super) struct TableLog {
 
 impl TableLog {
     fn append(&mut self, frame: &Frame) -> Place {
+        let (segment, bytes) = self.current();
+        let place = Place { segment, offset: bytes.len() as u64 };
+        frame.payload.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        self.frames.push((place, frame.bytes() as usize));
+        place
+    }
+
+    /// Other groups of the node write.
+    pub(super) fn append_of_others(&mut self, count: usize) {
+        let (_, bytes) = self.current();
+        bytes.resize(bytes.len() + count, 0xee);
+    }
+
+    /// The segment that is written.
+    fn current(&mut self) -> (u64, &mut Vec<u8>) {
         let last = self.segments.last_key_value();
         let (mut segment, full) =
             last.map_or((0, true), |(n, bytes)| (*n, bytes.len() > SEGMENT_BYTES));
         if full {
             segment += 1;
         }
-        let bytes = self.segments.entry(segment).or_default();
-        let place = Place { segment, offset: bytes.len() as u64 };
-        frame.payload.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        self.frames.push((place, frame.bytes() as usize));
-        place
+        (segment, self.segments.entry(segment).or_default())
     }
 
     pub(super) fn payload(&self, at: usize) -> Bytes {
@@ -181,6 +192,7 @@ pub(super) struct Replica {
 pub(super) struct Counts {
     pub(super) crashes: u32,
     pub(super) cleaned: u32,
+    pub(super) marks: u32,
     pub(super) cleaned_importing: u32,
     pub(super) installed: u32,
     pub(super) abandoned: u32,
@@ -235,6 +247,8 @@ impl Replica {
             self.append(frame);
         }
         let mark = self.state.rewrite_mark(segment);
+        counts.marks += u32::from(mark.is_some());
+        assert!(mark.is_none() || self.state.needs(segment), "the mark is only there");
         self.append(mark);
         self.sync();
         assert!(!self.state.needs(segment), "{:?}", self.state.table().live(segment));
