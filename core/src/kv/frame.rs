@@ -85,7 +85,7 @@ impl PlacedRecord {
 /// Where a frame's payload begins in the table log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The segment, from 1.
+    /// The segment.
     pub segment: u64,
     /// Byte offset in its file.
     pub offset: u64,

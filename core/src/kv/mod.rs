@@ -26,8 +26,9 @@
 //! what is current of each frame ([`state::State::rewrite`]) and its mark
 //! ([`state::State::rewrite_mark`]), sync, and remove the segment once no group needs it
 //! ([`state::State::needs`]). Because no younger segment ever goes first, a removal is never forgotten
-//! before the record that it removed. Segments stay while an export may read them, and from the first
-//! frame of an unfinished import on.
+//! before the record that it removed. Segments stay while an export may read them
+//! ([`snapshot::Export::oldest_segment`]), and from the first frame of an unfinished import on
+//! ([`snapshot::Import::needs`]).
 //!
 //! **Guarantees.**
 //! - *Deterministic.* Equal logs give equal [`state::State::state_hash`]es, whatever was restarted,
@@ -57,3 +58,6 @@ pub mod space;
 pub mod state;
 pub mod table;
 pub mod write;
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,11 @@ pub struct Replay {
     /// A snapshot whose installation has begun and not ended.
     building: Option<Generation>,
     generation_seen: u64,
-    /// Whether any frame came before: only the first one may begin in the middle.
-    begun: bool,
-    anchor: u64,
+    /// Whether a frame of the state came before, and whether one of a snapshot: only the first of each
+    /// may begin in the middle, because what came before it was cleaned.
+    gone_on: bool,
+    installed: bool,
+    anchor: Option<u64>,
     broken: Option<FrameError>,
 }
 
@@ -59,8 +61,9 @@ impl Replay {
             current: Generation::new(1, 0),
             building: None,
             generation_seen: 1,
-            begun: false,
-            anchor: 0,
+            gone_on: false,
+            installed: false,
+            anchor: None,
             broken: None,
         }
     }
@@ -102,35 +105,29 @@ impl Replay {
     }
 
     fn lose(&mut self, error: FrameError) {
-        self.begun = true;
+        (self.gone_on, self.installed) = (true, true);
         self.broken = Some(error);
         self.building = None;
     }
 
     fn take(&mut self, frame: Decoded, place: Place) -> Result<Option<Rubble<Slot>>, FrameError> {
-        let installs = matches!(frame.kind, Kind::Begin | Kind::Part | Kind::End { .. });
         self.generation_seen = self.generation_seen.max(frame.generation);
-        if !self.begun {
-            self.begun = true;
-            let generation = Generation::new(frame.generation, frame.number);
-            if installs {
-                self.building = Some(generation);
-            } else {
-                self.current = generation;
-            }
-        }
         if frame.generation < self.current.number {
-            return Ok(None); // Overtaken by the snapshot.
+            return Ok(None); // Overtaken by a snapshot.
         }
-        if installs {
+        if matches!(frame.kind, Kind::Begin | Kind::Part | Kind::End { .. }) {
             return self.build(frame, place);
+        }
+        if !self.gone_on {
+            self.gone_on = true;
+            self.current = Generation::new(frame.generation, frame.number);
         }
         if frame.generation > self.current.number {
             return Err(FrameError::Unfinished);
         }
         if self.broken.is_none() {
             self.current.take(frame)?;
-            self.anchor = place.segment;
+            self.anchor = Some(place.segment);
         }
         Ok(None)
     }
@@ -138,10 +135,11 @@ impl Replay {
     /// A frame of a snapshot that is being installed.
     fn build(&mut self, frame: Decoded, place: Place) -> Result<Option<Rubble<Slot>>, FrameError> {
         let (kind, generation) = (frame.kind, frame.generation);
-        if kind == Kind::Begin {
-            // An attempt that was given up is forgotten.
-            self.building = Some(Generation::new(generation, 0));
+        if kind == Kind::Begin || !self.installed {
+            // In place of an attempt that was given up.
+            self.building = Some(Generation::new(generation, frame.number));
         }
+        self.installed = true;
         let building = self.building.take().filter(|building| building.number == generation);
         let mut building = building.ok_or(FrameError::Unfinished)?;
         building.take(frame)?;
@@ -154,7 +152,8 @@ impl Replay {
             return Err(FrameError::Digest);
         }
         let old = core::mem::replace(&mut self.current, building);
-        self.anchor = place.segment;
+        self.anchor = Some(place.segment);
+        self.gone_on = true;
         self.broken = None;
         Ok(Some(old.table.into_rubble()))
     }

@@ -143,6 +143,8 @@ pub struct Import {
     frames: u64,
     table: Table,
     last: Option<Key>,
+    /// The segment of the first frame, once that is written.
+    begun: Option<u64>,
 }
 
 impl Import {
@@ -151,7 +153,7 @@ impl Import {
     #[must_use]
     pub fn begin(seat: Seat, generation: u64, head: SnapshotHead) -> (Self, Frame) {
         let table = Table::default();
-        let mut import = Self { seat, head, generation, frames: 0, table, last: None };
+        let mut import = Self { seat, head, generation, frames: 0, table, last: None, begun: None };
         let frame = import.frame(Records::default(), |_| Content::Begin);
         (import, frame)
     }
@@ -202,8 +204,16 @@ impl Import {
     /// Notes that a frame of this import has been written at `start`.
     pub fn settle(&mut self, placed: &Placed, start: Place) {
         if placed.generation == self.generation {
+            self.begun.get_or_insert(start.segment);
             settle(&mut self.table, placed, start);
         }
+    }
+
+    /// Whether the oldest segment of the table log must stay for this import: its frames are only
+    /// rewritten as a state.
+    #[must_use]
+    pub fn needs(&self, segment: u64) -> bool {
+        self.begun.is_none_or(|begun| begun <= segment)
     }
 
     /// Completes the import once a slice came empty. The state counts when the frame is durable.

@@ -78,8 +78,8 @@ pub struct State {
     unlogged: BTreeMap<Key, Option<Slot>>,
     /// The mark of the latest frame taken.
     logged: Mark,
-    /// The segment of the latest frame written; 0 before the first. It must be kept for its mark.
-    anchor: u64,
+    /// The segment of the latest frame written. It must be kept for its mark.
+    anchor: Option<u64>,
 }
 
 impl State {
@@ -114,12 +114,12 @@ impl State {
             frames,
             unlogged: BTreeMap::new(),
             logged: mark,
-            anchor: 0,
+            anchor: None,
         }
     }
 
     /// For the end of a replay: what the table log held beside the state.
-    pub(super) const fn with_log(mut self, generation_seen: u64, anchor: u64) -> Self {
+    pub(super) const fn with_log(mut self, generation_seen: u64, anchor: Option<u64>) -> Self {
         self.generation_seen = generation_seen;
         self.anchor = anchor;
         self
@@ -247,6 +247,18 @@ impl State {
         outcome
     }
 
+    /// Applies an entry that does what no command of this module does: what the writers of other
+    /// modules may do to a batch.
+    #[cfg(test)]
+    pub(super) fn apply_edit(&mut self, position: Position, edit: impl FnOnce(&mut Batch<'_>)) {
+        self.advance(position);
+        self.mark.committed = self.next_commit(0);
+        let mut batch = Batch::new(&mut self.table, self.seat, position, 0, self.mark.committed);
+        edit(&mut batch);
+        let changes = batch.finish();
+        self.unlogged.extend(changes.into_iter().map(|change| (change.key, change.slot)));
+    }
+
     /// The changes that no frame has yet, as one frame with the mark: state and applied index change
     /// together. To be appended to the table log before any later frame. `None` if there are none.
     #[must_use = "changes that are not logged are lost at a restart"]
@@ -265,8 +277,9 @@ impl State {
     /// taken. Bodies are dropped from memory. Frames of older generations are ignored.
     pub fn settle(&mut self, placed: &Placed, start: Place) {
         if placed.generation == self.generation {
-            assert!(start.segment >= self.anchor, "{start:?} before segment {}", self.anchor);
-            self.anchor = start.segment;
+            let segment = Some(start.segment);
+            assert!(segment >= self.anchor, "{start:?} before segment {:?}", self.anchor);
+            self.anchor = segment;
             snapshot::settle(&mut self.table, placed, start);
         }
     }
@@ -274,11 +287,12 @@ impl State {
     /// Whether the oldest segment of the table log is still needed for this group.
     #[must_use]
     pub fn needs(&self, segment: u64) -> bool {
-        self.table.live(segment).records > 0 || (self.anchor > 0 && self.anchor <= segment)
+        self.table.live(segment).records > 0 || self.anchor.is_some_and(|anchor| anchor <= segment)
     }
 
     /// For cleaning the oldest segment: rewrites what is current of a frame in it, read back whole.
-    /// `None` if nothing is. All frames must have been taken ([`Self::take_frame`]) before.
+    /// `None` if nothing is. All changes must have been taken ([`Self::take_frame`]) before, and the
+    /// segment's frames settled: what is not is found current only the next time.
     ///
     /// # Errors
     /// When the payload is no frame.
@@ -310,7 +324,7 @@ impl State {
     #[must_use]
     pub fn rewrite_mark(&mut self, segment: u64) -> Option<Frame> {
         assert!(self.unlogged.is_empty(), "{:?} rewrites its mark before logging", self.seat.group);
-        let needed = self.anchor > 0 && self.anchor <= segment;
+        let needed = self.anchor.is_some_and(|anchor| anchor <= segment);
         needed.then(|| self.frame(Records::default(), |records| Content::Moved { records }))
     }
 

@@ -53,6 +53,7 @@ fn shard_of(hasher: &blake3::Hasher, shards: u16) -> ShardId {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test that is wrong may panic")]
 mod tests {
     use super::*;
     use alloc::format;

@@ -123,6 +123,7 @@ fn neg_log2(hash: u64) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test that is wrong may panic")]
 mod tests {
     use super::*;
     use alloc::format;
