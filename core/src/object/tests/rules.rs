@@ -1,6 +1,7 @@
 //! What each operation demands and refuses, rule by rule.
 
 use super::*;
+use crate::kv::table::RecordLocation;
 use crate::object::multipart::etag_of_parts;
 use crate::object::names::METADATA_BYTES_MAX;
 use alloc::string::ToString;
@@ -267,4 +268,30 @@ fn a_multipart_tag_is_the_md5_of_md5s() {
     let a = md5("0cc175b9c0f1b6a831c399e269772661");
     let b = md5("92eb5ffee6ae2fec3ad71c777531578f");
     assert_eq!(etag_of_parts([a, b]).to_string(), "96e024ba2074fe77e8e965ba43a704be-2");
+}
+
+#[test]
+fn a_body_that_is_only_on_disk_is_asked_for_and_completes_the_answer() {
+    let mut shard = Group::shard();
+    shard.run(put("k", object(5, inline(b"hello")), Condition::None)).unwrap();
+    let resident = shard.get("k").unwrap();
+    let key = space::object(BUCKET, b"k");
+    let slot = shard.table.get(&key).unwrap().clone();
+    let body = slot.body.bytes().unwrap();
+    let (bytes, crc) = (slot.body.len(), slot.body.crc());
+    let location = RecordLocation { segment: 3, offset: 4096, bytes, crc };
+    assert!(shard.table.relocate(&key, slot.version, location));
+
+    let query = Query::Object { bucket: BUCKET, key: "k".into() };
+    let reading = || query::read(&shard.table, HOME, &query).unwrap();
+    assert_eq!(reading().wants().collect::<Vec<_>>(), [location]);
+    assert_eq!(reading().finish([body.clone()]), Ok(Answer::Object(resident)));
+    assert!(reading().finish([]).is_err(), "nothing was fetched");
+    assert!(reading().finish([body.slice(1..)]).is_err(), "something else was fetched");
+    // Tags change without the body being read.
+    let tags = vec![("t".into(), "1".into())];
+    shard.run(ObjectOp::PutTags { target: target("k"), tags: tags.clone() }).unwrap();
+    let reading = query::read(&shard.table, HOME, &query).unwrap();
+    let Ok(Answer::Object(object)) = reading.finish([body]) else { panic!() };
+    assert_eq!((object.attributes.tags, object.content), (tags, inline(b"hello")));
 }
