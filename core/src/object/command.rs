@@ -140,6 +140,8 @@ pub enum ObjectOp {
         bucket: BucketId,
         /// The epoch of the fence.
         epoch: Epoch,
+        /// Every bucket with a lower id has been installed at every shard ([`super::bucket`]).
+        floor: BucketId,
     },
 }
 
@@ -229,6 +231,8 @@ pub fn apply(batch: &mut Batch<'_>, events: &mut Vec<ObjectEvent>, op: ObjectOp)
         ObjectOp::Collect { blob, items } => collect::collect(batch, events, blob, items),
         ObjectOp::InstallBucket { bucket, epoch } => bucket::install(batch, bucket, epoch),
         ObjectOp::FenceBucket { bucket, epoch } => bucket::fence(batch, bucket, epoch),
-        ObjectOp::RemoveBucket { bucket, epoch } => bucket::remove(batch, bucket, epoch),
+        ObjectOp::RemoveBucket { bucket, epoch, floor } => {
+            bucket::remove(batch, bucket, epoch, floor)
+        }
     }
 }

@@ -193,6 +193,9 @@ enum Progress {
     Whole,
 }
 
+/// A row of a page; `None` for a common prefix.
+type Row<'a, T> = (&'a Place, Option<&'a T>);
+
 #[derive(Clone, Debug)]
 struct Merge<T> {
     limit: usize,
@@ -287,7 +290,7 @@ impl<T> Merge<T> {
     }
 
     /// The rows of the page and, if there is more, its last one.
-    fn page(&self) -> Option<(impl Iterator<Item = (&Place, Option<&T>)>, Option<Cut>)> {
+    fn page(&self) -> Option<(impl Iterator<Item = Row<'_, T>>, Option<Cut>)> {
         if self.limit > 0 && !self.is_certain() {
             return None;
         }

@@ -217,7 +217,9 @@ impl Procedure {
         match self.phase {
             Phase::Install => Some(ObjectOp::InstallBucket { bucket, epoch }),
             Phase::Fence => Some(ObjectOp::FenceBucket { bucket, epoch }),
-            Phase::Remove => Some(ObjectOp::RemoveBucket { bucket, epoch }),
+            Phase::Remove => {
+                Some(ObjectOp::RemoveBucket { bucket, epoch, floor: self.record.floor })
+            }
             Phase::Settle | Phase::Restore | Phase::Forget | Phase::Over(_) => None,
         }
     }

@@ -8,7 +8,7 @@
 //! | extents | none | `Vec<StagedChunk>` |
 //! | uploads in progress | [`UploadHead`] | none |
 //! | parts | [`PartHead`] | the inline bytes |
-//! | bucket state | [`BucketHead`] | none |
+//! | bucket state | [`BucketHead`]; the floor is a [`BucketId`], a mark has none | none |
 //! | chores | none | none |
 //!
 //! Tags are in the head because replacing them must not need the body. An upload's attributes are in its

@@ -83,6 +83,8 @@ pub struct BucketRecord {
     pub state: BucketState,
     /// Wall time of its creation, nanoseconds since the Unix epoch.
     pub created: u64,
+    /// As its deletion began: every bucket with a lower id had been installed at every shard.
+    pub floor: BucketId,
 }
 
 /// The state of a bucket.
@@ -254,7 +256,9 @@ fn create(batch: &mut Batch<'_>, bucket: &str) -> Outcome {
         None => {}
     }
     let (id, created) = (BucketId(batch.index().0), batch.wall());
-    put(batch, bucket, BucketRecord { id, epoch: Epoch(1), state: BucketState::Creating, created });
+    let (state, floor) = (BucketState::Creating, BucketId::default());
+    put(batch, bucket, BucketRecord { id, epoch: Epoch(1), state, created, floor });
+    batch.put(&space::creating_bucket(id), Vec::new(), Bytes::new());
     Ok(Answer::Bucket(BucketInfo { name: bucket.into(), id, created }))
 }
 
@@ -267,7 +271,8 @@ fn delete(batch: &mut Batch<'_>, bucket: &str) -> Outcome {
         BucketState::Deleting | BucketState::Restoring => return Err(Refusal::BucketBusy),
     }
     let (epoch, state) = (record.epoch.next(), BucketState::Deleting);
-    put(batch, bucket, BucketRecord { epoch, state, ..record });
+    let floor = floor(batch);
+    put(batch, bucket, BucketRecord { epoch, state, floor, ..record });
     let BucketRecord { id, created, .. } = record;
     Ok(Answer::Bucket(BucketInfo { name: bucket.into(), id, created }))
 }
@@ -277,6 +282,7 @@ fn settle(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
     match record.state {
         BucketState::Creating | BucketState::Restoring => {
             put(batch, &at.bucket, BucketRecord { state: BucketState::Active, ..record });
+            batch.remove(&space::creating_bucket(at.id));
             Ok(Answer::Done)
         }
         BucketState::Active => Ok(Answer::Done),
@@ -310,6 +316,15 @@ fn remove(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
     }
     batch.remove(&space::registry(&at.bucket));
     Ok(Answer::Done)
+}
+
+/// Every bucket with a lower id has been installed at every shard: ids rise with this log, and those not yet
+/// installed are marked.
+fn floor(batch: &Batch<'_>) -> BucketId {
+    let marks = space::creating_buckets();
+    let oldest = batch.scan(&marks, Bound::Unbounded).next();
+    let oldest = oldest.and_then(|(key, _)| space::marked_bucket(key));
+    oldest.unwrap_or(BucketId(batch.index().0))
 }
 
 /// The bucket's record, if it is the one meant and at this epoch.
