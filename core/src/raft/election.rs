@@ -110,13 +110,14 @@ impl Group {
         }
     }
 
-    /// Whether there is a leader that works, as far as this replica can tell (thesis 4.2.3).
-    pub(super) fn leader_is_live(&self) -> bool {
+    /// Whether there is a leader that works, as far as this replica can tell (thesis 4.2.3). If the
+    /// candidate itself was the leader, it isn't any more.
+    pub(super) fn leader_is_live(&self, candidate: NodeId) -> bool {
         match self.state {
             State::Leader(_) => true,
             State::Candidate(_) => false,
             State::Follower => {
-                self.leader.is_some()
+                self.leader.is_some_and(|leader| leader != candidate)
                     && self.heard.is_some_and(|heard| self.now - heard < self.config.election)
             }
         }
@@ -130,7 +131,7 @@ impl Group {
         last: Position,
         out: &mut Vec<Output>,
     ) {
-        let would = campaign > self.term && last >= self.log.last() && !self.leader_is_live();
+        let would = campaign > self.term && last >= self.log.last() && !self.leader_is_live(from);
         let ballot = if would { self.own_ballot() } else { Ballot::Refused };
         let body = Body::VoteReply { pre: true, campaign, ballot };
         self.say(from, body, self.disk.promise_gate(), out);

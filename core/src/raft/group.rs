@@ -222,7 +222,7 @@ impl Group {
         }
         if term > self.term {
             let sticky = matches!(body, Body::VoteRequest { transfer: false, .. });
-            if sticky && self.leader_is_live() {
+            if sticky && self.leader_is_live(from) {
                 return; // a candidate that lost touch must not depose a working leader (thesis 4.2.3)
             }
             self.become_follower(term, out);

@@ -7,7 +7,8 @@ use alloc::collections::VecDeque;
 /// How appends go to a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// Where the logs part isn't known: one append at a time, until it is answered or a heartbeat is.
+    /// Where the logs part isn't known: one append at a time, until it is answered or a heartbeat that
+    /// was sent after it is.
     Probe {
         /// One is under way.
         paused: bool,
@@ -41,6 +42,8 @@ pub(super) struct Progress {
     pub(super) snapshot_asked: bool,
     /// The highest heartbeat round that it answered.
     pub(super) round: u64,
+    /// The round before the last append: an answer to a later one should know of that append.
+    pub(super) sent_round: u64,
     /// The highest round that it answered going quiet; 0 if none.
     pub(super) quiet_round: u64,
 }
@@ -56,6 +59,7 @@ impl Progress {
             heard: None,
             snapshot_asked: false,
             round: 0,
+            sent_round: 0,
             quiet_round: 0,
         }
     }
@@ -107,8 +111,9 @@ impl Progress {
         }
     }
 
-    /// An append that ends with `last` goes out.
-    pub(super) fn sent(&mut self, last: Index) {
+    /// An append that ends with `last` goes out after heartbeat `round`.
+    pub(super) fn sent(&mut self, last: Index, round: u64) {
+        self.sent_round = round;
         match &mut self.flow {
             Flow::Probe { paused } => *paused = true,
             Flow::Replicate { inflight } => {
@@ -119,6 +124,24 @@ impl Progress {
             }
             Flow::Snapshot => {}
         }
+    }
+
+    /// A heartbeat that was sent after the last append was answered, and the follower still lags: that
+    /// append or its answer may be lost. Returns whether to look.
+    pub(super) fn suspect_loss(&mut self, round: u64, inflight_max: u32) -> bool {
+        if round <= self.sent_round {
+            return false;
+        }
+        match &mut self.flow {
+            Flow::Probe { paused } => *paused = false,
+            Flow::Replicate { inflight } => {
+                if inflight.len() >= inflight_max as usize {
+                    inflight.pop_front(); // frees a place, should all that is under way be lost
+                }
+            }
+            Flow::Snapshot => {}
+        }
+        true
     }
 
     /// What the docs of this type promise.

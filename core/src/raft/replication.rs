@@ -191,19 +191,10 @@ impl Group {
         if quiet {
             progress.quiet_round = progress.quiet_round.max(round);
         }
-        let lags = match_index < last;
-        match &mut progress.flow {
-            Flow::Probe { paused } => *paused = false, // the probe or its answer may be lost
-            // Frees a place, should all that is under way be lost.
-            Flow::Replicate { inflight } => {
-                if lags && inflight.len() >= self.config.append_inflight_max as usize {
-                    inflight.pop_front();
-                }
-            }
-            Flow::Snapshot => {}
-        }
+        let inflight_max = self.config.append_inflight_max;
+        let look = match_index < last && progress.suspect_loss(round, inflight_max);
         self.on_match(from, match_index, out);
-        if lags {
+        if look {
             self.send_appends(from, true, out);
         }
         self.maybe_confirm_reads(out);
@@ -238,7 +229,8 @@ impl Group {
             if entries.is_empty() && !probing {
                 return;
             }
-            progress.sent(entries.last().map_or(prev.index, |entry| entry.position.index));
+            let end = entries.last().map_or(prev.index, |entry| entry.position.index);
+            progress.sent(end, leadership.round);
             let body = Body::Append { prev, entries, commit_index: self.commit_index };
             // No gate: the leader's own promise of this term was durable before it asked for votes, and
             // it counts itself only when its own sync is done.

@@ -332,7 +332,6 @@ impl Run {
 }
 
 fn run(seed: u64, steps: u32, planted: Planted) -> BTreeMap<&'static str, u64> {
-    std::eprintln!("seed {seed}"); // shown if the run fails
     let mut run = Run::new(seed, planted);
     for _ in 0..steps {
         run.step();
@@ -341,17 +340,43 @@ fn run(seed: u64, steps: u32, planted: Planted) -> BTreeMap<&'static str, u64> {
     run.counts
 }
 
+/// How many seeds to run: more than the default when looking for trouble.
+fn seeds(default: u64) -> u64 {
+    std::env::var("RAFT_SEEDS").map_or(default, |count| count.parse().unwrap())
+}
+
 #[test]
 fn figure_3_holds_and_the_group_recovers_whatever_happens() {
     let mut total: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for seed in 0..60 {
-        for (what, count) in run(seed, 2_000, Planted::NONE) {
+    for seed in 0..seeds(200) {
+        std::eprintln!("seed {seed}"); // shown if the run fails
+        for (what, count) in run(seed, 2_500, Planted::NONE) {
             *total.entry(what).or_default() += count;
         }
     }
+    std::eprintln!("{total:?}");
     // A run in which nothing happens proves nothing.
     let rare = ["crash", "forgot", "leader", "quiesced", "read", "readmitted", "repaired", "rot"];
     for what in rare.into_iter().chain(["snapshot", "truncated", "damaged"]) {
         assert!(total.get(what).is_some_and(|count| *count >= 3), "too few: {what} in {total:?}");
     }
+}
+
+/// How we know that these checks see anything: with each bug planted some seed must fail.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_bugs_are_seen() {
+    use crate::planted::Bug;
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(std::boxed::Box::new(|_| {}));
+    let bugs = [Bug::CommitEarlierTerm, Bug::AcknowledgeBeforeSync, Bug::ReadWithoutQuorum];
+    let found = bugs.map(|bug| {
+        let fails = |seed: &u64| {
+            std::panic::catch_unwind(|| run(*seed, 2_500, Planted::with(bug))).is_err()
+        };
+        (bug, (0..seeds(2_000)).find(fails))
+    });
+    std::panic::set_hook(quiet);
+    std::eprintln!("{found:?}");
+    assert!(found.iter().all(|(_, seed)| seed.is_some()), "not seen: {found:?}");
 }
