@@ -465,12 +465,14 @@ fn the_store_is_a_map_that_survives_crashes() {
                     }
                 }
                 50..60 => rig.pump(),
-                60..97 => {
+                60..95 => {
                     rig.complete();
                 }
-                97 => rig.now = rig.now + Duration::from_millis(3),
+                95 => rig.disk.full = rig.rng.chance(1, 4),
+                96..98 => rig.now = rig.now + Duration::from_millis(3),
                 _ => {
                     let power_loss = rig.rng.chance(1, 2);
+                    rig.disk.full = false;
                     rig.restart(power_loss);
                     asked.clear();
                     // The node drops what its state doesn't know.
@@ -495,11 +497,16 @@ fn the_store_is_a_map_that_survives_crashes() {
             }
             assert!(durable.keys().all(|id| rig.store.has(*id)), "seed {seed} step {n}");
         }
+        rig.disk.full = false;
+        rig.run();
+        rig.now = rig.now + Duration::from_secs(60);
         rig.run();
         rig.now = rig.now + Duration::from_secs(1);
         rig.run();
         assert!(rig.store.is_settled());
         rig.audit();
+        let left = rig.store.blobs(None, usize::MAX);
+        assert!(left.iter().all(|of| !dropped.contains(of)), "seed {seed}: {left:?}");
         for (id, bytes) in durable {
             assert_eq!(rig.read(id), Some(Ok(bytes)), "seed {seed}");
         }
