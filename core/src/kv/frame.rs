@@ -60,6 +60,14 @@ pub struct Placed {
     pub(super) records: Vec<PlacedRecord>,
 }
 
+impl Placed {
+    /// Which life of the state the frame belongs to.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
 /// A record of a frame: `offset` counts from the start of the payload.
 #[derive(Clone, Debug)]
 pub(super) struct PlacedRecord {

@@ -334,6 +334,12 @@ impl State {
         Export::new(self.table.clone(), self.mark)
     }
 
+    /// Which life of the state this is: frames of another one are not about it.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The generation that the next import has.
     #[must_use]
     pub fn next_generation(&mut self) -> u64 {

@@ -90,6 +90,7 @@ pub(super) enum Progress {
 }
 
 /// What recovery begins with.
+#[derive(Clone, Debug)]
 pub(super) struct Admitted {
     pub(super) superblock: Superblock,
     pub(super) sequence: u64,
@@ -136,6 +137,11 @@ impl Boot {
     /// The store, once it is read or made.
     pub(super) fn superblock(&self) -> Option<&Superblock> {
         self.superblock.as_ref()
+    }
+
+    /// Whether it waits for other nodes.
+    pub(super) const fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting)
     }
 
     /// The store that says hello, if it has something to wait for.
@@ -196,7 +202,9 @@ impl Boot {
     ) {
         let Some(superblock) = &mut self.superblock else { return };
         let named = charter.members.contains(&(config.me, superblock.store));
-        if named && matches!(self.stage, Stage::Waiting) && superblock.membership == Membership::Blank
+        if named
+            && matches!(self.stage, Stage::Waiting)
+            && superblock.membership == Membership::Blank
         {
             superblock.membership = Membership::Member(charter);
             self.write(false, ops, ios);
@@ -292,8 +300,7 @@ impl Boot {
     /// The founder knows all stores: the charter can be written.
     fn maybe_found(&mut self, config: &Config, ops: &mut OpIds, ios: &mut Vec<IoOp>) -> Progress {
         let Some(superblock) = &mut self.superblock else { return Progress::Going };
-        let (Membership::Founder(founding), Stage::Waiting) =
-            (&superblock.membership, &self.stage)
+        let (Membership::Founder(founding), Stage::Waiting) = (&superblock.membership, &self.stage)
         else {
             return Progress::Going;
         };

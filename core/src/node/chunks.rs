@@ -38,12 +38,7 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub(super) const fn new(
-        me: NodeId,
-        store: Box<ChunkStore>,
-        ops: OpIds,
-        now: Instant,
-    ) -> Self {
+    pub(super) const fn new(me: NodeId, store: Box<ChunkStore>, ops: OpIds, now: Instant) -> Self {
         Self {
             me,
             store,

@@ -88,14 +88,10 @@ impl Logs {
     }
 
     /// Returns whether the operation was the cleaner's.
-    pub(super) fn on_clean_read(
-        &mut self,
-        op: OpId,
-        result: &IoResult,
-        out: &mut Out<'_>,
-    ) -> bool {
+    pub(super) fn on_clean_read(&mut self, op: OpId, result: &IoResult, out: &mut Out<'_>) -> bool {
         let Some(work) = &mut self.cleaner.work else { return false };
-        let Some((_, group, location)) = work.reading.take_if(|(reading, ..)| *reading == op) else {
+        let Some((_, group, location)) = work.reading.take_if(|(reading, ..)| *reading == op)
+        else {
             return false;
         };
         match result {

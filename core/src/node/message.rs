@@ -4,8 +4,8 @@
 use super::superblock::Charter;
 use crate::codec::{self, DecodeError, Octets};
 use crate::kv::command::{Op, SessionId, SessionTag};
-use crate::object::api::{Outcome, Request};
 use crate::kv::snapshot::{SnapshotHead, SnapshotRecord};
+use crate::object::api::{Outcome, Request};
 use crate::object::registry::BucketRecord;
 use crate::raft;
 use crate::types::{

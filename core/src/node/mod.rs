@@ -49,11 +49,13 @@ use self::boot::{Boot, Progress};
 use self::message::{Head, PeerMessage};
 use self::recovery::{Ops, Recovering};
 use self::running::{Running, Stopping};
+use self::status::{Phase, Status};
 use self::superblock::Membership;
 use self::trace::Trace;
 use crate::machine::{Halt, Instant, IoOp, Now};
 use crate::object::api::Refusal;
 use crate::rng::Rng;
+use crate::types::{GroupId, Position};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -65,11 +67,11 @@ pub struct Node {
     config: Config,
     rng: Rng,
     now: Now,
-    phase: Phase,
+    life: Life,
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum Life {
     New,
     Booting { boot: Box<Boot>, ops: Ops, hello_at: Instant },
     Recovering(Box<Recovering>),
@@ -85,7 +87,7 @@ impl Node {
         assert!(config.shards.is_power_of_two(), "{} shards", config.shards);
         assert!(config.nodes.contains(&config.me), "{:?} is not in its own list", config.me);
         let rng = Rng::new(config.seed);
-        Self { config, rng, now: Now::default(), phase: Phase::New }
+        Self { config, rng, now: Now::default(), life: Life::New }
     }
 
     /// Feeds one input; appends what must happen to `effects`.
@@ -93,34 +95,34 @@ impl Node {
         assert!(now.mono >= self.now.mono, "time went back: {:?} < {:?}", now.mono, self.now.mono);
         self.now = now;
         if let Input::Request { id, .. } = &input
-            && !matches!(self.phase, Phase::Running(_))
+            && !matches!(self.life, Life::Running(_))
         {
             let refusal = Refusal::Unavailable("the node is not ready".to_string());
             return effects.push(Effect::Reply { id: *id, outcome: Err(refusal) });
         }
-        match &mut self.phase {
-            Phase::New => self.on_new(input, effects),
-            Phase::Booting { .. } => self.on_booting(input, effects),
-            Phase::Recovering(_) => self.on_recovering(input, effects),
-            Phase::Running(running) => {
+        match &mut self.life {
+            Life::New => self.on_new(input, effects),
+            Life::Booting { .. } => self.on_booting(input, effects),
+            Life::Recovering(_) => self.on_recovering(input, effects),
+            Life::Running(running) => {
                 running.step(&self.config, now, input, effects);
                 if let Some(halt) = running.take_halt() {
                     self.halt(halt, effects);
                 } else if running.stopping == Some(Stopping::Stopped) {
-                    self.phase = Phase::Stopped;
+                    self.life = Life::Stopped;
                 }
             }
-            Phase::Stopped | Phase::Halted => {}
+            Life::Stopped | Life::Halted => {}
         }
     }
 
     /// When the node wants [`Input::Timer`], if nothing else happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Booting { boot, hello_at, .. } => boot.hello().map(|_| *hello_at),
-            Phase::Running(running) => running.deadline(),
-            Phase::New | Phase::Recovering(_) | Phase::Stopped | Phase::Halted => None,
+        match &self.life {
+            Life::Booting { boot, hello_at, .. } => boot.hello().map(|_| *hello_at),
+            Life::Running(running) => running.deadline(),
+            Life::New | Life::Recovering(_) | Life::Stopped | Life::Halted => None,
         }
     }
 
@@ -133,15 +135,58 @@ impl Node {
     /// What founding fixed: cluster id and root credentials. `None` until the node is a member.
     #[must_use]
     pub fn founding(&self) -> Option<&Founding> {
-        let membership = match &self.phase {
-            Phase::Recovering(recovering) => &recovering.admitted.superblock.membership,
-            Phase::Running(running) => &running.superblock.membership,
+        let membership = match &self.life {
+            Life::Recovering(recovering) => &recovering.admitted.superblock.membership,
+            Life::Running(running) => &running.superblock.membership,
             _ => return None,
         };
         match membership {
             Membership::Member(charter) => Some(&charter.founding),
             Membership::Blank | Membership::Founder(_) => None,
         }
+    }
+
+    /// How far the node has come. Cheap: drivers ask after every step.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match &self.life {
+            Life::New | Life::Recovering(_) => Phase::Booting,
+            Life::Booting { boot, .. } if boot.is_waiting() => Phase::Waiting,
+            Life::Booting { .. } => Phase::Booting,
+            Life::Running(running) if running.stopping.is_some() => Phase::Stopping,
+            Life::Running(_) => Phase::Serving,
+            Life::Stopped => Phase::Stopping,
+            Life::Halted => Phase::Halted,
+        }
+    }
+
+    /// What the node knows of itself, for operators. Work proportional to its groups.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut status = Status {
+            node: self.config.me,
+            phase: self.phase(),
+            cluster: self.founding().map(|founding| founding.cluster),
+            nodes: self.config.nodes.clone(),
+            ..Status::default()
+        };
+        match &self.life {
+            Life::Booting { boot, .. } => {
+                status.store = boot.superblock().map(|superblock| superblock.store);
+            }
+            Life::Running(running) => running.describe(&mut status),
+            _ => {}
+        }
+        status
+    }
+
+    /// The state of a group on this node, for checkers: where it is and its digest.
+    #[must_use]
+    pub fn state_of(&self, group: GroupId) -> Option<(Position, u128)> {
+        let Life::Running(running) = &self.life else { return None };
+        let replica = running.replicas.get(&group)?;
+        let sound = replica.damage.is_none();
+        sound.then(|| (replica.state.mark().position, replica.state.state_hash()))
     }
 
     fn on_new(&mut self, input: Input, effects: &mut Vec<Effect>) {
@@ -154,14 +199,14 @@ impl Node {
         match boot {
             Ok(boot) => {
                 let hello_at = self.now.mono;
-                self.phase = Phase::Booting { boot: Box::new(boot), ops, hello_at };
+                self.life = Life::Booting { boot: Box::new(boot), ops, hello_at };
             }
             Err(halt) => self.halt(halt, effects),
         }
     }
 
     fn on_booting(&mut self, input: Input, effects: &mut Vec<Effect>) {
-        let Phase::Booting { boot, ops, hello_at } = &mut self.phase else { return };
+        let Life::Booting { boot, ops, hello_at } = &mut self.life else { return };
         let mut ios: Vec<IoOp> = Vec::new();
         let ids = &mut ops.superblock;
         let progress = match input {
@@ -171,13 +216,15 @@ impl Node {
             Input::Message { from, message: PeerMessage { head: Head::Hello { store }, .. } } => {
                 boot.on_hello(&self.config, from, store, ids, &mut ios)
             }
-            Input::Message { message: PeerMessage { head: Head::Welcome(charter), .. }, .. } => {
+            Input::Message {
+                message: PeerMessage { head: Head::Welcome(charter), .. }, ..
+            } => {
                 boot.on_welcome(&self.config, charter, ids, &mut ios);
                 Progress::Going
             }
             Input::Stop => {
                 effects.push(Effect::Stopped);
-                self.phase = Phase::Stopped;
+                self.life = Life::Stopped;
                 return;
             }
             _ => Progress::Going,
@@ -210,7 +257,7 @@ impl Node {
                 effects.extend(ios.into_iter().map(Effect::Io));
                 match recovering {
                     Ok(recovering) => {
-                        self.phase = Phase::Recovering(Box::new(recovering));
+                        self.life = Life::Recovering(Box::new(recovering));
                         self.maybe_run(effects);
                     }
                     Err(halt) => self.halt(halt, effects),
@@ -220,7 +267,7 @@ impl Node {
     }
 
     fn on_recovering(&mut self, input: Input, effects: &mut Vec<Effect>) {
-        let Phase::Recovering(recovering) = &mut self.phase else { return };
+        let Life::Recovering(recovering) = &mut self.life else { return };
         match input {
             Input::Done { op, result } => {
                 let (mut ios, mut traces) = (Vec::new(), Vec::new());
@@ -234,7 +281,7 @@ impl Node {
             }
             Input::Stop => {
                 effects.push(Effect::Stopped);
-                self.phase = Phase::Stopped;
+                self.life = Life::Stopped;
             }
             // Peers say things again, and clients were answered.
             _ => {}
@@ -242,27 +289,22 @@ impl Node {
     }
 
     fn maybe_run(&mut self, effects: &mut Vec<Effect>) {
-        match core::mem::replace(&mut self.phase, Phase::Halted) {
-            Phase::Recovering(recovering) if recovering.is_complete() => {
+        match core::mem::replace(&mut self.life, Life::Halted) {
+            Life::Recovering(recovering) if recovering.is_complete() => {
                 let mut traces = Vec::new();
-                let ready = recovering.finish(
-                    &self.config,
-                    self.now.mono,
-                    &mut self.rng,
-                    &mut traces,
-                );
+                let ready =
+                    recovering.finish(&self.config, self.now.mono, &mut self.rng, &mut traces);
                 effects.extend(traces.into_iter().map(Effect::Trace));
                 let Some(ready) = ready else { unreachable!("all logs are there") };
-                let running =
-                    Running::new(&self.config, ready, self.now, &mut self.rng, effects);
-                self.phase = Phase::Running(Box::new(running));
+                let running = Running::new(&self.config, ready, self.now, &mut self.rng, effects);
+                self.life = Life::Running(Box::new(running));
             }
-            phase => self.phase = phase,
+            life => self.life = life,
         }
     }
 
     fn halt(&mut self, halt: Halt, effects: &mut Vec<Effect>) {
-        self.phase = Phase::Halted;
+        self.life = Life::Halted;
         effects.push(Effect::Halt(halt));
     }
 }

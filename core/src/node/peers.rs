@@ -55,10 +55,7 @@ impl Peers {
             strange: false,
         };
         Self {
-            beat: Head::Beat {
-                incarnation: superblock.incarnation,
-                store: superblock.store,
-            },
+            beat: Head::Beat { incarnation: superblock.incarnation, store: superblock.store },
             every: config.tuning.heartbeat,
             patience: config.tuning.election,
             beat_at: now,

@@ -75,12 +75,7 @@ pub(crate) enum ReplicaInput {
     /// A follower asks for a slice.
     Pull { from: NodeId, position: Position, after: Option<Octets> },
     /// A slice arrives.
-    Slice {
-        from: NodeId,
-        position: Position,
-        after: Option<Octets>,
-        records: Vec<SnapshotRecord>,
-    },
+    Slice { from: NodeId, position: Position, after: Option<Octets>, records: Vec<SnapshotRecord> },
     /// A follower has the state, or does not want it.
     SnapshotEnd { from: NodeId, position: Position, installed: bool },
     /// Write everything that the log needs anew, and say so with [`StoreInput::Restated`].

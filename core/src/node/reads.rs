@@ -3,9 +3,9 @@
 
 use super::message::{Query, Reply};
 use crate::kv::api::{KvAnswer, KvRequest};
+use crate::kv::query as kv;
 use crate::kv::state::State;
 use crate::kv::table::RecordLocation;
-use crate::kv::query as kv;
 use crate::object::api::{Answer, Outcome, Refusal, Request};
 use crate::object::merge::ListUploads;
 use crate::object::query::{self as object, Reading};
@@ -111,8 +111,11 @@ pub(super) fn evaluate(state: &State, query: &Query) -> Found {
         },
         Request::Kv(KvRequest::Scan { from, limit, .. }) => {
             let page = kv::scan(table, from, *limit);
-            let wants: Vec<RecordLocation> =
-                page.entries.iter().filter_map(|found| found.value.as_ref().err().copied()).collect();
+            let wants: Vec<RecordLocation> = page
+                .entries
+                .iter()
+                .filter_map(|found| found.value.as_ref().err().copied())
+                .collect();
             Found::new(Plan::Entries(page), wants)
         }
         request => {

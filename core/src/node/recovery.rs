@@ -134,8 +134,10 @@ impl Recovering {
         let seats = groups.iter().filter(|(_, replicas)| replicas.contains(&config.me));
         let states = seats.map(|(group, replicas)| (*group, Replay::new(seat(*group, replicas))));
         let chunk_log = log_config(config, FileKind::Chunk, store);
-        let chunk_config =
-            chunk::Config { slice_items: config.tuning.slice_items as usize, ..chunk::Config::new(chunk_log) };
+        let chunk_config = chunk::Config {
+            slice_items: config.tuning.slice_items as usize,
+            ..chunk::Config::new(chunk_log)
+        };
         let mut recovering = Self {
             groups: groups.clone(),
             wal: wal::Recovery::new(log_config(config, FileKind::Wal, store), &files),

@@ -13,6 +13,7 @@ use super::message::{Ask, CallId, Head, Query, Reply};
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
 use super::reads::{self, Found};
 use super::snapshot::{Incoming, Outgoing};
+use super::status::{self, GroupStatus};
 use super::trace::Trace;
 use super::upkeep::{Audit, Collector, expect_chunks};
 use crate::codec::Octets;
@@ -82,7 +83,7 @@ pub(super) struct Replica {
     voters: usize,
     pub(super) damage: Option<String>,
     /// After damage at boot: the generation of the next snapshot.
-    next_generation: Option<u64>,
+    pub(super) next_generation: Option<u64>,
     role: Role,
     term: Term,
     leader: Option<NodeId>,
@@ -181,10 +182,6 @@ impl Replica {
 
     pub(super) fn term(&self) -> Term {
         self.term
-    }
-
-    pub(super) fn leader(&self) -> Option<NodeId> {
-        self.leader
     }
 
     /// When it wants [`ReplicaInput::Timer`].
@@ -358,7 +355,7 @@ impl Replica {
             raft::Output::Role { role, term, leader } => self.on_role(role, term, leader, cx),
             raft::Output::WantSnapshot { to } => self.start_snapshot(to, cx),
             raft::Output::Readmitted => {
-                cx.posts.push(Post::Store(StoreInput::Readmitted { group }));
+                cx.posts.push(Post::Store(StoreInput::Readmitted(group)));
                 cx.posts.push(Post::Trace(Trace::Readmitted { group }));
             }
             raft::Output::Trace(event) => cx.posts.push(Post::Trace(Trace::Raft { group, event })),
@@ -421,13 +418,7 @@ impl Replica {
         cx.answer(self.group, caller, reply);
     }
 
-    fn propose(
-        &mut self,
-        caller: Caller,
-        tag: Option<SessionTag>,
-        op: Op,
-        cx: &mut Cx<'_>,
-    ) {
+    fn propose(&mut self, caller: Caller, tag: Option<SessionTag>, op: Op, cx: &mut Cx<'_>) {
         if self.damage.is_some() {
             return self.refuse_damaged(caller, cx);
         }
@@ -442,11 +433,7 @@ impl Replica {
         }
         if self.state.next_commit(0).0 > cx.now.wall().saturating_add(WALL_AHEAD_MAX) {
             let why = format!("the clock of node {} is far behind the others'", cx.me);
-            return cx.answer(
-                self.group,
-                caller,
-                Reply::Outcome(Err(Refusal::Unavailable(why))),
-            );
+            return cx.answer(self.group, caller, Reply::Outcome(Err(Refusal::Unavailable(why))));
         }
         let command =
             Command { meaning: self.state.meaning(), wall: cx.now.wall(), session: tag, op };
@@ -465,7 +452,8 @@ impl Replica {
 
     /// Proposes on the group's own behalf: nobody waits, and repeating it is harmless.
     pub(super) fn propose_own(&mut self, op: Op, cx: &mut Cx<'_>) {
-        let command = Command { meaning: self.state.meaning(), wall: cx.now.wall(), session: None, op };
+        let command =
+            Command { meaning: self.state.meaning(), wall: cx.now.wall(), session: None, op };
         if let Ok(command) = command.encode() {
             let id = self.fresh_id();
             self.feed(raft::Input::Propose { id, command }, cx);
@@ -632,12 +620,36 @@ impl Replica {
         if self.damage.is_some() {
             return;
         }
-        cx.posts.push(Post::Trace(Trace::StateDamaged { group: self.group, damage: damage.clone() }));
+        cx.posts
+            .push(Post::Trace(Trace::StateDamaged { group: self.group, damage: damage.clone() }));
         self.damage = Some(damage.to_string());
         self.feed(raft::Input::StateDamaged, cx);
         let reads = core::mem::take(&mut self.confirmed);
         for read in reads.into_values().flatten() {
             self.refuse_damaged(read.caller, cx);
+        }
+    }
+
+    /// What an operator wants to know.
+    pub(super) fn describe(&self, voters: Vec<NodeId>) -> GroupStatus {
+        let raft = self.raft.status();
+        let matched = raft.followers.iter().filter(|follower| follower.active);
+        GroupStatus {
+            group: self.group,
+            role: match raft.role {
+                Role::Follower => status::Role::Follower,
+                Role::PreCandidate | Role::Candidate => status::Role::Candidate,
+                Role::Leader => status::Role::Leader,
+            },
+            term: raft.term,
+            leader: raft.leader,
+            commit: raft.commit_index,
+            last: raft.last.index,
+            applied: self.state.mark().position.index,
+            voters,
+            matched: matched.map(|follower| (follower.node, follower.match_index)).collect(),
+            abstaining: raft.standing != raft::Standing::Full,
+            damaged: self.damage.clone(),
         }
     }
 

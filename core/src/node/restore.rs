@@ -5,9 +5,7 @@
 //! crash in the middle of one is harmless.
 
 use crate::codec;
-use crate::raft::{
-    Configuration, Entry, HardState, Payload, Restored, Standing, Write,
-};
+use crate::raft::{Configuration, Entry, HardState, Payload, Restored, Standing, Write};
 use crate::types::{GroupId, Index, Position, Term};
 use crate::wal::{Identity, Record, Recovered, RecoveredPayload};
 use alloc::collections::BTreeMap;
@@ -39,12 +37,8 @@ pub(super) fn record_of(group: GroupId, write: &Write) -> Record {
             Position { term: state.term, index: state.commit_index },
             codec::encode(state),
         ),
-        Write::Append(entry) => {
-            record(kind::ENTRY, entry.position, codec::encode(&entry.payload))
-        }
-        Write::Repair(entry) => {
-            record(kind::REPAIR, entry.position, codec::encode(&entry.payload))
-        }
+        Write::Append(entry) => record(kind::ENTRY, entry.position, codec::encode(&entry.payload)),
+        Write::Repair(entry) => record(kind::REPAIR, entry.position, codec::encode(&entry.payload)),
         Write::Truncate { from: index } => record(kind::TRUNCATE, from(*index), Vec::new()),
         Write::Compacted { position, configuration } => {
             record(kind::COMPACTED, *position, codec::encode(configuration))
@@ -94,10 +88,8 @@ impl Replay {
     pub(super) fn push(&mut self, recovered: &Recovered) {
         let Identity { kind, group, index, term } = recovered.identity;
         let tainted = self.tainted;
-        let image = self
-            .images
-            .entry(group)
-            .or_insert_with(|| Image { tainted, ..Image::default() });
+        let image =
+            self.images.entry(group).or_insert_with(|| Image { tainted, ..Image::default() });
         let position = Position { term, index };
         let payload = match &recovered.payload {
             RecoveredPayload::Kept(bytes) => Some(bytes),
@@ -153,7 +145,8 @@ impl Replay {
         let tainted = self.tainted;
         let image =
             self.images.remove(&group).unwrap_or_else(|| Image { tainted, ..Image::default() });
-        let Image { mut hard_state, mut compacted, configuration, mut entries, mut tainted } = image;
+        let Image { mut hard_state, mut compacted, configuration, mut entries, mut tainted } =
+            image;
         let first = entries.keys().next().copied();
         if first.is_some_and(|first| first > compacted.index.next()) {
             // What is missing before the first entry was lost, not compacted.
@@ -234,8 +227,10 @@ mod tests {
 
     #[test]
     fn a_lost_payload_keeps_the_identity_and_the_vote() {
-        let restored =
-            restored(&[(Write::Append(entry(1, 1, b"a")), true), (Write::Append(entry(2, 1, b"b")), false)]);
+        let restored = restored(&[
+            (Write::Append(entry(1, 1, b"a")), true),
+            (Write::Append(entry(2, 1, b"b")), false),
+        ]);
         assert_eq!(restored.entries[0].payload, Payload::Lost);
         assert_eq!(restored.entries[0].position.term, Term(1));
         assert_eq!(restored.standing, Standing::Full);
@@ -263,8 +258,10 @@ mod tests {
 
     #[test]
     fn a_gap_is_never_bridged() {
-        let restored =
-            restored(&[(Write::Append(entry(1, 1, b"a")), false), (Write::Append(entry(3, 1, b"c")), false)]);
+        let restored = restored(&[
+            (Write::Append(entry(1, 1, b"a")), false),
+            (Write::Append(entry(3, 1, b"c")), false),
+        ]);
         assert_eq!(restored.entries, vec![entry(1, 1, b"a")]);
         assert_eq!(restored.standing, Standing::Abstaining);
     }

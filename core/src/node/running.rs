@@ -14,6 +14,7 @@ use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
 use super::recovery::{Ops, Ready, SET_VERSION};
 use super::replica::{Cx, Replica};
 use super::router::{Router, Setup};
+use super::status::Status;
 use super::store::{self, Logs, Out};
 use super::superblock::{Membership, Superblock};
 use super::trace::Trace;
@@ -184,7 +185,9 @@ impl Running {
     ) {
         match input {
             Input::Boot { .. } => {}
-            Input::Message { from, message } => self.on_message(config, now, from, message, effects),
+            Input::Message { from, message } => {
+                self.on_message(config, now, from, message, effects)
+            }
             Input::Request { id, request } => {
                 self.enqueue(Post::Router(RouterInput::Request(id, request)), effects, config);
             }
@@ -211,19 +214,25 @@ impl Running {
         self.halted.take()
     }
 
-    /// Requests under way.
-    pub(super) fn requests(&self) -> usize {
-        self.router.tasks()
-    }
-
-    /// What the chunk store holds.
-    pub(super) fn chunk_stats(&self) -> crate::chunk::Stats {
-        self.chunks.stats()
-    }
-
-    /// Whether the disk was full when last written to.
-    pub(super) const fn is_disk_full(&self) -> bool {
-        self.logs.is_full()
+    /// Fills in what an operator wants to know.
+    pub(super) fn describe(&self, status: &mut Status) {
+        status.store = Some(self.superblock.store);
+        status.incarnation = self.superblock.incarnation;
+        if let Membership::Member(charter) = &self.superblock.membership {
+            status.nodes = charter.members.iter().map(|(node, _)| *node).collect();
+        }
+        status.suspected = self.peers.lost().collect();
+        let group = |(group, replica): (&GroupId, &Replica)| {
+            let voters = self.groups.get(group).cloned().unwrap_or_default();
+            replica.describe(voters)
+        };
+        status.groups = self.replicas.iter().map(group).collect();
+        let chunks = self.chunks.stats();
+        status.chunks_missing = chunks.missing;
+        status.chunks = chunks.chunks;
+        status.chunk_bytes = chunks.live_bytes;
+        status.disk_full = self.logs.is_full();
+        status.requests = self.router.tasks() as u64;
     }
 
     fn on_message(
@@ -532,12 +541,8 @@ impl Running {
         step: impl FnOnce(&mut Logs, &mut Chunks, &mut Out<'_>),
     ) {
         let (mut posts, mut ios, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut out = Out {
-            posts: &mut posts,
-            ios: &mut ios,
-            hashes: &mut hashes,
-            halt: &mut self.halted,
-        };
+        let mut out =
+            Out { posts: &mut posts, ios: &mut ios, hashes: &mut hashes, halt: &mut self.halted };
         step(&mut self.logs, &mut self.chunks, &mut out);
         effects.extend(ios.into_iter().map(Effect::Io));
         effects.extend(hashes.into_iter().map(|(op, bytes)| Effect::Hash { op, bytes }));

@@ -15,7 +15,7 @@ use crate::kv::snapshot::{Export, Exported, Import, SnapshotRecord};
 use crate::kv::state::State;
 use crate::machine::{Duration, Instant};
 use crate::raft::{self, Configuration};
-use crate::types::{Damage, NodeId, Position};
+use crate::types::{Damage, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -49,6 +49,7 @@ struct Slice {
 #[derive(Clone, Debug)]
 pub(super) struct Incoming {
     from: NodeId,
+    term: Term,
     configuration: Configuration,
     stage: Stage,
     /// Frames handed to the table log, and how many of them are durable.
@@ -113,7 +114,8 @@ impl Replica {
             if outgoing.give_up_at <= now {
                 idle.push(*to);
             } else if outgoing.again_at <= now {
-                outgoing.again_at = if outgoing.pulled { outgoing.give_up_at } else { now + AGAIN_AFTER };
+                outgoing.again_at =
+                    if outgoing.pulled { outgoing.give_up_at } else { now + AGAIN_AFTER };
                 if !outgoing.pulled {
                     let configuration = outgoing.configuration.clone();
                     let offer = Offer { term, head: outgoing.export.head(), configuration };
@@ -172,6 +174,7 @@ impl Replica {
             cx.posts.push(Post::Store(StoreInput::Frame { group, frame }));
             self.incoming = Some(Incoming {
                 from,
+                term: offer.term,
                 configuration: offer.configuration,
                 stage: Stage::Fetching { import, writing: false },
                 posted: 1,
@@ -293,7 +296,7 @@ impl Replica {
         }) else {
             return;
         };
-        let Incoming { from, configuration, stage, posted, durable, again_at, .. } = incoming;
+        let Incoming { from, term, configuration, stage, posted, durable, again_at, .. } = incoming;
         let Stage::Fetching { mut import, .. } = stage else { return };
         let frame;
         let stage = if records.is_empty() {
@@ -322,6 +325,7 @@ impl Replica {
         let (posted, give_up_at) = (posted + 1, cx.now.mono + IDLE_MAX);
         self.incoming = Some(Incoming {
             from,
+            term,
             configuration,
             stage,
             posted,
@@ -358,7 +362,7 @@ impl Replica {
             incoming.durable += u64::from(of == generation);
             complete && incoming.durable == incoming.posted
         });
-        let Some(Incoming { from, configuration, stage, .. }) = ended else { return };
+        let Some(Incoming { from, term, configuration, stage, .. }) = ended else { return };
         let Stage::Installing { state } = stage else { return };
         let position = state.mark().position;
         let old = core::mem::replace(&mut self.state, state);
@@ -368,7 +372,7 @@ impl Replica {
         self.damage = None;
         self.audit.restart();
         if self.raft.wants_snapshot(position) {
-            self.feed(raft::Input::SnapshotInstalled { position, configuration }, cx);
+            self.feed(raft::Input::SnapshotInstalled { term, position, configuration }, cx);
         }
         let head = Head::SnapshotEnd { group: self.group, position, installed: true };
         cx.posts.push(Post::Peer(from, head.into()));

@@ -98,7 +98,7 @@ impl<T: Clone> Patient<T> {
         out: &mut Out<'_>,
     ) -> Option<Vec<Report<T>>> {
         let mut outputs = Vec::new();
-        if !self.log.on_done(now, op, result.clone(), &mut self.ops, &mut outputs) {
+        if !self.log.on_done(now, op, result, &mut self.ops, &mut outputs) {
             return None;
         }
         Some(self.carry_out(now, outputs, out))
@@ -150,7 +150,7 @@ impl<T: Clone> Patient<T> {
 
 /// What a record of the write-ahead log is written for.
 #[derive(Clone, Debug)]
-enum LogTag {
+pub(super) enum LogTag {
     /// Part of a persist that goes on.
     Part(GroupId),
     /// The last record of a persist.
@@ -161,7 +161,7 @@ enum LogTag {
 
 /// What a frame of the table log is.
 #[derive(Clone, Debug)]
-struct FrameTag {
+pub(super) struct FrameTag {
     group: GroupId,
     position: Position,
     placed: Placed,
@@ -295,8 +295,7 @@ impl Logs {
         let position = mark.position;
         let Position { term, index } = position;
         let identity = Identity { kind: FRAME, group, index, term };
-        let record =
-            Record { identity, note: Bytes::new(), payload, payload_crc: None };
+        let record = Record { identity, note: Bytes::new(), payload, payload_crc: None };
         self.table.append(record, FrameTag { group, position, placed });
     }
 
@@ -396,9 +395,7 @@ impl Logs {
                     }
                 }
                 Report::Durable(upto) => {
-                    while let Some((_, what)) =
-                        self.durably.pop_front_if(|(lsn, _)| *lsn <= upto)
-                    {
+                    while let Some((_, what)) = self.durably.pop_front_if(|(lsn, _)| *lsn <= upto) {
                         match what {
                             Durably::Persisted(group, id) => persisted(group, id, out),
                             Durably::Restated(group) => self.on_restated(group),
@@ -474,8 +471,13 @@ impl Logs {
     /// Frees the oldest segments of the write-ahead log, as far as they are too many or damaged.
     fn trim(&mut self, out: &mut Out<'_>) {
         let Some(current) = self.wal.log.current_segment() else { return };
-        let numbers: Vec<u64> =
-            self.wal.log.segments().map(|segment| segment.number).filter(|n| *n < current).collect();
+        let numbers: Vec<u64> = self
+            .wal
+            .log
+            .segments()
+            .map(|segment| segment.number)
+            .filter(|n| *n < current)
+            .collect();
         let excess = (numbers.len() + 1).saturating_sub(self.settings.wal_segments_max);
         let damaged = self.wal_damaged.unwrap_or(0);
         for (at, number) in numbers.into_iter().enumerate() {

@@ -14,8 +14,8 @@
 
 use super::api::{Founding, FsyncPolicy};
 use crate::codec;
-use crate::types::{Incarnation, NodeId, StoreId};
 use crate::machine::{FileId, FileKind};
+use crate::types::{Incarnation, NodeId, StoreId};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -118,7 +118,8 @@ pub fn decode_copy(copy: &[u8]) -> Result<(u64, Superblock), CopyError> {
     if version != FORMAT_VERSION {
         return Err(CopyError::Version(version));
     }
-    let bytes = u32_at(header, 10).and_then(|n| usize::try_from(n).ok()).ok_or(CopyError::Damaged)?;
+    let bytes =
+        u32_at(header, 10).and_then(|n| usize::try_from(n).ok()).ok_or(CopyError::Damaged)?;
     let end = HEADER_BYTES.checked_add(bytes).ok_or(CopyError::Damaged)?;
     let payload = copy.get(HEADER_BYTES..end).ok_or(CopyError::Damaged)?;
     if u32_at(header, 14) != Some(crc32fast::hash(payload)) {

@@ -71,11 +71,8 @@ impl Replica {
             return;
         }
         self.collector.pins.retain(|_, until| *until > now);
-        let watch = collect::Watch {
-            home,
-            wall: cx.now.wall_earliest,
-            leading: now - self.led_since,
-        };
+        let watch =
+            collect::Watch { home, wall: cx.now.wall_earliest, leading: now - self.led_since };
         let Collector { after, pins, .. } = &self.collector;
         let pinned = |blob| pins.contains_key(&blob);
         let due = collect::due(self.state.table(), watch, *after, SLICE_CHORES, pinned);

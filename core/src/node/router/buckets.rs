@@ -36,12 +36,7 @@ struct Running {
 
 impl Procedures {
     pub(super) const fn new(shards: u16) -> Self {
-        Self {
-            shards,
-            next_task: FIRST_TASK,
-            running: BTreeMap::new(),
-            tasks: BTreeMap::new(),
-        }
+        Self { shards, next_task: FIRST_TASK, running: BTreeMap::new(), tasks: BTreeMap::new() }
     }
 
     /// Whether a call's owner is a procedure, also one that is over.

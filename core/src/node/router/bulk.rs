@@ -5,11 +5,11 @@
 //! the chunk's name. A repair is a read whose bytes are stored here.
 
 use super::calls::{Calls, Sends, TaskId};
+use crate::codec::Octets;
 use crate::machine::{Duration, Hashed, Instant};
 use crate::node::message::{CallId, Head, PeerMessage};
 use crate::node::post::{Post, StoreInput};
 use crate::object::api::{Answer, Outcome, Refusal, StagedChunk};
-use crate::codec::Octets;
 use crate::types::{BlobId, ChunkHash, ChunkId, NodeId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -198,7 +198,9 @@ impl Bulk {
         }
         match found {
             // The store lane has just compared them with their name.
-            Some(bytes) if from == self.me => self.finish_fetch(call.number, Some((bytes, None)), cx),
+            Some(bytes) if from == self.me => {
+                self.finish_fetch(call.number, Some((bytes, None)), cx)
+            }
             Some(bytes) => {
                 fetch.verifying = Some(bytes.clone());
                 cx.posts.push(Post::Hash { token: call.number, bytes });
@@ -274,8 +276,7 @@ impl Bulk {
         let replicas = cx.calls.replicas(chunk.blob.home.group()).to_vec();
         let (holders, full) = (BTreeSet::new(), BTreeSet::new());
         let wake = cx.now;
-        let store =
-            Store { owner, chunk, hashed, bytes, replicas, holders, full, wake, deadline };
+        let store = Store { owner, chunk, hashed, bytes, replicas, holders, full, wake, deadline };
         self.stores.insert(number, store);
         self.send_store(number, cx);
     }

@@ -153,8 +153,7 @@ impl Calls {
         deadline: Instant,
         sends: &mut Sends,
     ) -> u64 {
-        let number =
-            self.insert(now, Some(owner), group, Body::Write { op, seq: None }, deadline);
+        let number = self.insert(now, Some(owner), group, Body::Write { op, seq: None }, deadline);
         self.sessions.entry(group).or_default().waiting.push_back(number);
         self.admit(now, group, sends);
         number
@@ -262,11 +261,6 @@ impl Calls {
         self.lost.remove(&node);
     }
 
-    /// How many calls are under way.
-    pub(crate) fn len(&self) -> usize {
-        self.calls.len()
-    }
-
     fn insert(
         &mut self,
         now: Instant,
@@ -347,7 +341,9 @@ impl Calls {
             }
         }
         let ask = match &call.body {
-            Body::Open => Ask::OpenSession(SessionId { node: self.me, incarnation: self.incarnation }),
+            Body::Open => {
+                Ask::OpenSession(SessionId { node: self.me, incarnation: self.incarnation })
+            }
             Body::Read(query) => Ask::Read(query.clone()),
             Body::Write { op, seq } => {
                 let seq = seq.unwrap_or(0);
@@ -396,7 +392,8 @@ impl Calls {
                 return;
             }
             let Some(number) = session.waiting.pop_front() else { return };
-            let Some(Call { body: Body::Write { seq, .. }, .. }) = self.calls.get_mut(&number) else {
+            let Some(Call { body: Body::Write { seq, .. }, .. }) = self.calls.get_mut(&number)
+            else {
                 continue;
             };
             session.next_seq += 1;

@@ -2,8 +2,8 @@
 //! page in order; `object::merge` says which shard to ask for how much more, and when the page is
 //! certain.
 
-use super::plan;
 use super::calls::{Calls, Ended, Sends, TaskId, expired};
+use super::plan;
 use crate::machine::Instant;
 use crate::node::message::Query;
 use crate::object::api::{Answer, Outcome, Request};
@@ -50,11 +50,7 @@ pub(super) struct Asking<'a> {
 
 impl Listing {
     /// A listing over all shards; `None` for a request that lists nothing.
-    pub(super) fn new(
-        request: &Request,
-        bucket: (BucketId, Epoch),
-        shards: u16,
-    ) -> Option<Self> {
+    pub(super) fn new(request: &Request, bucket: (BucketId, Epoch), shards: u16) -> Option<Self> {
         let shards = (0..shards).map(ShardId);
         let merge = match request {
             Request::ListObjects(list) => Merge::Objects(ObjectMerge::new(list.clone(), shards)),

@@ -21,7 +21,7 @@ use super::message::Query;
 use super::post::{Post, RouterInput};
 use crate::kv::command::Op;
 use crate::machine::{Duration, Instant, Now};
-use crate::object::api::{Answer, Outcome, Refusal, Request};
+use crate::object::api::{Outcome, Refusal, Request};
 use crate::object::registry::BucketState;
 use crate::rng::Rng;
 use crate::types::{BucketId, Epoch, GroupId, Incarnation, NodeId, RequestId};

@@ -4,9 +4,7 @@
 use crate::codec::Octets;
 use crate::kv::api::KvRequest;
 use crate::kv::command::{KvWrite, Op};
-use crate::object::api::{
-    Answer, CHUNK_BYTES, EXTENT_CHUNKS_MAX, Outcome, Refusal, Request,
-};
+use crate::object::api::{Answer, CHUNK_BYTES, EXTENT_CHUNKS_MAX, Outcome, Refusal, Request};
 use crate::object::command::{ObjectOp, Target};
 use crate::object::names;
 use crate::object::registry::{BucketRecord, BucketState, RegistryOp};
@@ -168,10 +166,9 @@ pub(super) const fn is_stale(refusal: &Refusal) -> bool {
 /// The bucket whose change a request began, if its answer has to wait until that is carried out.
 pub(super) fn begun(request: &Request, outcome: &Outcome) -> Option<BucketId> {
     match (request, outcome) {
-        (
-            Request::CreateBucket { .. } | Request::DeleteBucket { .. },
-            Ok(Answer::Bucket(info)),
-        ) => Some(info.id),
+        (Request::CreateBucket { .. } | Request::DeleteBucket { .. }, Ok(Answer::Bucket(info))) => {
+            Some(info.id)
+        }
         _ => None,
     }
 }
