@@ -248,6 +248,7 @@ impl Replica {
         }
         let mark = self.state.rewrite_mark(segment);
         counts.marks += u32::from(mark.is_some());
+        assert!(mark.is_none() || self.state.needs(segment), "the mark is only there");
         self.append(mark);
         self.sync();
         assert!(!self.state.needs(segment), "{:?}", self.state.table().live(segment));
