@@ -228,6 +228,12 @@ impl SegmentLog {
         self.segments.iter()
     }
 
+    /// One of [`Self::segments`].
+    #[must_use]
+    pub fn segment(&self, number: u64) -> Option<&SegmentStat> {
+        self.segments.get(number)
+    }
+
     /// The segment that is being written, if any batch was written since the log began.
     #[must_use]
     pub fn current_segment(&self) -> Option<u64> {

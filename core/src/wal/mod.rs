@@ -69,7 +69,7 @@ mod recovery;
 mod scan;
 mod segment;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use log::SegmentLog;
 pub use recovery::Recovery;
@@ -77,10 +77,10 @@ pub use segment::SegmentStat;
 
 use crate::machine::{Duration, FileKind, Halt, IoOp};
 use crate::planted::Planted;
+pub use crate::types::Location;
 use crate::types::{Damage, GroupId, Index, Term};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use bincode::{Decode, Encode};
 use bytes::Bytes;
 use core::fmt;
 
@@ -183,29 +183,6 @@ pub struct Lsn(pub u64);
 impl fmt::Debug for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "l{}", self.0)
-    }
-}
-
-/// Where a payload stands on disk. Its record may name parts of it by locations of their own: any range
-/// with the CRC32 of its bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct Location {
-    /// Number of the segment.
-    pub segment: u64,
-    /// Byte offset in the segment's file.
-    pub offset: u64,
-    /// How many bytes.
-    pub bytes: u32,
-    /// CRC32 of the bytes.
-    pub crc: u32,
-}
-
-impl Location {
-    /// Whether these are the bytes that were written there. Hashes them: for small payloads; bulk bytes
-    /// go through [`crate::machine::Hashed`] and are compared with [`Self::crc`].
-    #[must_use]
-    pub fn verify(&self, bytes: &[u8]) -> bool {
-        bytes.len() as u64 == u64::from(self.bytes) && crc32fast::hash(bytes) == self.crc
     }
 }
 

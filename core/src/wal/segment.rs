@@ -104,6 +104,10 @@ impl Segments {
         self.known.values()
     }
 
+    pub(super) fn get(&self, number: u64) -> Option<&SegmentStat> {
+        self.known.get(&number)
+    }
+
     pub(super) fn current(&self) -> Option<&SegmentStat> {
         self.current.and_then(|number| self.known.get(&number))
     }

@@ -138,6 +138,18 @@ fn a_full_disk_refuses_in_order_and_the_log_goes_on_when_there_is_space() {
     }
 }
 
+#[test]
+fn a_refused_batch_does_not_come_back_from_the_disk() {
+    let mut rig = Rig::new(&config());
+    rig.append_each([record(1, 100)]);
+    rig.disk.late_refusals = 1;
+    rig.append_each([record(2, 900)]);
+    assert_eq!(rig.out.iter().filter_map(no_space).count(), 1);
+    rig.disk.kill(&mut rig.rng);
+    let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+    assert_records(&opened.records, &[record(1, 100)], &"killed after the refusal");
+}
+
 fn no_space(output: &LogOutput) -> Option<(Lsn, Lsn)> {
     match output {
         LogOutput::NoSpace { first, last } => Some((*first, *last)),

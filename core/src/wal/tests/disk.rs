@@ -17,8 +17,10 @@ pub(crate) struct Disk {
     /// Files whose removal isn't durable: they may come back.
     removed: BTreeMap<FileId, File>,
     pending: Vec<Pending>,
-    /// Operations that fail next, by what they are.
+    /// No space for anything. What a write leaves behind is anybody's guess.
     pub(crate) full: bool,
+    /// So many writes find no space after everything of them has landed.
+    pub(crate) late_refusals: u32,
     pub(crate) fail_syncs: bool,
     pub(crate) writes: u32,
     pub(crate) syncs: u32,
@@ -79,13 +81,19 @@ impl Disk {
         }
         let which = rng.below(self.pending.len() as u64) as usize;
         let pending = self.pending.swap_remove(which);
-        let result = self.execute(&pending);
+        let result = self.execute(&pending, rng);
         Some((pending.op.op, result))
     }
 
-    fn execute(&mut self, pending: &Pending) -> IoResult {
+    fn execute(&mut self, pending: &Pending, rng: &mut Rng) -> IoResult {
         match &pending.op.io {
-            Io::Create { .. } | Io::Write { .. } if self.full => return Err(IoError::NoSpace),
+            Io::Create { .. } if self.full => return Err(IoError::NoSpace),
+            Io::Write { file, offset, data } if self.full || self.late_refusals > 0 => {
+                let keep = if self.full { rng.below(4) } else { 3 };
+                self.late_refusals = self.late_refusals.saturating_sub(1);
+                self.write_some(*file, *offset as usize, &data.concat(), keep, rng);
+                return Err(IoError::NoSpace);
+            }
             Io::Create { file, bytes } => {
                 let file = self.files.entry(*file).or_default();
                 file.bytes.resize(*bytes as usize, 0);
@@ -133,12 +141,17 @@ impl Disk {
     fn tear(&mut self, rng: &mut Rng) {
         for pending in core::mem::take(&mut self.pending) {
             let Io::Write { file, offset, data } = &pending.op.io else { continue };
-            let Some(file) = self.files.get_mut(file) else { continue };
             let keep = rng.below(4);
-            for (at, sector) in data.concat().chunks(SECTOR).enumerate() {
-                if rng.below(4) <= keep {
-                    file.write(*offset as usize + at * SECTOR, sector);
-                }
+            self.write_some(*file, *offset as usize, &data.concat(), keep, rng);
+        }
+    }
+
+    /// Writes each sector with a chance of `keep + 1` in 4.
+    fn write_some(&mut self, file: FileId, offset: usize, data: &[u8], keep: u64, rng: &mut Rng) {
+        let Some(file) = self.files.get_mut(&file) else { return };
+        for (at, sector) in data.chunks(SECTOR).enumerate() {
+            if rng.below(4) <= keep {
+                file.write(offset + at * SECTOR, sector);
             }
         }
     }
