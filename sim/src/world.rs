@@ -31,9 +31,9 @@ use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
 use ironseed_core::object::api::{Outcome, Refusal};
 use ironseed_core::planted::Planted;
-use ironseed_core::types::{ClusterId, NodeId, OpId, RequestId};
+use ironseed_core::types::{ClusterId, GroupId, NodeId, OpId, Position, RequestId};
 use slot::Slot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the world drives: a [`Node`], or a toy in the world's own tests.
 pub trait Machine {
@@ -43,6 +43,10 @@ pub trait Machine {
     fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>);
     /// When it wants a timer.
     fn deadline(&self) -> Option<Instant>;
+    /// The applied position of a group here and the digest of its state, if it has a sound one.
+    fn state_of(&self, _group: GroupId) -> Option<(Position, u128)> {
+        None
+    }
 }
 
 impl Machine for Node {
@@ -56,6 +60,10 @@ impl Machine for Node {
 
     fn deadline(&self) -> Option<Instant> {
         Self::deadline(self)
+    }
+
+    fn state_of(&self, group: GroupId) -> Option<(Position, u128)> {
+        Self::state_of(self, group)
     }
 }
 
@@ -88,6 +96,8 @@ pub struct World<M> {
     /// When each client is to be woken; any other waking is stale.
     wakes: Vec<u64>,
     effects: Vec<Effect>,
+    /// Groups whose state has moved in this step.
+    moved: BTreeSet<GroupId>,
     /// Set once nothing is broken any more: faults that end later have nothing to mend.
     healed: bool,
 }
@@ -140,6 +150,7 @@ impl<M: Machine> World<M> {
             asked: BTreeMap::new(),
             wakes: Vec::new(),
             effects: Vec::new(),
+            moved: BTreeSet::new(),
             healed: false,
             armed: Vec::new(),
             plan,
@@ -263,7 +274,21 @@ impl<M: Machine> World<M> {
             self.execute(node, effect);
         }
         self.effects = effects;
+        for group in core::mem::take(&mut self.moved) {
+            self.compare(group);
+        }
         self.set_timer(node);
+    }
+
+    /// Looks at a group's state on every node.
+    fn compare(&mut self, group: GroupId) {
+        for slot in &self.slots {
+            let state = slot.machine.as_ref().and_then(|machine| machine.state_of(group));
+            let Some((position, hash)) = state else { continue };
+            let (now, id) = (self.now, slot.id);
+            let violation = self.oracles.on_state(now, id, group, position.index, hash);
+            self.violation = self.violation.take().or(violation);
+        }
     }
 
     fn set_timer(&mut self, node: usize) {
@@ -305,6 +330,7 @@ impl<M: Machine> World<M> {
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
+                self.moved.extend(oracles::moved(&trace));
                 if let Some(violation) = self.oracles.on_trace(self.now, id, &trace) {
                     self.violate(violation);
                 }

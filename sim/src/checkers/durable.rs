@@ -24,8 +24,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct DurableLog {
     /// How many nodes a quorum of a shard's replicas has.
     quorum: usize,
-    /// The kind of a WAL record that is a log entry.
-    entry_kind: u8,
+    /// Kinds of WAL records that hold a log entry.
+    entry_kinds: &'static [u8],
     nodes: BTreeMap<NodeId, Logs>,
 }
 
@@ -53,8 +53,8 @@ struct Segment {
 impl DurableLog {
     /// Nothing is durable yet.
     #[must_use]
-    pub const fn new(quorum: usize, entry_kind: u8) -> Self {
-        Self { quorum, entry_kind, nodes: BTreeMap::new() }
+    pub const fn new(quorum: usize, entry_kinds: &'static [u8]) -> Self {
+        Self { quorum, entry_kinds, nodes: BTreeMap::new() }
     }
 
     /// More of a file has become durable.
@@ -62,7 +62,7 @@ impl DurableLog {
         if file.kind == FileKind::Superblock {
             return;
         }
-        self.nodes.entry(node).or_default().scan(file, disk, self.entry_kind);
+        self.nodes.entry(node).or_default().scan(file, disk, self.entry_kinds);
     }
 
     /// Names have become durable: files may be gone for good, and others may have come.
@@ -73,7 +73,7 @@ impl DurableLog {
         logs.entries.retain(|_, (_, file)| named.contains(file));
         for file in named {
             if file.kind != FileKind::Superblock {
-                logs.scan(file, disk, self.entry_kind);
+                logs.scan(file, disk, self.entry_kinds);
             }
         }
     }
@@ -122,7 +122,7 @@ impl Logs {
     }
 
     /// Decodes what has become durable behind what is known of a file.
-    fn scan(&mut self, file: FileId, disk: &Disk, entry_kind: u8) {
+    fn scan(&mut self, file: FileId, disk: &Disk, entry_kinds: &'static [u8]) {
         let Some(mut segment) = self.segments.remove(&file).or_else(|| self.open(file, disk))
         else {
             return;
@@ -147,7 +147,7 @@ impl Logs {
                 for (entry, _) in entries {
                     let identity = entry.identity;
                     let key = (identity.group, identity.index);
-                    if file.kind == FileKind::Wal && identity.kind == entry_kind {
+                    if file.kind == FileKind::Wal && entry_kinds.contains(&identity.kind) {
                         self.entries.insert(key, (identity.term, file));
                     } else if file.kind == FileKind::Table {
                         let applied = self.applied.entry(identity.group).or_default();
@@ -222,7 +222,7 @@ mod tests {
             let mut recovery = Recovery::new(config, &[] as &[FoundFile]);
             let mut out = Vec::new();
             recovery.start(&mut ops, &mut out);
-            let mut oracle = DurableLog::new(1, ENTRY);
+            let mut oracle = DurableLog::new(1, &[ENTRY]);
             let log = loop {
                 let mut finished = None;
                 for output in core::mem::take(&mut out) {

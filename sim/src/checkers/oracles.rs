@@ -9,7 +9,9 @@ use super::raft::{Observation, Raft};
 use crate::disk::{Completion, Disk};
 use crate::setup::Setup;
 use ironseed_core::node::trace::Trace;
-use ironseed_core::types::{GroupId, NodeId};
+use ironseed_core::raft::{Event, Role};
+use ironseed_core::types::{GroupId, Index, NodeId};
+use ironseed_core::wal::LogTrace;
 
 /// The oracles of one run.
 #[derive(Clone, Debug)]
@@ -26,20 +28,32 @@ impl Oracles {
     #[must_use]
     pub const fn new(setup: &Setup, syncs_always: bool) -> Self {
         let quorum = setup.replication as usize / 2 + 1;
-        let durable = DurableLog::new(quorum, WAL_ENTRY_KIND);
+        let durable = DurableLog::new(quorum, WAL_ENTRY_KINDS);
         Self { durable, raft: Raft::new(), syncs_always }
     }
 
     /// A machine says what happened.
     pub fn on_trace(&mut self, at: u64, node: NodeId, trace: &Trace) -> Option<Violation> {
-        let Trace::Acknowledged { group, position, .. } = trace;
         if self.syncs_always
+            && let Trace::Decided { group, position, .. } = trace
             && let Some(violation) = self.durable.acknowledged(at, *group, *position)
         {
             return Some(violation);
         }
         let (group, observation) = observation(trace)?;
         self.raft.observe(at, node, group, observation)
+    }
+
+    /// A replica's state was looked at.
+    pub fn on_state(
+        &mut self,
+        at: u64,
+        node: NodeId,
+        group: GroupId,
+        applied: Index,
+        hash: u128,
+    ) -> Option<Violation> {
+        self.raft.observe(at, node, group, Observation::State { applied, hash })
     }
 
     /// A disk operation has completed.
@@ -58,15 +72,20 @@ impl Oracles {
     }
 }
 
-/// What an event tells the Raft oracle. An acknowledged entry is committed.
+/// What an event tells the Raft oracle.
 #[must_use]
 pub const fn observation(trace: &Trace) -> Option<(GroupId, Observation)> {
     match trace {
-        Trace::Acknowledged { group, position, .. } => {
-            // Acknowledgements of one group need not come in the order of its log, so they say nothing
-            // of a replica's commit index; the entry's identity is what counts.
+        // Decisions of one group come in the order of its log, but not to one node, so they say nothing of
+        // a replica's commit index; the entry's identity is what counts.
+        Trace::Decided { group, position, .. } => {
             Some((*group, Observation::Entry { position: *position }))
         }
+        Trace::Role { group, role: Role::Leader, term, .. } => {
+            Some((*group, Observation::Leads { term: *term }))
+        }
+        Trace::Role { group, term, .. } => Some((*group, Observation::Term { term: *term })),
+        _ => None,
     }
 }
 
@@ -74,9 +93,39 @@ pub const fn observation(trace: &Trace) -> Option<(GroupId, Observation)> {
 #[must_use]
 pub const fn rare(trace: &Trace) -> Option<&'static str> {
     match trace {
-        Trace::Acknowledged { .. } => None,
+        Trace::Booted { doubt: true, .. } => Some("boot-in-doubt"),
+        Trace::Role { role: Role::Leader, .. } => Some("leader-elected"),
+        Trace::Raft { event, .. } => match event {
+            Event::Truncated { .. } => Some("log-truncated"),
+            Event::Repaired { .. } => Some("entry-repaired"),
+            Event::GaveUp { .. } => Some("damaged-entry-given-up"),
+            Event::SnapshotInstalled { .. } => None,
+            Event::Quiesced => Some("group-quiet"),
+            Event::Woken => Some("group-woken"),
+            Event::Unanimous { .. } => Some("elected-by-all"),
+        },
+        Trace::Log(LogTrace::SegmentStarted { .. }) => Some("segment-started"),
+        Trace::Readmitted { .. } => Some("replica-readmitted"),
+        Trace::SnapshotInstalled { .. } => Some("snapshot-installed"),
+        Trace::Damaged { .. } => Some("corruption-found"),
+        Trace::StateDamaged { .. } => Some("state-damaged"),
+        Trace::ChunkRepaired { .. } => Some("chunk-repaired"),
+        Trace::BlobCollected { .. } => Some("blob-collected"),
+        Trace::DiskFull(true) => Some("disk-full-seen"),
+        Trace::PeerLost(_) => Some("peer-lost"),
+        Trace::Stranger { .. } => Some("stranger-refused"),
+        _ => None,
     }
 }
 
-/// What a WAL record that is a log entry calls its kind.
-pub const WAL_ENTRY_KIND: u8 = 1;
+/// The group of which an event says that its state has moved: a good moment to compare replicas.
+#[must_use]
+pub const fn moved(trace: &Trace) -> Option<GroupId> {
+    match trace {
+        Trace::Decided { group, .. } | Trace::SnapshotInstalled { group, .. } => Some(*group),
+        _ => None,
+    }
+}
+
+/// Kinds of WAL records that hold a log entry: appended, or given back by a peer (docs/formats.md).
+pub const WAL_ENTRY_KINDS: &[u8] = &[2, 6];

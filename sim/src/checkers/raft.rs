@@ -42,7 +42,7 @@ pub enum Observation {
         /// The applied index.
         applied: Index,
         /// The state's hash.
-        hash: [u8; 32],
+        hash: u128,
     },
 }
 
@@ -51,7 +51,7 @@ pub enum Observation {
 pub struct Raft {
     leaders: BTreeMap<(GroupId, Term), NodeId>,
     committed: BTreeMap<(GroupId, Index), (Term, NodeId)>,
-    states: BTreeMap<(GroupId, Index), ([u8; 32], NodeId)>,
+    states: BTreeMap<(GroupId, Index), (u128, NodeId)>,
     replicas: BTreeMap<(NodeId, GroupId), Replica>,
 }
 
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn equal_indexes_have_equal_states() {
         let state =
-            |applied, byte| Observation::State { applied: Index(applied), hash: [byte; 32] };
+            |applied, byte| Observation::State { applied: Index(applied), hash: byte };
         check(&[(1, state(5, 1)), (2, state(5, 1)), (2, state(6, 2))], false);
         check(&[(1, state(5, 1)), (2, state(5, 2))], true);
     }
