@@ -198,9 +198,9 @@ impl Mix {
                 limit: PAGE_MAX,
             }));
         }
-        if !seen.buckets.is_empty() {
-            owed.push(Operation::ListBuckets(PAGE_MAX));
-        }
+        // A cluster that never came up has seen nothing, and must not pass for one that has lost nothing.
+        owed.push(Operation::ListBuckets(PAGE_MAX));
+        owed.push(Operation::Kv(KvChoice::Put("proof".into(), 16, Expect::Any)));
         let put = |key: &Bytes| Operation::Kv(KvChoice::Put(key.clone(), 16, Expect::Any));
         owed.extend(seen.keys.iter().map(put));
         for bucket in &seen.buckets {

@@ -173,6 +173,10 @@ impl<const WRONG: u8> Machine for Toy<WRONG> {
                 self.waiting.push_back((id, request));
                 self.advance(effects);
             }
+            Input::Request { id, .. } => {
+                let none = Answer::Buckets { buckets: Vec::new(), truncated: false };
+                effects.push(Effect::Reply { id, outcome: Ok(none) });
+            }
             Input::Done { result: Err(error), .. } => {
                 let reason = format!("{error:?}");
                 effects.push(Effect::Halt(Halt { reason }));
