@@ -218,6 +218,8 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         if small { draw.magnitude(small_range.0, small_range.1) } else { big }
     };
     Tuning {
+        block_bytes: if draw.chance(1, 2) { 512 } else { 4096 },
+        shuffle_lanes: draw.chance(1, 2),
         heartbeat,
         election: heartbeat * draw.between(3, 6),
         quiesce_after: heartbeat * draw.magnitude(3, 40),

@@ -9,6 +9,7 @@ use super::Violation;
 use crate::disk::{Completion, Disk};
 use crate::setup::Setup;
 use ironseed_core::node::trace::Trace;
+use ironseed_core::raft::{Event, Role};
 use ironseed_core::types::{GroupId, NodeId};
 
 /// The oracles of one run.
@@ -32,8 +33,8 @@ impl Oracles {
 
     /// A machine says what happened.
     pub fn on_trace(&mut self, at: u64, node: NodeId, trace: &Trace) -> Option<Violation> {
-        let Trace::Acknowledged { group, position, .. } = trace;
         if self.syncs_always
+            && let Trace::Decided { group, position, .. } = trace
             && let Some(violation) = self.durable.acknowledged(at, *group, *position)
         {
             return Some(violation);
@@ -58,15 +59,20 @@ impl Oracles {
     }
 }
 
-/// What an event tells the Raft oracle. An acknowledged entry is committed.
+/// What an event tells the Raft oracle. A decided entry is committed.
 #[must_use]
 pub const fn observation(trace: &Trace) -> Option<(GroupId, Observation)> {
     match trace {
-        Trace::Acknowledged { group, position, .. } => {
-            // Acknowledgements of one group need not come in the order of its log, so they say nothing
-            // of a replica's commit index; the entry's identity is what counts.
+        // Decisions of one group say nothing of the replica's commit index; the entry's identity is
+        // what counts.
+        Trace::Decided { group, position, .. } => {
             Some((*group, Observation::Entry { position: *position }))
         }
+        Trace::Role { group, role: Role::Leader, term, .. } => {
+            Some((*group, Observation::Leads { term: *term }))
+        }
+        Trace::Role { group, term, .. } => Some((*group, Observation::Term { term: *term })),
+        _ => None,
     }
 }
 
@@ -74,9 +80,27 @@ pub const fn observation(trace: &Trace) -> Option<(GroupId, Observation)> {
 #[must_use]
 pub const fn rare(trace: &Trace) -> Option<&'static str> {
     match trace {
-        Trace::Acknowledged { .. } => None,
+        Trace::Role { role: Role::Leader, .. } => Some("leader_elected"),
+        Trace::Raft { event, .. } => match event {
+            Event::Truncated { .. } => Some("log_truncated"),
+            Event::Repaired { .. } => Some("payload_repaired"),
+            Event::GaveUp { .. } => Some("payload_given_up"),
+            Event::Quiesced => Some("group_quiesced"),
+            Event::Woken => Some("group_woken"),
+            Event::Unanimous { .. } => Some("unanimous_election"),
+            _ => None,
+        },
+        Trace::Readmitted { .. } => Some("readmitted"),
+        Trace::SnapshotInstalled { .. } => Some("snapshot_installed"),
+        Trace::Damaged { .. } => Some("corruption_found"),
+        Trace::StateDamaged { .. } => Some("state_damaged"),
+        Trace::ChunkRepaired { .. } => Some("chunk_repaired"),
+        Trace::BlobCollected { .. } => Some("blob_collected"),
+        Trace::DiskFull(true) => Some("disk_full"),
+        Trace::PeerLost(_) => Some("peer_lost"),
+        _ => None,
     }
 }
 
-/// What a WAL record that is a log entry calls its kind.
-pub const WAL_ENTRY_KIND: u8 = 1;
+/// What a WAL record that is a log entry calls its kind (`node::restore`).
+pub const WAL_ENTRY_KIND: u8 = 2;
