@@ -12,7 +12,7 @@ fn main() {
         let r = ironseed_sim::run::run(&ironseed_sim::run::Order::new(seed), sink);
         if let Some(v) = &r.violation { bad += 1; let s=format!("{v:?}"); println!("seed {seed}: {}", &s[..s.len().min(400)]); }
         let s = format!("{:?}", r.stats); if verbose { println!("{s}"); }
-        events += r.stats.events; sim += 1; let _ = sim;
+        eprintln!("{seed} {:?} {} ev", start.elapsed(), r.stats.events); events += r.stats.events; sim += 1; let _ = sim;
     }
     println!("{n} runs, {bad} bad, {events} events, {:?}", start.elapsed());
 }
