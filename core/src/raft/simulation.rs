@@ -294,23 +294,20 @@ impl Run {
             self.cluster.input(id, Input::Wake);
         }
         let mut marker = None;
-        for _ in 0..600 {
+        for round in 0..600 {
             self.settle();
-            if let Some(leader) = self.cluster.leader() {
-                let settled =
-                    self.cluster.group(leader).status().followers.iter().all(|f| f.counts);
-                if marker.is_none() && settled {
-                    self.cluster.input(leader, Input::Propose { id: 0, command: "m".into() });
-                    marker = Some(self.cluster.group(leader).status().last.index);
-                }
+            if let (Some(leader), None) = (self.cluster.leader(), marker) {
+                self.cluster.input(leader, Input::Propose { id: 0, command: "m".into() });
+                marker = Some(self.cluster.group(leader).status().last.index);
             }
             self.observe();
-            let quiet = self.cluster.ids().iter().all(|id| {
-                let status = self.cluster.group(*id).status();
-                status.quiet && Some(status.applied_index) >= marker && status.lost == 0
-            });
-            if marker.is_some() && quiet {
+            let statuses = self.cluster.ids().into_iter().map(|id| self.cluster.group(id).status());
+            let quiet = statuses.clone().all(|status| status.quiet && status.lost == 0);
+            if quiet && statuses.clone().all(|status| Some(status.applied_index) >= marker) {
                 return;
+            }
+            if quiet || round == 200 {
+                marker = None; // it was refused, or went to a leader that was deposed: once more
             }
         }
         let all = self.cluster.ids();
