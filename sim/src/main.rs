@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use ironseed_core::planted::Planted;
-use ironseed_sim::run::{Order, Report, run};
+use ironseed_sim::run::{Order, Pulse, Report, run, watch};
 use ironseed_sim::seedfile::{SeedFile, parse_bug, parse_instant, parse_seed};
 use ironseed_sim::setup::Overrides;
 use ironseed_sim::stats::Stats;
@@ -11,7 +11,8 @@ use ironseed_sim::trace::Sink;
 use std::io::{BufWriter, Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Drives Ironseed's decisions through simulated disasters, all drawn from one seed.
 #[derive(Debug, Parser)]
@@ -129,6 +130,7 @@ fn execute(command: Command) -> Result<bool, String> {
             let overrides = common.over(Overrides::default());
             let order = Order { planted, overrides, ..Order::new(seed) };
             let began = Instant::now();
+            guard(1, &common)[0].attach();
             let report = run(&order, None);
             verdict(&report, &replay_command(seed, &common));
             last_line(&report.stats, began, Some(&report.history_hash));
@@ -158,8 +160,9 @@ fn execute(command: Command) -> Result<bool, String> {
             let planted = plant(common.bug)?;
             let overrides = common.over(Overrides::default());
             let began = Instant::now();
-            let order = Swarm { first_seed, runs, seconds, jobs, planted, overrides };
-            let outcome = swarm(&order, |stats, wall| {
+            let order = Swarm { first_seed, runs, seconds, planted, overrides };
+            let pulses = guard(jobs.max(1), &common);
+            let outcome = swarm(&order, &pulses, |stats, wall| {
                 let (runs, events) = (stats.runs, stats.events);
                 let _ = write!(stderr(), "\r{:>5} s, {runs} runs, {events} events", wall.as_secs());
             });
@@ -179,6 +182,27 @@ fn execute(command: Command) -> Result<bool, String> {
         }
     }
 }
+
+/// Ends the process with a violation when a run of one of these threads stops for good.
+fn guard(threads: u64, common: &Common) -> Vec<Arc<Pulse>> {
+    let pulses: Vec<Arc<Pulse>> = (0..threads).map(|_| Arc::default()).collect();
+    let (watched, arguments) = (pulses.clone(), common.arguments());
+    std::thread::spawn(move || {
+        watch(&watched, STEP_PATIENCE, |seed| {
+            let _ = writeln!(
+                stdout(),
+                "seed {seed}: violation of work: a step does not end\nreplay it: cargo run -p ironseed-sim{} -- \
+                 replay --seed {seed}{arguments}",
+                features(),
+            );
+            std::process::exit(1);
+        });
+    });
+    pulses
+}
+
+/// No step takes a thousandth of this, on any machine.
+const STEP_PATIENCE: Duration = Duration::from_secs(20);
 
 fn replay_command(seed: u64, common: &Common) -> String {
     format!("replay --seed {seed}{}", common.arguments())

@@ -17,7 +17,9 @@ use ironseed_core::node::Node;
 use ironseed_core::planted::Planted;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -65,7 +67,9 @@ pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
     let tracer = sink.map_or_else(Tracer::silent, Tracer::verbose);
     let mut world = World::<M>::new(setup, order.planted, tracer);
     RUNNING.set(true);
+    set_pulse(order.seed, 0);
     let verdict = catch_unwind(AssertUnwindSafe(|| live(&mut world, order.until)));
+    set_pulse(order.seed, IDLE);
     RUNNING.set(false);
     let violation = verdict.unwrap_or_else(|_| {
         let what = PANIC.with_borrow_mut(core::mem::take);
@@ -111,7 +115,67 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     findings.violations.into_iter().next()
 }
 
+/// How far runs have come, for whoever watches that they go on. A machine that loops for ever within one
+/// step is the one violation that the world can't see from inside.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    seed: AtomicU64,
+    /// Events so far, in the run under way.
+    beats: AtomicU64,
+}
+
+impl Pulse {
+    /// Makes the runs of this thread beat here.
+    pub fn attach(self: &Arc<Self>) {
+        PULSE.set(Some(self.clone()));
+    }
+
+    /// The seed under way and how far it has come.
+    #[must_use]
+    pub fn look(&self) -> (u64, u64) {
+        (self.seed.load(Ordering::Relaxed), self.beats.load(Ordering::Relaxed))
+    }
+}
+
+fn set_pulse(seed: u64, beats: u64) {
+    PULSE.with_borrow(|pulse| {
+        if let Some(pulse) = pulse {
+            pulse.seed.store(seed, Ordering::Relaxed);
+            pulse.beats.store(beats, Ordering::Relaxed);
+        }
+    });
+}
+
+/// One more event has happened in this thread's run.
+pub(crate) fn beat() {
+    PULSE.with_borrow(|pulse| {
+        if let Some(pulse) = pulse {
+            pulse.beats.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Calls `stuck` with the seed of a run that has not had an event for so long. Never returns by itself: for a
+/// thread of its own, which ends with the process.
+pub fn watch(pulses: &[Arc<Pulse>], patience: Duration, stuck: impl Fn(u64)) {
+    let mut seen: Vec<(u64, u64)> = pulses.iter().map(|pulse| pulse.look()).collect();
+    loop {
+        std::thread::sleep(patience);
+        for (pulse, seen) in pulses.iter().zip(&mut seen) {
+            let now = pulse.look();
+            if now == *seen && now.1 != IDLE {
+                stuck(now.0);
+            }
+            *seen = now;
+        }
+    }
+}
+
+/// What a pulse shows between runs.
+const IDLE: u64 = u64::MAX;
+
 thread_local! {
+    static PULSE: RefCell<Option<Arc<Pulse>>> = const { RefCell::new(None) };
     /// What the last panic of this thread said, and where.
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
     /// Whether this thread is in a run.

@@ -219,11 +219,11 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         if small { draw.magnitude(small_range.0, small_range.1) } else { big }
     };
     Tuning {
+        block_bytes: if draw.chance(1, 2) { 512 } else { 4096 },
+        shuffle_lanes: draw.chance(1, 2),
         heartbeat,
         election: heartbeat * draw.between(3, 6),
         quiesce_after: heartbeat * draw.magnitude(3, 40),
-        block_bytes: *draw.pick(&[512, 512, 4096]),
-        shuffle_lanes: draw.chance(1, 2),
         // A command may be a megabyte by contract and is a fifth of it here; a chunk is a megabyte; and no
         // batch crosses segments.
         wal_segment_bytes: of(draw, (512 << 10, 4 << 20), 8 << 20).next_multiple_of(4096),

@@ -5,12 +5,12 @@
 //! property like any other.
 
 use crate::checkers::Violation;
-use crate::run::{Order, run};
+use crate::run::{Order, Pulse, run};
 use crate::setup::Overrides;
 use crate::stats::Stats;
 use ironseed_core::planted::Planted;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What a swarm does.
@@ -22,8 +22,6 @@ pub struct Swarm {
     pub runs: Option<u64>,
     /// Begins no run after this long.
     pub seconds: Option<u64>,
-    /// Threads.
-    pub jobs: u64,
     /// The bug that machines carry.
     pub planted: Planted,
     /// What is fixed of every run.
@@ -50,12 +48,18 @@ pub struct Outcome {
     pub wall: Duration,
 }
 
-/// Runs a swarm. `progress` is told the sum so far about once a second.
-pub fn swarm(swarm: &Swarm, progress: impl Fn(&Stats, Duration) + Sync) -> Outcome {
+/// Runs a swarm. `progress` is told the sum so far about once a second. The threads' runs beat in `pulses`,
+/// one each: there are as many threads as pulses.
+pub fn swarm(
+    swarm: &Swarm,
+    pulses: &[Arc<Pulse>],
+    progress: impl Fn(&Stats, Duration) + Sync,
+) -> Outcome {
     let began = Instant::now();
     let next = AtomicU64::new(0);
     let sum = Mutex::new((Stats::default(), Vec::new(), 0));
-    let worker = || {
+    let worker = |pulse: &Arc<Pulse>| {
+        pulse.attach();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let late = swarm.seconds.is_some_and(|most| began.elapsed().as_secs() >= most);
@@ -86,8 +90,8 @@ pub fn swarm(swarm: &Swarm, progress: impl Fn(&Stats, Duration) + Sync) -> Outco
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..swarm.jobs.max(1) {
-            scope.spawn(worker);
+        for pulse in pulses {
+            scope.spawn(|| worker(pulse));
         }
     });
     let (stats, mut failures, _) =

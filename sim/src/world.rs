@@ -19,6 +19,7 @@ use crate::draw::{Domain, Draw};
 use crate::faults::{self, Planned};
 use crate::history::History;
 use crate::net::Network;
+use crate::run::beat;
 use crate::setup::Setup;
 use crate::stats::Stats;
 use crate::trace::{Kind, Tracer};
@@ -191,6 +192,7 @@ impl<M: Machine> World<M> {
             }
             let ((at, _), event) = entry.remove_entry();
             self.now = at;
+            beat();
             self.happen(event);
             if let Some(wrong) = self.clients.take_wrong() {
                 self.violate(Violation::new("objects", at, wrong));

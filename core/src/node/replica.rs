@@ -186,7 +186,8 @@ impl Replica {
 
     /// When it wants [`ReplicaInput::Timer`].
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let collect = self.leads().then(|| self.collector.deadline()).flatten();
+        let collects = self.leads() && self.damage.is_none() && self.group.shard().is_some();
+        let collect = if collects { self.collector.deadline() } else { None };
         [self.raft.deadline(), collect, self.stream_deadline()].into_iter().flatten().min()
     }
 

@@ -273,7 +273,7 @@ impl SegmentLog {
         self.queued_bytes
     }
 
-    /// Whether nothing is left to do: all appends durable and marked, no operation in flight. A node
+    /// Whether all appends are durable and marked, and no write or sync is in flight. A node
     /// that stops gracefully requests a sync and waits for this.
     #[must_use]
     pub fn is_settled(&self) -> bool {

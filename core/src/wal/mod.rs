@@ -63,7 +63,9 @@
 //!   therefore final only until a crash, like the outcome of any request that was not acknowledged.
 //! - A damaged header whose copy is good isn't repaired in place; the segment's removal repairs it.
 
+mod closing;
 mod log;
+mod piecewise;
 pub mod record;
 mod recovery;
 mod scan;

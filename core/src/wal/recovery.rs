@@ -8,17 +8,16 @@
 //!    the log ends before it. A whole batch beyond the mark is written again in place.
 //! 3. **Close.** Zeros over the torn tail, sync, removal of what is unused, sync of the directory.
 
+use super::piecewise::Patchwork;
 use super::record::{self, BatchHeader, Entry, Place, Seal, SegmentHeader};
 use super::scan::{Found, FoundBatch, Scanner};
-use super::segment::Segments;
 use super::{
-    Config, DamageKind, LogDamage, Record, Recovered, RecoveredPayload, RecoveryOutput, SegmentLog,
+    Config, DamageKind, LogDamage, Record, Recovered, RecoveredPayload, RecoveryOutput,
     SegmentStat, log,
 };
 use crate::machine::{FileId, FoundFile, Halt, Io, IoDone, IoError, IoOp, IoResult, OpIds};
 use crate::planted::Bug;
 use crate::types::{Damage, OpId};
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -30,40 +29,39 @@ use core::ops::Range;
 const READ_TRIES_MAX: u8 = 3;
 /// The largest block size of any segment, so the first read of one holds its whole first block.
 const BLOCK_BYTES_MAX: u64 = 64 << 10;
-/// Bytes of the torn tail that are looked at, and overwritten where needed, at a time.
-const ERASE_BYTES: u64 = 1 << 20;
 
 /// The boot scan of one log. One operation is in flight at a time; each completion brings a slice of
 /// records.
 #[derive(Clone, Debug)]
 pub struct Recovery {
-    config: Config,
-    seal: Seal,
+    pub(super) config: Config,
+    pub(super) seal: Seal,
     /// This log's files, by number.
-    files: Vec<FoundFile>,
-    phase: Phase,
+    pub(super) files: Vec<FoundFile>,
+    pub(super) phase: Phase,
     waiting: Option<Waiting>,
+    pub(super) patchwork: Option<Patchwork>,
     /// The last batch known to be synced.
-    mark: u64,
+    pub(super) mark: u64,
     /// Files without a batch, to be removed.
-    unused: Vec<u64>,
-    known: BTreeMap<u64, SegmentStat>,
+    pub(super) unused: Vec<u64>,
+    pub(super) known: BTreeMap<u64, SegmentStat>,
     /// The number of the next batch, if it follows from what was walked.
-    expected: Option<u64>,
+    pub(super) expected: Option<u64>,
     /// The last batch with records in it.
-    record_seq: u64,
+    pub(super) record_seq: u64,
     /// The segment walked last, and where its batches ended.
-    walked: Option<(u64, u64, Option<Range<u64>>)>,
+    pub(super) walked: Option<(u64, u64, Option<Range<u64>>)>,
     /// Whether the last segment was written to and must be synced.
-    is_unsynced: bool,
+    pub(super) is_unsynced: bool,
     /// Whether the last segment has lost its header, which is written again.
-    header_lost: bool,
+    pub(super) header_lost: bool,
     /// Whether the last segment can be written on.
-    resumes: bool,
+    pub(super) resumes: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+pub(super) enum Phase {
     /// Looks for the mark in the file at this index.
     Find(usize, Option<Walk>),
     /// Hands out the segment at this index; the second is the index of the last.
@@ -87,14 +85,14 @@ enum Phase {
 
 /// A segment being read.
 #[derive(Clone, Debug)]
-struct Walk {
-    file: FoundFile,
-    header: Option<SegmentHeader>,
-    scanner: Scanner,
+pub(super) struct Walk {
+    pub(super) file: FoundFile,
+    pub(super) header: Option<SegmentHeader>,
+    pub(super) scanner: Scanner,
     /// A batch whose payloads are being read.
-    batch: Option<FoundBatch>,
+    pub(super) batch: Option<FoundBatch>,
     /// Whether a batch was found.
-    any: bool,
+    pub(super) any: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +104,7 @@ struct Waiting {
 
 /// Whether recovery goes on within this step.
 #[derive(PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     Continue,
     Wait,
 }
@@ -124,6 +122,7 @@ impl Recovery {
             phase: Phase::Find(files.len(), None),
             files,
             waiting: None,
+            patchwork: None,
             mark: 0,
             unused: Vec::new(),
             known: BTreeMap::new(),
@@ -153,21 +152,17 @@ impl Recovery {
             return false;
         };
         match (&waiting.io, result) {
-            (Io::Read { .. }, Err(IoError::Device | IoError::NoSpace))
-                if waiting.tries < READ_TRIES_MAX =>
-            {
+            (Io::Read { .. }, Err(IoError::Device)) if waiting.tries < READ_TRIES_MAX => {
                 self.issue(waiting.io, waiting.tries + 1, ops, out);
                 return true;
             }
-            (Io::Read { offset, len, .. }, Ok(IoDone::Data(bytes))) => {
+            (Io::Read { file, offset, len }, Ok(IoDone::Data(_)) | Err(IoError::Device)) => {
                 let range = *offset..*offset + u64::from(*len);
-                if let Err(reason) = self.on_read(&range, Some(bytes), ops, out) {
-                    self.fail(reason, out);
-                }
-            }
-            (Io::Read { offset, len, .. }, Err(IoError::Device | IoError::NoSpace)) => {
-                let range = *offset..*offset + u64::from(*len);
-                if let Err(reason) = self.on_read(&range, None, ops, out) {
+                let bytes = match result {
+                    Ok(IoDone::Data(bytes)) => Some(bytes),
+                    _ => None,
+                };
+                if let Err(reason) = self.on_piece(*file, range, bytes, ops, out) {
                     self.fail(reason, out);
                 }
             }
@@ -178,7 +173,7 @@ impl Recovery {
         true
     }
 
-    fn advance(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) {
+    pub(super) fn advance(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) {
         while self.waiting.is_none() {
             let flow = match core::mem::replace(&mut self.phase, Phase::Done) {
                 Phase::Find(index, walk) => self.find(index, walk, ops, out),
@@ -201,13 +196,19 @@ impl Recovery {
         }
     }
 
-    fn issue(&mut self, io: Io, tries: u8, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) {
+    pub(super) fn issue(
+        &mut self,
+        io: Io,
+        tries: u8,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) {
         let op = ops.take();
         out.push(RecoveryOutput::Io(IoOp { op, io: io.clone() }));
         self.waiting = Some(Waiting { op, io, tries });
     }
 
-    fn read(
+    pub(super) fn read(
         &mut self,
         file: FileId,
         range: &Range<u64>,
@@ -220,42 +221,40 @@ impl Recovery {
         Flow::Wait
     }
 
-    fn fail(&mut self, reason: String, out: &mut Vec<RecoveryOutput>) {
+    pub(super) fn fail(&mut self, reason: String, out: &mut Vec<RecoveryOutput>) {
         self.phase = Phase::Done;
         out.push(RecoveryOutput::Failed(Halt { reason }));
     }
 
-    /// Bytes of a segment have come, or `None` if the device can't read them.
-    fn on_read(
+    /// Bytes of a segment have come, but for what is in `bad`.
+    pub(super) fn on_read(
         &mut self,
         range: &Range<u64>,
-        bytes: Option<&Bytes>,
+        bytes: &Bytes,
+        bad: Range<u64>,
         ops: &mut OpIds,
         out: &mut Vec<RecoveryOutput>,
     ) -> Result<(), String> {
         match &mut self.phase {
             Phase::Find(_, Some(walk)) | Phase::Walk(_, _, Some(walk)) => {
-                match bytes {
-                    Some(bytes) => walk.scanner.feed(range, bytes),
-                    None => walk.scanner.feed_unreadable(range),
-                }
+                walk.scanner.feed(range, bytes, bad);
                 Ok(())
             }
             Phase::Find(index, walk @ None) => {
                 let file = file_at(&self.files, *index)?;
-                *walk = Some(Walk::open(file, bytes, range, &self.config)?);
+                *walk = Some(Walk::open(file, range, bytes, bad, &self.config)?);
                 Ok(())
             }
             Phase::Walk(index, _, walk @ None) => {
                 let file = file_at(&self.files, *index)?;
-                let opened = Walk::open(file, bytes, range, &self.config)?;
+                let opened = Walk::open(file, range, bytes, bad, &self.config)?;
                 let (number, header) = (file.file.number, opened.header);
                 *walk = Some(opened);
                 self.enter_segment(number, header, out);
                 Ok(())
             }
             Phase::Erase { segment, .. } => {
-                if bytes.is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0)) {
+                if bad.start < bad.end || bytes.iter().any(|byte| *byte != 0) {
                     let file = FileId::new(self.config.kind, *segment);
                     let data = log::zeros(range.end - range.start);
                     self.is_unsynced = true;
@@ -300,6 +299,8 @@ impl Recovery {
                 self.phase = Phase::Find(index, Some(walk));
                 Flow::Continue
             }
+            // A batch may stand there, and with it the mark.
+            Found::End { from, unreadable: true, .. } => self.refuse_unreadable(file, from, out),
             Found::End { .. } if walk.any || walk.header.is_some() => {
                 self.phase = Phase::Walk(0, index, None);
                 Flow::Continue
@@ -313,7 +314,7 @@ impl Recovery {
     }
 
     /// Whether a damage at batch `seq` is a torn tail and not corruption.
-    fn is_torn(&mut self, seq: u64) -> bool {
+    pub(super) fn is_torn(&mut self, seq: u64) -> bool {
         if self.config.planted.is(Bug::CorruptionAsTornTail) {
             self.mark = self.mark.min(seq.saturating_sub(1));
         }
@@ -410,7 +411,7 @@ impl Recovery {
         };
         if self.hand_out(file, &batch, payloads.as_ref(), ops, out) {
             let from = batch.header.offset;
-            if walk.scanner.is_unreadable() {
+            if walk.scanner.is_unreadable(&(from..batch.header.end())) {
                 return self.refuse_unreadable(file, from, out);
             }
             return self.cut(index, &walk, from, Some(from..walk.file.bytes));
@@ -543,7 +544,7 @@ impl Recovery {
     }
 
     /// What is known of a segment being walked.
-    fn stat(&mut self, walk: &Walk) -> &mut SegmentStat {
+    pub(super) fn stat(&mut self, walk: &Walk) -> &mut SegmentStat {
         let block = walk.block(&self.config);
         // With nothing to go by, the log goes on behind the mark (`finish`).
         let next_seq = self.expected.unwrap_or(self.mark + 1);
@@ -597,97 +598,7 @@ impl Recovery {
         Flow::Wait
     }
 
-    /// The log ends at `from` in the segment at `index`: nothing behind it counts, and what isn't zero there
-    /// is in `dirt`.
-    fn cut(&mut self, index: usize, walk: &Walk, from: u64, dirt: Option<Range<u64>>) -> Flow {
-        let block = walk.block(&self.config);
-        self.resumes = block == u64::from(self.config.block_bytes);
-        self.stat(walk).used = from;
-        let later = self.files.iter().skip(index + 1).map(|found| found.file.number);
-        let later: Vec<u64> = later.filter(|number| !self.unused.contains(number)).collect();
-        self.unused.extend(later);
-        let segment = walk.file.file.number;
-        let Range { start: at, end } = dirt.unwrap_or(from..from);
-        self.phase = Phase::Erase { segment, at, end };
-        self.header_lost = walk.header.is_none();
-        Flow::Continue
-    }
-
-    fn erase(
-        &mut self,
-        segment: u64,
-        at: u64,
-        end: u64,
-        ops: &mut OpIds,
-        out: &mut Vec<RecoveryOutput>,
-    ) -> Flow {
-        if at >= end {
-            self.phase = Phase::Header { segment };
-            return Flow::Continue;
-        }
-        let next = end.min(at + ERASE_BYTES);
-        self.phase = Phase::Erase { segment, at: next, end };
-        self.read(FileId::new(self.config.kind, segment), &(at..next), ops, out)
-    }
-
-    fn write_header(
-        &mut self,
-        segment: u64,
-        ops: &mut OpIds,
-        out: &mut Vec<RecoveryOutput>,
-    ) -> Flow {
-        self.phase = Phase::Sync;
-        let Some(stat) = self.known.get(&segment).copied().filter(|_| self.header_lost) else {
-            return Flow::Continue;
-        };
-        self.is_unsynced = true;
-        let header = SegmentHeader::new(&self.config, segment, stat.first_seq);
-        let data = Vec::from([header.block()]);
-        let file = FileId::new(self.config.kind, segment);
-        self.issue(Io::Write { file, offset: 0, data }, 1, ops, out);
-        Flow::Wait
-    }
-
-    fn sync(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) -> Flow {
-        self.phase = Phase::Remove;
-        let last = self.known.last_key_value().map(|(number, _)| *number);
-        match last {
-            Some(number) if self.is_unsynced => {
-                let file = FileId::new(self.config.kind, number);
-                self.issue(Io::Sync { file }, 1, ops, out);
-                Flow::Wait
-            }
-            _ => Flow::Continue,
-        }
-    }
-
-    fn remove(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) -> Flow {
-        let Some(number) = self.unused.pop() else {
-            // Also when nothing was removed: a removal before the crash may not be durable.
-            self.phase = if self.files.is_empty() { Phase::Finish } else { Phase::SyncDir };
-            return Flow::Continue;
-        };
-        self.phase = Phase::Remove;
-        let file = FileId::new(self.config.kind, number);
-        self.issue(Io::Remove { file }, 1, ops, out);
-        Flow::Wait
-    }
-
-    fn finish(&mut self, out: &mut Vec<RecoveryOutput>) -> Flow {
-        let next = self.files.last().map_or(1, |found| found.file.number + 1);
-        let last = self.known.last_key_value().map(|(number, _)| *number);
-        let current = if self.resumes { last } else { None };
-        let last_seq = self.expected.map_or(0, |expected| expected - 1).max(self.mark);
-        let known = core::mem::take(&mut self.known);
-        let segments = Segments::new(known, current, next);
-        let seqs = (last_seq, self.record_seq, self.mark);
-        let log = SegmentLog::open(self.config.clone(), segments, seqs);
-        out.push(RecoveryOutput::Finished(Box::new(log)));
-        self.phase = Phase::Done;
-        Flow::Wait
-    }
-
-    fn report(
+    pub(super) fn report(
         &mut self,
         file: FileId,
         offset: u64,
@@ -704,12 +615,13 @@ impl Walk {
     /// Judges the first bytes of a segment. An error is a segment that this log must not touch.
     fn open(
         file: FoundFile,
-        bytes: Option<&Bytes>,
         range: &Range<u64>,
+        bytes: &Bytes,
+        bad: Range<u64>,
         config: &Config,
     ) -> Result<Self, String> {
         let id = file.file;
-        let header = bytes.and_then(|bytes| SegmentHeader::decode(bytes));
+        let header = SegmentHeader::decode(bytes);
         // A header of another file came here by a misdirected write: as good as none.
         let header = header
             .filter(|header| header.segment == id.number)
@@ -729,14 +641,11 @@ impl Walk {
         let block = header.map_or(config.block_bytes, |header| header.block_bytes);
         let skips = !config.verify_payloads_at_boot && !config.keep_payloads_at_boot;
         let mut scanner = Scanner::new(id.number, u64::from(block), file.bytes, 0, skips);
-        match bytes {
-            Some(bytes) => scanner.feed(range, bytes),
-            None => scanner.feed_unreadable(range),
-        }
+        scanner.feed(range, bytes, bad);
         Ok(Self { file, header, scanner, batch: None, any: false })
     }
 
-    fn block(&self, config: &Config) -> u64 {
+    pub(super) fn block(&self, config: &Config) -> u64 {
         u64::from(self.header.map_or(config.block_bytes, |header| header.block_bytes))
     }
 }

@@ -38,7 +38,8 @@ pub(super) struct Scanner {
 struct Window {
     base: u64,
     bytes: Bytes,
-    unreadable: bool,
+    /// What of it the device could not read; at least that.
+    bad: Range<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ pub(super) struct FoundBatch {
     pub(super) copy_lost: bool,
     /// Where the batch before it ended: bytes between are no batch.
     pub(super) from: u64,
-    /// Whether some of the bytes between, or of the directories, could not be read.
+    /// Whether some of the bytes between, or of the batch as far as it was read, could not be read.
     pub(super) unreadable: bool,
 }
 
@@ -100,8 +101,9 @@ impl Scanner {
         }
     }
 
-    /// What was asked for with [`Found::Read`]; what is short of it counts as zeros.
-    pub(super) fn feed(&mut self, range: &Range<u64>, bytes: &Bytes) {
+    /// What was asked for with [`Found::Read`]; what is short of it counts as zeros. The device could not read
+    /// what is in `bad`, which is zeros too.
+    pub(super) fn feed(&mut self, range: &Range<u64>, bytes: &Bytes, bad: Range<u64>) {
         let wanted = to_usize(range.end - range.start);
         let bytes = if bytes.len() >= wanted {
             bytes.slice(..wanted)
@@ -112,13 +114,7 @@ impl Scanner {
             }
             padded.freeze()
         };
-        self.window = Window { base: range.start, bytes, unreadable: false };
-    }
-
-    /// The device could not read the range.
-    pub(super) fn feed_unreadable(&mut self, range: &Range<u64>) {
-        self.feed(range, &Bytes::new());
-        self.window.unreadable = true;
+        self.window = Window { base: range.start, bytes, bad };
     }
 
     /// The bytes of a range, or what to read first.
@@ -134,9 +130,10 @@ impl Scanner {
         }
     }
 
-    /// Whether the device could not read what was fed last.
-    pub(super) const fn is_unreadable(&self) -> bool {
-        self.window.unreadable
+    /// Whether the device could not read some of this range, which was fed last.
+    pub(super) const fn is_unreadable(&self, range: &Range<u64>) -> bool {
+        let bad = &self.window.bad;
+        bad.start < bad.end && range.start < bad.end && bad.start < range.end
     }
 
     fn in_window(&self, range: &Range<u64>) -> Option<Bytes> {
@@ -189,11 +186,12 @@ impl Scanner {
 
     fn pass_block(&mut self, block: &[u8]) {
         let next = self.at + self.block;
-        if self.window.unreadable || block.iter().any(|byte| *byte != 0) {
+        let is_unreadable = self.is_unreadable(&(self.at..next));
+        if is_unreadable || block.iter().any(|byte| *byte != 0) {
             let start = self.dirt.as_ref().map_or(self.at, |dirt| dirt.start);
             self.dirt = Some(start..next);
         }
-        self.unreadable |= self.window.unreadable;
+        self.unreadable |= is_unreadable;
         self.at = next;
     }
 
@@ -217,7 +215,8 @@ impl Scanner {
                 continue;
             }
             let copy_lost = candidate.by_tail || candidate.tries_copy;
-            let unreadable = self.unreadable || self.is_unreadable();
+            let extent = header.offset..header.end();
+            let unreadable = self.unreadable || self.is_unreadable(&extent);
             let batch = FoundBatch { header, entries, copy_lost, from: self.pos, unreadable };
             self.pos = header.end();
             self.at = self.pos;

@@ -22,6 +22,8 @@ pub(crate) struct Disk {
     /// So many writes find no space after everything of them has landed.
     pub(crate) late_refusals: u32,
     pub(crate) fail_syncs: bool,
+    /// So many reads that touch this byte fail.
+    pub(crate) bad: Option<(FileId, u64, u32)>,
     pub(crate) writes: u32,
     pub(crate) syncs: u32,
 }
@@ -117,6 +119,13 @@ impl Disk {
                 }
             }
             Io::Read { file, offset, len } => {
+                if let Some((bad, at, times @ 1..)) = &mut self.bad
+                    && bad == file
+                    && (*offset..*offset + u64::from(*len)).contains(at)
+                {
+                    *times -= 1;
+                    return Err(IoError::Device);
+                }
                 let file = self.files.get(file).ok_or(IoError::NotFound)?;
                 let start = (*offset as usize).min(file.bytes.len());
                 let end = (start + *len as usize).min(file.bytes.len());

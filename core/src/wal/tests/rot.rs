@@ -165,6 +165,49 @@ fn what_a_killed_process_left_in_the_page_cache_is_durable_after_recovery() {
     assert_eq!(first.records.len(), 5);
 }
 
+#[test]
+fn a_device_that_cannot_read_is_asked_again_then_believed() {
+    // One segment, one read; each batch is three blocks.
+    let config = Config { segment_bytes: 64 << 10, ..config() };
+    let mut rig = Rig::new(&config);
+    let records: Vec<_> = (1..=30).map(|n| record(n, 1_200)).collect();
+    rig.append_each(records.clone());
+    rig.settle();
+    let id = FileId::new(FileKind::Wal, 1);
+    let at = 512 + 10 * 1_536 + 700; // In the eleventh.
+    rig.disk.bad = Some((id, at, 2));
+    let opened = recover(&mut rig.disk, &config, &mut rig.rng).unwrap();
+    assert_eq!(opened.damages, [], "the third try found everything");
+    assert_eq!(opened.records.len(), 30);
+    rig.disk.bad = Some((id, at, u32::MAX));
+    let opened = recover(&mut rig.disk, &config, &mut rig.rng).unwrap();
+    assert!(!opened.damages.is_empty());
+    assert!(opened.damages.iter().all(|it| it.damage.file == id));
+    let whole: Vec<u64> = opened
+        .records
+        .iter()
+        .filter(|it| it.payload != RecoveredPayload::Lost)
+        .map(|it| it.identity.index.0)
+        .collect();
+    assert!(!whole.contains(&11), "{whole:?}");
+    // The piece of 4 KiB around the bad byte touches four batches at the most.
+    assert!(whole.len() >= 26 && whole.contains(&30), "{whole:?}");
+}
+
+#[test]
+fn an_end_of_the_log_that_cannot_be_read_is_not_cut() {
+    let lazy = Config { eager_sync: false, ..config() };
+    let mut rig = Rig::new(&lazy);
+    rig.append_each((1..=3).map(|n| record(n, 400)));
+    let id = FileId::new(FileKind::Wal, 1);
+    rig.disk.bad = Some((id, 1_600, u32::MAX));
+    let halt = recover(&mut rig.disk, &lazy, &mut rig.rng).unwrap_err();
+    assert!(halt.reason.contains("can't read the end"), "{}", halt.reason);
+    rig.disk.bad = None;
+    let opened = recover(&mut rig.disk, &lazy, &mut rig.rng).unwrap();
+    assert_eq!(opened.records.len(), 3, "nothing was given up meanwhile");
+}
+
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn the_planted_bug_cuts_at_corruption() {
