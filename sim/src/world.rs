@@ -107,7 +107,7 @@ pub struct World<M> {
 #[derive(Debug)]
 enum Event {
     Boot { node: usize, boot: u64 },
-    Deliver { from: usize, to: usize, message: PeerMessage },
+    Deliver { from: usize, to: usize, message: Box<PeerMessage> },
     Disk { node: usize, boot: u64, op: OpId },
     Hashed { node: usize, boot: u64, op: OpId, bytes: Bytes },
     Timer { node: usize, boot: u64 },
@@ -221,7 +221,7 @@ impl<M: Machine> World<M> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Boot { node, boot } if self.slots[node].boot == boot => self.boot(node),
-            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Deliver { from, to, message } => self.deliver(from, to, *message),
             Event::Disk { node, boot, op } if self.lives(node, boot) => self.complete(node, op),
             Event::Hashed { node, boot, op, bytes } if self.lives(node, boot) => {
                 let parts = [node as u64, op.0];
@@ -398,6 +398,7 @@ impl<M: Machine> World<M> {
         let copies = vec![message; fate.arrivals.len()];
         for (at, message) in fate.arrivals.into_iter().zip(copies) {
             let delay = at.saturating_sub(self.now);
+            let message = Box::new(message);
             self.schedule(delay, Event::Deliver { from: node, to: target, message });
         }
     }

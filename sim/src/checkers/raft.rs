@@ -74,12 +74,14 @@ impl Raft {
         }
     }
 
-    /// A node has lost its volatile state: its indexes may go back to what is durable.
+    /// A node has lost its volatile state: what it says may go back to what is durable.
     pub fn booted(&mut self, node: NodeId) {
         for ((_, _), replica) in
             self.replicas.range_mut((node, GroupId(0))..=(node, GroupId(u32::MAX)))
         {
-            // Terms are durable before they are spoken of; commit and applied indexes are not.
+            // A machine says that it stands for election before its new term is durable, which is no promise
+            // to anybody: a crash may take it back.
+            replica.term = Term(0);
             replica.committed = Index(0);
             replica.applied = Index(0);
         }
@@ -180,20 +182,23 @@ mod tests {
 
     #[test]
     fn equal_indexes_have_equal_states() {
-        let state =
-            |applied, byte| Observation::State { applied: Index(applied), hash: byte };
+        let state = |applied, byte| Observation::State { applied: Index(applied), hash: byte };
         check(&[(1, state(5, 1)), (2, state(5, 1)), (2, state(6, 2))], false);
         check(&[(1, state(5, 1)), (2, state(5, 2))], true);
     }
 
     #[test]
-    fn a_boot_forgets_indexes_but_no_term() {
+    fn a_boot_forgets_indexes_and_terms_but_not_who_led() {
         let mut raft = Raft::default();
         let node = NodeId(1);
         assert_eq!(raft.observe(1, node, G, committed(4, 9)), None);
         assert_eq!(raft.observe(1, node, G, Observation::Term { term: Term(4) }), None);
         raft.booted(node);
         assert_eq!(raft.observe(2, node, G, committed(4, 9)), None);
-        assert!(raft.observe(2, node, G, Observation::Term { term: Term(3) }).is_some());
+        assert_eq!(raft.observe(2, node, G, Observation::Term { term: Term(3) }), None);
+        let leads = Observation::Leads { term: Term(4) };
+        assert_eq!(raft.observe(3, node, G, leads), None);
+        raft.booted(node);
+        assert!(raft.observe(4, NodeId(2), G, leads).is_some());
     }
 }

@@ -37,7 +37,7 @@ enum Step {
     /// A part's bytes go up.
     Staging(Upload),
     /// One request.
-    Asking { request: Option<Request>, purpose: Purpose },
+    Asking { request: Box<Option<Request>>, purpose: Purpose },
     /// It has been ended.
     Over,
 }
@@ -65,7 +65,7 @@ impl Multipart {
     pub(super) fn new(target: Target, bodies: Vec<Body>, finish: Finish) -> Self {
         let Target { bucket, key } = target.clone();
         let request = Request::CreateUpload { bucket, key, attributes: Attributes::default() };
-        let step = Step::Asking { request: Some(request), purpose: Purpose::Create };
+        let step = Step::Asking { request: Box::new(Some(request)), purpose: Purpose::Create };
         Self { target, bodies, finish, upload: None, named: Vec::new(), step }
     }
 
@@ -140,7 +140,7 @@ impl Multipart {
                 Request::CompleteUpload { bucket, key, upload, parts, checksum, condition }
             }
         };
-        self.step = Step::Asking { request: Some(request), purpose: Purpose::Finish };
+        self.step = Step::Asking { request: Box::new(Some(request)), purpose: Purpose::Finish };
         Progress::Going
     }
 
@@ -156,7 +156,7 @@ impl Multipart {
         };
         let number = self.named.len() as u16 + 1;
         let request = Request::PutPart { bucket, key, upload, number, part };
-        self.step = Step::Asking { request: Some(request), purpose: Purpose::Part };
+        self.step = Step::Asking { request: Box::new(Some(request)), purpose: Purpose::Part };
         Progress::Going
     }
 }

@@ -50,7 +50,7 @@ pub struct Script {
 #[derive(Clone, Debug)]
 enum Stage {
     /// One request, and perhaps what to ask should it be refused.
-    Single { request: Option<Request>, release: Option<Request> },
+    Single { request: Box<Option<Request>>, release: Option<Request> },
     /// A put: the body goes up, then the record.
     Put { upload: Upload, target: Target, condition: Condition, etag: ETag },
     /// A read: the record comes, then the body.
@@ -70,8 +70,8 @@ impl Script {
 
     /// One request.
     #[must_use]
-    pub const fn single(request: Request) -> Self {
-        Self::new(Stage::Single { request: Some(request), release: None })
+    pub fn single(request: Request) -> Self {
+        Self::new(Stage::Single { request: Box::new(Some(request)), release: None })
     }
 
     /// Puts a body.
@@ -107,9 +107,8 @@ impl Script {
     /// The next request, with a tag to report its outcome under.
     pub fn poll(&mut self, now: u64) -> Option<(u64, Request)> {
         let (ticket, request) = match &mut self.stage {
-            Stage::Single { request, .. } | Stage::Lookup { request, .. } => {
-                (None, request.take()?)
-            }
+            Stage::Single { request, .. } => (None, request.take()?),
+            Stage::Lookup { request, .. } => (None, request.take()?),
             Stage::Put { upload, .. } => {
                 let call = upload.poll(now)?;
                 (Some(call.ticket), call.request)
@@ -141,7 +140,7 @@ impl Script {
                 self.finish(&outcome);
                 match release.filter(|_| outcome.is_err()) {
                     None => Stage::Done,
-                    release => Stage::Single { request: release, release: None },
+                    release => Stage::Single { request: Box::new(release), release: None },
                 }
             }
             Stage::Lookup { target, .. } => self.after_lookup(now, target, outcome, contents),
@@ -207,7 +206,7 @@ impl Script {
                 };
                 let Target { bucket, key } = target;
                 let request = Request::PutObject { bucket, key, object, condition };
-                Stage::Single { request: Some(request), release }
+                Stage::Single { request: Box::new(Some(request)), release }
             }
         }
     }
