@@ -595,8 +595,12 @@ impl Running {
     /// What the router says to a replica on its own node, and back, needs no wire.
     fn loop_back(&mut self, me: NodeId, message: PeerMessage) {
         match message.head {
-            Head::Call { call, group, ask } => {
+            Head::Call { call, group, ask } if self.replicas.contains_key(&group) => {
                 self.push(Post::Replica(group, ReplicaInput::Call { from: me, call, ask }));
+            }
+            Head::Call { call, .. } => {
+                let reply = Reply::NotLeader(None);
+                self.push(Post::Router(RouterInput::Returned { from: me, call, reply }));
             }
             Head::Return { call, answer, .. } => {
                 self.push(Post::Router(RouterInput::Returned { from: me, call, reply: answer }));
