@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod message;
+pub mod status;
 pub mod trace;
 
 use crate::machine::{Instant, Now};
@@ -27,6 +28,22 @@ impl Node {
     /// When the node wants [`Input::Timer`], if nothing else happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What the node knows of itself, for operators. Work proportional to its groups.
+    #[must_use]
+    pub fn status(&self) -> status::Status {
+        status::Status {
+            node: self.config.me,
+            nodes: self.config.nodes.clone(),
+            ..status::Status::default()
+        }
+    }
+
+    /// The secret key of this access key, once the node knows its cluster's credentials.
+    #[must_use]
+    pub fn secret_of(&self, _access_key: &str) -> Option<&str> {
         None
     }
 
