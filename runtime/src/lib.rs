@@ -1,3 +1,5 @@
 //! The runtime.
 pub mod clock;
 pub mod config;
+pub mod disk;
+pub mod pool;
