@@ -100,7 +100,9 @@ impl DataDir {
             .map_err(at(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(DirError::Locked { path: path.into() }),
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(DirError::Locked { path: path.into() });
+            }
             Err(fs::TryLockError::Error(error)) => return Err(at(&lock_path)(error)),
         }
         let dir = Self { path: path.to_owned(), handle, _lock: lock };

@@ -185,9 +185,9 @@ impl ExecuteIo for Files {
 
 fn classify(error: &io::Error) -> IoError {
     match error.kind() {
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::FileTooLarge => IoError::NoSpace,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            IoError::NoSpace
+        }
         io::ErrorKind::NotFound => IoError::NotFound,
         _ => IoError::Device,
     }
@@ -195,12 +195,8 @@ fn classify(error: &io::Error) -> IoError {
 
 /// Allocates the bytes from `length` to `bytes` and makes them zero.
 fn fill(file: &File, kind: FileKind, length: u64, bytes: u64) -> io::Result<()> {
-    let allocated = rustix::fs::fallocate(
-        file,
-        rustix::fs::FallocateFlags::empty(),
-        length,
-        bytes - length,
-    );
+    let allocated =
+        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), length, bytes - length);
     match allocated {
         Ok(()) if kind == FileKind::Wal => write_zeros(file, length, bytes),
         Ok(()) => Ok(()),

@@ -146,7 +146,10 @@ fn every_operation_completes_once_on_its_thread() {
         assert!(thread == "caller" || thread == "n1-read", "{thread}");
         // Beyond the end it takes the pool to tell.
         let (result, thread) = run(op + 4, Io::Read { file, offset: 8190, len: 5 });
-        assert_eq!((result, thread), (Ok(IoDone::Data(Bytes::from_static(&[0, 0]))), "n1-read".into()));
+        assert_eq!(
+            (result, thread),
+            (Ok(IoDone::Data(Bytes::from_static(&[0, 0]))), "n1-read".into())
+        );
     }
     drop(disk);
     assert!(done.recv().is_err(), "nothing completes twice");
@@ -190,7 +193,6 @@ fn files_are_found_by_the_names_that_machines_give_and_secrets_stay_private() {
     files.execute(Io::Create { file: wal, bytes: 8192 }).unwrap();
     std::fs::write(path.join("wal-1.seg"), "not canonical").unwrap();
     let found = files.dir().files().unwrap();
-    let expected =
-        [FoundFile { file: wal, bytes: 8192 }, FoundFile { file: table, bytes: 4096 }];
+    let expected = [FoundFile { file: wal, bytes: 8192 }, FoundFile { file: table, bytes: 4096 }];
     assert_eq!(found, expected);
 }
