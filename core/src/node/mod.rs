@@ -41,9 +41,15 @@ impl Node {
         }
     }
 
-    /// The secret key of this access key, once the node knows its cluster's credentials.
+    /// How far the node has come. Cheap: drivers ask after every step.
     #[must_use]
-    pub fn secret_of(&self, _access_key: &str) -> Option<&str> {
+    pub const fn phase(&self) -> status::Phase {
+        status::Phase::Booting
+    }
+
+    /// Id and root credentials of the node's cluster, once its store durably belongs to one. Cheap.
+    #[must_use]
+    pub const fn founding(&self) -> Option<&api::Founding> {
         None
     }
 

@@ -111,6 +111,12 @@ impl Net {
         }
     }
 
+    /// Whether every message has been handed to a connection or dropped.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.outboxes.values().all(|outbox| outbox.is_empty())
+    }
+
     /// What was dropped so far because a queue was full or the peer could not be reached.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
