@@ -225,10 +225,13 @@ pub fn start<M: Machine>(
     // Hashing a chunk takes a third of a millisecond; more threads than cores would only take time
     // away from the others.
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
-    let hashers =
-        Pool::start(&format!("{}-hash", parts.name), threads, move |(op, bytes): (OpId, Bytes)| {
+    let hashers = Pool::start(
+        &format!("{}-hash", parts.name),
+        threads,
+        move |(op, bytes): (OpId, Bytes)| {
             done(op, Ok(IoDone::Hashed(Hashed::of(&bytes))));
-        })?;
+        },
+    )?;
     let net = (parts.net)(Inbox(events.clone()), public.clone())?;
     let mut driver = Driver {
         machine,
@@ -353,8 +356,7 @@ impl<M: Machine> Driver<M> {
                 }
                 Effect::Hash { op, bytes } => self.hashers.submit((op, bytes)),
                 Effect::Send { to, message } => {
-                    let channel =
-                        if message.is_bulk() { Channel::Bulk } else { Channel::Control };
+                    let channel = if message.is_bulk() { Channel::Bulk } else { Channel::Control };
                     let (head, body) = message.encode();
                     self.net.send(to, channel, head, body);
                 }

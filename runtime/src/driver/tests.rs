@@ -152,7 +152,10 @@ async fn effects_are_executed_and_completed_until_the_answer() {
     for _ in 0..20 {
         assert_eq!(handle.call(head("any")).await, Ok(Answer::Done));
     }
-    assert_eq!(handle.call(Request::DeleteBucket { bucket: "any".into() }).await, Err(Refusal::Busy));
+    assert_eq!(
+        handle.call(Request::DeleteBucket { bucket: "any".into() }).await,
+        Err(Refusal::Busy)
+    );
     seen(&setup, "boot with 0 files").await;
     seen(&setup, "timer").await;
     assert_eq!(handle.status().await.unwrap().node, NodeId(42));
