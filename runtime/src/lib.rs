@@ -1,4 +1,5 @@
 //! The runtime.
+pub mod bench;
 pub mod clock;
 pub mod config;
 pub mod disk;
