@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// Inputs stepped before their effects are executed, at the most. A step takes microseconds, so no
@@ -97,6 +97,10 @@ pub enum Exit {
 }
 
 /// What reaches the driver's thread.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the queue is short and most events are requests and messages: a box for each would cost more"
+)]
 enum Event {
     Message { from: NodeId, message: PeerMessage, room: OwnedSemaphorePermit },
     Request { id: RequestId, request: Request, reply: oneshot::Sender<Outcome> },
@@ -305,10 +309,7 @@ impl<M: Machine> Driver<M> {
             // can ever ask for anything again; the disk's sender lives as long as the driver.
             return self.events.recv().ok();
         };
-        match self.events.recv_timeout(self.clock.until(deadline)) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.events.recv_timeout(self.clock.until(deadline)).ok()
     }
 
     fn take(&mut self, event: Event) {

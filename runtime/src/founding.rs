@@ -6,7 +6,7 @@
 //! to `root-credentials.toml` and founds nothing any more. So a crash at any moment founds the same
 //! cluster again or none, and a data directory that was lost and made anew waits for the others.
 
-use crate::disk::{DataDir, DirError};
+use crate::disk::{DataDir, DirError, write_private};
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::api::Founding;
 use ironseed_core::types::ClusterId;
@@ -132,7 +132,7 @@ pub fn prepare(
         path: dir.path().join(PENDING_FILE),
         what: error.to_string(),
     })?;
-    dir.write_private(PENDING_FILE, &text)?;
+    write_private(&dir.path().join(PENDING_FILE), &text)?;
     Ok(founding)
 }
 

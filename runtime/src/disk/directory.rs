@@ -140,17 +140,6 @@ impl DataDir {
         Ok(found)
     }
 
-    /// Writes a small file that only the owner can read, durably: a temporary file, renamed.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn write_private(&self, name: &str, text: &str) -> Result<(), DirError> {
-        let path = self.path.join(name);
-        write_durably(&path, text, 0o600)
-            .and_then(|()| self.sync())
-            .map_err(|error| DirError::Io { path, error })
-    }
-
     fn check_format(&self) -> Result<(), DirError> {
         let path = self.path.join(FORMAT_FILE);
         let at = |error| DirError::Io { path: path.clone(), error };
@@ -202,6 +191,20 @@ fn refuse_foreign(path: &Path) -> Result<(), DirError> {
         }
     }
     Ok(())
+}
+
+/// Writes a small file that only its owner can read, durably: a temporary file, renamed.
+///
+/// # Errors
+/// The operating system's.
+pub fn write_private(path: &Path, text: &str) -> Result<(), DirError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    write_durably(path, text, 0o600)
+        .and_then(|()| File::open(parent)?.sync_all())
+        .map_err(|error| DirError::Io { path: path.into(), error })
 }
 
 fn write_durably(path: &Path, text: &str, mode: u32) -> io::Result<()> {

@@ -27,7 +27,7 @@ mod directory;
 mod files;
 mod workers;
 
-pub use directory::{DataDir, DirError};
+pub use directory::{DataDir, DirError, write_private};
 pub use workers::Disk;
 
 use ironseed_core::machine::{Io, IoResult};

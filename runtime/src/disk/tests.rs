@@ -182,9 +182,9 @@ fn a_directory_of_another_format_or_of_somebody_else_is_refused() {
 #[test]
 fn files_are_found_by_the_names_that_machines_give_and_secrets_stay_private() {
     let (folder, dir) = temporary();
-    dir.write_private("founding.toml", "secret").unwrap();
-    dir.write_private("founding.toml", "secret again").unwrap();
     let path = folder.path().join("data");
+    write_private(&path.join("founding.toml"), "secret").unwrap();
+    write_private(&path.join("founding.toml"), "secret again").unwrap();
     let mode = std::fs::metadata(path.join("founding.toml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let files = Files::new(dir);

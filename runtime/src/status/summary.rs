@@ -134,16 +134,13 @@ fn spare_replicas(views: &Views<'_>, reports: &BTreeMap<u32, &NodeReport>) -> Op
 }
 
 fn line(answer: &Answer, groups: &BTreeMap<u32, Views<'_>>) -> NodeLine {
-    let report = match &answer.report {
-        Ok(report) => report,
-        Err(_) => {
-            return NodeLine {
-                node: answer.node.unwrap_or(0),
-                address: answer.address.clone(),
-                state: "unreachable".into(),
-                ..NodeLine::default()
-            };
-        }
+    let Ok(report) = &answer.report else {
+        return NodeLine {
+            node: answer.node.unwrap_or(0),
+            address: answer.address.clone(),
+            state: "unreachable".into(),
+            ..NodeLine::default()
+        };
     };
     let count = |role: &str| {
         let replicas = report.groups.iter().filter(|replica| replica.role == role);
