@@ -27,6 +27,8 @@ pub enum CommandError {
     Halted(String),
     /// A graceful stop took too long.
     Late,
+    /// Asked a second time to stop before the graceful stop was over.
+    Impatient,
     /// Nobody can be asked.
     Ask(AskError),
     /// No figures.
@@ -43,6 +45,7 @@ impl fmt::Display for CommandError {
             Self::Demo(error) => write!(f, "{error}"),
             Self::Halted(reason) => write!(f, "the node has stopped itself: {reason}"),
             Self::Late => f.write_str("the node did not stop in time"),
+            Self::Impatient => f.write_str("stopped at once, as after a power loss"),
             Self::Ask(error) => write!(f, "{error}"),
             Self::Bench(error) => write!(f, "{error}"),
             Self::Io(error) => write!(f, "{error}"),
@@ -99,7 +102,7 @@ pub async fn serve(config: &Config, init: bool) -> Result<(), CommandError> {
             None => Err(CommandError::Late),
         },
         // Asked twice: at once, as after a power loss.
-        () = stop.asked() => Err(CommandError::Late),
+        () = stop.asked() => Err(CommandError::Impatient),
     }
 }
 

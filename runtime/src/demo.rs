@@ -295,6 +295,8 @@ impl Session {
     fn text(&self) -> String {
         let Self { endpoint, endpoints, access_key, secret_key, region, data, .. } = self;
         let data = data.display();
+        // The operator may have chosen a secret with a quote in it.
+        let secret_quoted = secret_key.replace('\'', "'\\''");
         let count = match endpoints.len() {
             1 => "one node".to_owned(),
             count => format!("{count} nodes in one process"),
@@ -309,7 +311,7 @@ Ironseed: {count}, files in {data}
 
 A first session:
 
-  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY='{secret_key}'
+  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY='{secret_quoted}'
   export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION={region}
   aws s3 mb s3://first
   echo 'hello' | aws s3 cp - s3://first/hello.txt
@@ -352,4 +354,64 @@ async fn end(nodes: Vec<(u32, Server)>) -> Result<(), CommandError> {
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn options(data: &Path, nodes: u32) -> Options {
+        Options { nodes, data: data.into(), s3_port: 0, json: false, log: "warn".into() }
+    }
+
+    #[test]
+    fn a_folder_remembers_its_size_its_secret_and_where_to_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(STATE_FILE);
+        let error = targets(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(STATE_FILE) && error.contains("--config"), "{error}");
+
+        let (_ports, members) = bind(&options(folder.path(), 3)).unwrap();
+        let secret = remember(&options(folder.path(), 3), &members).unwrap();
+        assert_eq!(secret.bytes().len(), 64);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let asked = targets(folder.path()).unwrap();
+        assert_eq!(asked.len(), 3);
+        assert_eq!(Some(&asked[1].address), members[1].admin.as_ref());
+
+        // The ports change with every start, the secret does not.
+        let (_others, members) = bind(&options(folder.path(), 3)).unwrap();
+        assert_eq!(remember(&options(folder.path(), 3), &members).unwrap(), secret);
+        assert_eq!(targets(folder.path()).unwrap()[0].address, *members[0].admin.as_ref().unwrap());
+
+        let error = remember(&options(folder.path(), 1), &members).unwrap_err();
+        assert!(matches!(error, DemoError::Nodes { founded: 3, asked: 1 }), "{error}");
+        std::fs::write(&path, "nodes = \"three\"").unwrap();
+        let error = remember(&options(folder.path(), 3), &members).unwrap_err().to_string();
+        assert!(error.contains(STATE_FILE), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_can_be_pasted_and_parsed() {
+        let session = Session {
+            endpoint: "http://127.0.0.1:9000".into(),
+            endpoints: vec!["http://127.0.0.1:9000".into(), "http://127.0.0.1:9001".into()],
+            admin: vec!["127.0.0.1:9100".into()],
+            access_key: "ACCESS".into(),
+            secret_key: "SECRET".into(),
+            region: REGION,
+            data: "ironseed-data".into(),
+        };
+        let text = session.text();
+        assert!(text.contains("AWS_ACCESS_KEY_ID=ACCESS AWS_SECRET_ACCESS_KEY='SECRET'"), "{text}");
+        assert!(text.contains("AWS_ENDPOINT_URL=http://127.0.0.1:9000 "), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&session.json()).unwrap();
+        assert_eq!(json["endpoint"], "http://127.0.0.1:9000");
+        assert_eq!(json["endpoints"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            (&json["access_key"], &json["secret_key"]),
+            (&"ACCESS".into(), &"SECRET".into())
+        );
+    }
 }

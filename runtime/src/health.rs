@@ -127,3 +127,64 @@ fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::disk::DataDir;
+    use crate::driver::{self, Parts};
+    use crate::http;
+    use crate::net::Net;
+    use ironseed_core::machine::Duration as Span;
+    use ironseed_core::node::Node;
+    use std::net::TcpListener as StdListener;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const TEXT: &str =
+        "node = 7\ndata = \"data\"\ncluster.nodes = [{ id = 7, address = \"127.0.0.1:1\" }]\n";
+
+    #[tokio::test]
+    async fn health_and_status_are_told_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::parse(&folder.path().join("node.toml"), TEXT).unwrap();
+        let parts = Parts {
+            name: "n7".into(),
+            clock: Clock::start(Span::ZERO),
+            dir: DataDir::open(&config.data).unwrap(),
+            found: None,
+            net: |inbox, _public| {
+                let listener = StdListener::bind("127.0.0.1:0")?;
+                let cluster = tokio::sync::watch::channel(None).1;
+                let secret = &config.cluster.secret;
+                Net::start(listener, config.node, &config.cluster.members, secret, cluster, inbox)
+            },
+        };
+        let running = driver::start(Node::new(config.node_config().unwrap()), parts).unwrap();
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(serve(listener, running.handle.clone()));
+        let get = async |path| http::get(&address, path, Duration::from_secs(5)).await.unwrap();
+
+        assert_eq!(get("/health/live").await.status, 200);
+        // A store without a cluster is alive and not ready.
+        let ready = get("/health/ready").await;
+        assert_eq!(ready.status, 503, "{:?}", ready.body);
+        let status = get("/status").await;
+        let report: NodeReport = serde_json::from_slice(&status.body).unwrap();
+        assert_eq!((status.status, report.node, report.nodes), (200, 7, vec![7]));
+        assert_eq!(get("/").await.status, 404);
+
+        for (request, answer) in [
+            ("DELETE /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 405 "),
+            ("garbage\r\n\r\n", "HTTP/1.1 400 "),
+        ] {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answered = String::new();
+            stream.read_to_string(&mut answered).await.unwrap();
+            assert!(answered.starts_with(answer), "{request:?}: {answered:?}");
+        }
+    }
+}

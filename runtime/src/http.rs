@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use std::fmt;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// The most bytes of an answer: a report of 256 groups takes about 100 KiB.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -60,26 +61,18 @@ async fn fetch(address: &str, path: &str) -> Result<Fetched, FetchError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(FetchError::Http)?;
-    // Ends when the sender is dropped or this function is.
-    let exchange = async {
-        let request = Request::get(path)
-            .header(hyper::header::HOST, address)
-            .header(hyper::header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| FetchError::Body(error.to_string()))?;
-        let response = sender.send_request(request).await.map_err(FetchError::Http)?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();
-        Ok(Fetched { status, body })
-    };
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        fetched = exchange => fetched,
-        failed = &mut connection => match failed {
-            Err(error) => Err(FetchError::Http(error)),
-            Ok(()) => Err(FetchError::Body("the connection was closed".into())),
-        },
-    }
+    // Aborted when this function ends, however it does: the answer may be whole before the connection
+    // is, and the other way round.
+    let mut driving = JoinSet::new();
+    driving.spawn(connection);
+    let request = Request::get(path)
+        .header(hyper::header::HOST, address)
+        .header(hyper::header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| FetchError::Body(error.to_string()))?;
+    let response = sender.send_request(request).await.map_err(FetchError::Http)?;
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();
+    Ok(Fetched { status, body })
 }

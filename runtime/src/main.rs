@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use ironseed::commands::{self, CommandError};
 use ironseed::config::{Config, Log};
 use ironseed::{bench, demo};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -122,6 +123,11 @@ fn start_log(log: &Log) {
     // The configuration has checked the filter; the demo's comes from the command line and is taken
     // as far as it makes sense.
     let filter = EnvFilter::builder().parse_lossy(&log.filter);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people, not for files.
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(colours)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if log.json { subscriber.json().init() } else { subscriber.init() }
 }

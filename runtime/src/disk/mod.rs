@@ -23,6 +23,7 @@
 //! # Caveats
 //! Bulk data goes through the page cache, not around it (`O_DIRECT`).
 
+pub mod conformance;
 mod directory;
 mod files;
 mod workers;
@@ -36,6 +37,11 @@ use ironseed_core::machine::{Io, IoResult};
 pub trait ExecuteIo {
     /// Executes one operation to its end.
     fn execute(&self, io: Io) -> IoResult;
+}
+
+/// Executes operations on a data directory on the caller's thread: for tools and tests.
+pub fn direct(dir: DataDir) -> impl ExecuteIo {
+    files::Files::new(dir)
 }
 
 #[cfg(test)]
