@@ -8,16 +8,16 @@
 //! simulator runs it too.
 //!
 //! # The path of one request
-//! 1. `wire` looks at the raw bytes of each request head, before hyper has normalised them away:
+//! 1. [`wire`] looks at the raw bytes of each request head, before hyper has normalised them away:
 //!    a head with two lengths, or with a length and a transfer encoding, is condemned.
-//! 2. `guard` judges the request: which operation is it, is every parameter and header of it one that
+//! 2. [`guard`] judges the request: which operation is it, is every parameter and header of it one that
 //!    we honour, who signed it, does the body's framing make sense. What is left of the body is a
-//!    `guard::Payload` that verifies hashes, chunk signatures and lengths while it streams.
+//!    [`guard::Payload`] that verifies hashes, chunk signatures and lengths while it streams.
 //! 3. s3s is handed a sanitised request (path style, no credentials, only the parameters that the guard
-//!    has admitted, and only small bodies, already verified). It routes, parses XML and calls `ops`.
-//! 4. `ops` translates to [`Store::call`]. Bulk bytes go through `stream`: up in chunks of 1 MiB, down
+//!    has admitted, and only small bodies, already verified). It routes, parses XML and calls [`ops`].
+//! 4. `ops` translates to [`Store::call`]. Bulk bytes go through [`stream`]: up in chunks of 1 MiB, down
 //!    likewise, never a whole object.
-//! 5. `answer` gives every answer its request id, and every error its XML.
+//! 5. [`answer`] gives every answer its request id, and every error its XML.
 //!
 //! # Guarantees
 //! - Nothing is stored unless every signature, hash, checksum and length that the client sent holds:
@@ -30,16 +30,24 @@
 //! # Caveats
 //! - One set of root credentials: no users, no policies; anonymous requests are refused.
 //! - HTTP/1.1 without TLS. Put a TLS proxy in front, or use presigned URLs over a trusted network.
-//! - s3s compares nothing secret here: signatures are verified in `guard`, in constant time.
+//! - s3s compares nothing secret here: signatures are verified in [`guard`], in constant time.
 
+pub mod answer;
 pub mod checksum;
 pub mod error;
+pub mod gateway;
+pub mod guard;
+pub mod ops;
+pub mod server;
+pub mod stream;
 pub mod text;
+pub mod wire;
 
 use ironseed_core::object::api::{Outcome, Request};
 use std::future::Future;
 use std::time::Duration;
 
+pub use server::serve;
 
 /// What the gateway needs of a cluster.
 pub trait Store: Send + Sync + 'static {
