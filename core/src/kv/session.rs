@@ -1,0 +1,4 @@
+//! Request sessions: exactly once.
+
+/// How many replies a session remembers at the most.
+pub const REPLIES_MAX: usize = 1024;
