@@ -116,7 +116,19 @@ fn run(verb: Verb) -> Result<ExitCode, CommandError> {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    allow_descriptors();
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tokio").build()
+}
+
+/// Takes as many descriptors as the system gives: the usual soft limit of 1024 is there for programs that
+/// use `select`, and connections and segments together may need more.
+fn allow_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn start_log(log: &Log) {

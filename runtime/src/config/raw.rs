@@ -120,7 +120,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: unplaced(1024),
-            body_mib: unplaced(96),
+            body_mib: unplaced(128),
             requests: unplaced(16_384),
             log_mib: unplaced(32),
             stop_seconds: unplaced(15),
