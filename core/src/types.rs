@@ -189,6 +189,29 @@ impl fmt::Debug for StoreId {
     }
 }
 
+/// Where a payload stands on disk. Its record may name parts of it by locations of their own: any range
+/// with the CRC32 of its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Location {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Byte offset in the segment's file.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u32,
+    /// CRC32 of the bytes.
+    pub crc: u32,
+}
+
+impl Location {
+    /// Whether these are the bytes that were written there. Hashes them: for small payloads; bulk bytes
+    /// go through [`crate::machine::Hashed`] and are compared with [`Self::crc`].
+    #[must_use]
+    pub fn verify(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == u64::from(self.bytes) && crc32fast::hash(bytes) == self.crc
+    }
+}
+
 /// What is wrong with a file, and where: every refusal and every repair names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {

@@ -16,6 +16,8 @@
 //! still open are answered with [`Refusal::OutcomeUnknown`], for that is the truth. A panic in a step is a
 //! broken invariant: the process aborts, because a node that has stopped deciding must not look alive.
 
+mod events;
+
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
 use crate::net::{Channel, Deliver, Net};
@@ -27,7 +29,6 @@ use ironseed_core::node::Node;
 use ironseed_core::node::api::{Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
 use ironseed_core::node::status::{Phase, Status};
-use ironseed_core::node::trace::Trace;
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::types::{NodeId, OpId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
@@ -367,7 +368,7 @@ impl<M: Machine> Driver<M> {
                         let _ = reply.send(outcome);
                     }
                 }
-                Effect::Trace(trace) => log(&trace),
+                Effect::Trace(trace) => events::log(&trace),
                 Effect::Stopped => exit = exit.or(Some(Exit::Stopped)),
                 Effect::Halt(halt) => exit = exit.or(Some(Exit::Halted(halt.reason))),
             }
@@ -395,13 +396,6 @@ impl<M: Machine> Driver<M> {
             *public = Public { phase, founding: founding.cloned() };
             true
         });
-    }
-}
-
-/// What happened, into the log: a view of the events, with a level for each.
-fn log(trace: &Trace) {
-    match trace {
-        Trace::Acknowledged { .. } => tracing::trace!(?trace),
     }
 }
 

@@ -9,6 +9,7 @@
 use crate::disk::{DataDir, DirError, write_private};
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::api::Founding;
+use ironseed_core::node::superblock::{self, Membership, Unusable};
 use ironseed_core::types::ClusterId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -31,7 +32,7 @@ const KEY_CHARS_MAX: usize = 128;
 pub enum FoundingError {
     /// The data directory can't be used.
     Dir(DirError),
-    /// The store was used before, or is about to found a cluster.
+    /// The store belongs to a cluster, or is about to found one.
     NotEmpty {
         /// What tells.
         path: PathBuf,
@@ -55,7 +56,7 @@ impl fmt::Display for FoundingError {
             Self::Dir(error) => write!(f, "{error}"),
             Self::NotEmpty { path } => write!(
                 f,
-                "{} is there already: a cluster is founded once, on an empty data directory",
+                "{} is there already: a cluster is founded once, on a data directory that belongs to none",
                 path.display()
             ),
             Self::Credentials(what) => f.write_str(what),
@@ -82,18 +83,21 @@ struct Stored {
     secret_key: String,
 }
 
-/// Whether this data directory was ever used by a node, or is about to found a cluster.
+/// Whether this data directory belongs to a cluster, or is about to found one.
 #[must_use]
 pub fn is_used(dir: &DataDir) -> bool {
     used(dir).is_some()
 }
 
 fn used(dir: &DataDir) -> Option<PathBuf> {
-    let superblock = FileId::new(FileKind::Superblock, 0).to_string();
-    [PENDING_FILE, DONE_FILE, superblock.as_str()]
-        .into_iter()
-        .map(|name| dir.path().join(name))
-        .find(|path| path.exists())
+    for name in [PENDING_FILE, DONE_FILE] {
+        let path = dir.path().join(name);
+        if path.exists() {
+            return Some(path);
+        }
+    }
+    // A superblock that can't be read is one that was used.
+    (!matches!(is_blank(dir), Ok(true))).then(|| dir.path().join(superblock_name()))
 }
 
 /// Prepares the founding of a cluster on an empty data directory. The credentials are those given, or
@@ -141,11 +145,7 @@ pub fn prepare(
 /// # Errors
 /// The file is malformed or can't be read.
 pub fn pending(dir: &DataDir) -> Result<Option<Founding>, FoundingError> {
-    let superblock = dir.path().join(FileId::new(FileKind::Superblock, 0).to_string());
-    if written(&superblock)? {
-        return Ok(None);
-    }
-    read(&dir.path().join(PENDING_FILE))
+    if is_blank(dir)? { read(&dir.path().join(PENDING_FILE)) } else { Ok(None) }
 }
 
 /// The root credentials that this store's cluster was founded with, where it was founded here.
@@ -171,14 +171,25 @@ pub fn confirm(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Whether anything was ever written to the superblock. A crash while the store was made leaves a file of
-/// zeros, which is as good as none.
-fn written(path: &Path) -> Result<bool, FoundingError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(bytes.iter().any(|byte| *byte != 0)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(DirError::Io { path: path.into(), error }.into()),
-    }
+fn superblock_name() -> String {
+    FileId::new(FileKind::Superblock, 0).to_string()
+}
+
+/// Whether this store belongs to no cluster, and is not about to found one: it was never made, or a node
+/// was started on it that waits to be welcomed.
+fn is_blank(dir: &DataDir) -> Result<bool, FoundingError> {
+    let path = dir.path().join(superblock_name());
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(DirError::Io { path, error }.into()),
+    };
+    Ok(match superblock::newest(&bytes) {
+        Ok((_, superblock)) => superblock.membership == Membership::Blank,
+        // Alone, it was torn while the store was made: nothing was promised by it yet.
+        Err(Unusable::Damaged(_)) => dir.files()?.len() == 1,
+        Err(Unusable::Version(_)) => false,
+    })
 }
 
 fn read(path: &Path) -> Result<Option<Founding>, FoundingError> {
@@ -253,6 +264,35 @@ mod tests {
         (folder, dir)
     }
 
+    /// A superblock file of this membership.
+    fn store(membership: Membership) -> Vec<u8> {
+        let superblock = superblock::Superblock {
+            node: ironseed_core::types::NodeId(1),
+            store: ironseed_core::types::StoreId([7; 16]),
+            incarnation: ironseed_core::types::Incarnation(1),
+            clean: false,
+            fsync: ironseed_core::node::api::FsyncPolicy::Always,
+            doubt: false,
+            logs: false,
+            membership,
+        };
+        superblock::encode_copy(&superblock, 1).to_vec()
+    }
+
+    #[test]
+    fn a_store_that_waits_can_be_told_to_found_and_no_other() {
+        let (_folder, dir) = dir();
+        let path = dir.path().join("superblock");
+        std::fs::write(&path, b"IRONSEED, but damaged").unwrap();
+        let segment = dir.path().join(FileId::new(FileKind::Wal, 1).to_string());
+        std::fs::write(&segment, b"a log").unwrap();
+        assert!(matches!(prepare(&dir, None, None), Err(FoundingError::NotEmpty { .. })));
+        std::fs::remove_file(&segment).unwrap();
+        std::fs::write(&path, store(Membership::Blank)).unwrap();
+        let founding = prepare(&dir, None, None).unwrap();
+        assert_eq!(pending(&dir).unwrap(), Some(founding));
+    }
+
     #[test]
     fn a_cluster_is_founded_once_and_again_only_after_a_crash() {
         let (_folder, dir) = dir();
@@ -263,11 +303,14 @@ mod tests {
         let mode = std::fs::metadata(dir.path().join(PENDING_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        // A crash before the superblock was written, then one after it was.
+        // A crash before the superblock was written; a node that waited here before; one after it was.
         assert_eq!(pending(&dir).unwrap(), Some(founding.clone()));
-        std::fs::write(dir.path().join("superblock"), [0; 8192]).unwrap();
+        let path = dir.path().join("superblock");
+        std::fs::write(&path, [0; 8192]).unwrap();
         assert_eq!(pending(&dir).unwrap(), Some(founding.clone()));
-        std::fs::write(dir.path().join("superblock"), b"IRONSEED").unwrap();
+        std::fs::write(&path, store(Membership::Blank)).unwrap();
+        assert_eq!(pending(&dir).unwrap(), Some(founding.clone()));
+        std::fs::write(&path, store(Membership::Founder(founding.clone()))).unwrap();
         assert_eq!(pending(&dir).unwrap(), None);
 
         confirm(dir.path()).unwrap();

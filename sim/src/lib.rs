@@ -1,1 +1,14 @@
 //! The simulator.
+pub mod checkers;
+pub mod clock;
+pub mod disk;
+pub mod draw;
+pub mod faults;
+pub mod history;
+pub mod net;
+pub mod run;
+pub mod setup;
+pub mod stats;
+pub mod trace;
+pub mod workload;
+pub mod world;

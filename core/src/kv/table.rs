@@ -10,37 +10,16 @@
 //! - for every segment of the table log, what in it is still current: what the cleaner goes by.
 
 use super::cow::{Key, Map, Rubble};
+pub use crate::types::Location as RecordLocation;
 use crate::types::{Timestamp, Version};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use bincode::{Decode, Encode};
 use bytes::Bytes;
 use core::ops::Bound;
 
 /// Bytes that a record takes in the table log beside its key, head and body, near enough for the
 /// cleaner.
 const RECORD_OVERHEAD: u64 = 48;
-
-/// Where bytes are in the table log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct RecordLocation {
-    /// The segment, from 1.
-    pub segment: u64,
-    /// Byte offset in its file.
-    pub offset: u64,
-    /// How many bytes.
-    pub bytes: u32,
-    /// CRC32 of the bytes.
-    pub crc: u32,
-}
-
-impl RecordLocation {
-    /// Whether `bytes` are what was written here.
-    #[must_use]
-    pub fn verify(&self, bytes: &[u8]) -> bool {
-        bytes.len() as u64 == u64::from(self.bytes) && crc32fast::hash(bytes) == self.crc
-    }
-}
 
 /// The part of a record that apply never looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -191,6 +170,12 @@ impl Table {
     #[must_use]
     pub fn live(&self, segment: u64) -> Live {
         self.live.get(&segment).copied().unwrap_or_default()
+    }
+
+    /// Bytes of all current records in the table log, near enough. Looks at each segment, not at records.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.live.values().map(|live| live.bytes).sum()
     }
 
     /// The oldest segment of the table log that a record is in.

@@ -143,6 +143,11 @@ pub struct Tuning {
     pub election: Duration,
     /// A group without work for this long goes quiet.
     pub quiesce_after: Duration,
+    /// What log records are aligned to: no smaller than what the device may tear as one. 4096 on real
+    /// disks.
+    pub block_bytes: u32,
+    /// Whether lanes are run in an order drawn from the seed: for the simulator.
+    pub shuffle_lanes: bool,
     /// Bytes of a WAL segment.
     pub wal_segment_bytes: u64,
     /// Bytes of a table segment.
@@ -175,6 +180,8 @@ impl Default for Tuning {
             heartbeat: Duration::from_millis(100),
             election: Duration::from_millis(400),
             quiesce_after: Duration::from_millis(2_000),
+            block_bytes: 4096,
+            shuffle_lanes: false,
             wal_segment_bytes: 64 << 20,
             table_segment_bytes: 64 << 20,
             chunk_segment_bytes: 256 << 20,

@@ -1,31 +1,231 @@
-//! What nodes say to each other.
+//! What nodes say to each other. A message is a head that both sides decode, and, for bulk bytes, a body
+//! that is passed on unread and travels on a connection of its own.
 
-use crate::codec::DecodeError;
+use super::superblock::Charter;
+use crate::codec::{self, DecodeError, Octets};
+use crate::kv::command::{Op, SessionId, SessionTag};
+use crate::kv::snapshot::{SnapshotHead, SnapshotRecord};
+use crate::object::api::{Outcome, Request};
+use crate::object::registry::BucketRecord;
+use crate::raft;
+use crate::types::{
+    BucketId, ChunkId, Epoch, GroupId, Incarnation, NodeId, Position, StoreId, Term,
+};
+use alloc::string::String;
 use alloc::vec::Vec;
+use bincode::{Decode, Encode};
 use bytes::Bytes;
 
 /// A message between two nodes of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerMessage {}
+pub struct PeerMessage {
+    /// What it says.
+    pub head: Head,
+    /// The bytes that the head speaks of; empty for most.
+    pub body: Bytes,
+}
+
+impl From<Head> for PeerMessage {
+    fn from(head: Head) -> Self {
+        Self { head, body: Bytes::new() }
+    }
+}
 
 impl PeerMessage {
     /// Whether it carries bulk bytes and so travels beside the others.
     #[must_use]
     pub fn is_bulk(&self) -> bool {
-        match *self {}
+        matches!(self.head, Head::StoreChunk { .. } | Head::ChunkFound { .. })
     }
 
     /// Head and bulk body of the message as they go on the wire.
     #[must_use]
     pub fn encode(&self) -> (Vec<u8>, Bytes) {
-        match *self {}
+        (codec::encode(&self.head), self.body.clone())
     }
 
     /// The message with this head and body.
     ///
     /// # Errors
     /// Bytes that are no message.
-    pub fn decode(_head: &[u8], _body: Bytes) -> Result<Self, DecodeError> {
-        Err(DecodeError::Malformed)
+    pub fn decode(head: &[u8], body: Bytes) -> Result<Self, DecodeError> {
+        Ok(Self { head: codec::decode(head)?, body })
     }
 }
+
+/// A call from one node's router to a replica, unique for a boot of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct CallId {
+    /// The boot of the caller: an answer to an earlier boot is nobody's.
+    pub incarnation: Incarnation,
+    /// Counts up from 1.
+    pub number: u64,
+}
+
+/// The decoded part of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Head {
+    /// "I am here", every heartbeat, from every member to every other.
+    Beat {
+        /// The sender's boot. A change wakes quiescent groups.
+        incarnation: Incarnation,
+        /// The sender's store. Another store than the charter's is a replaced disk: it is refused.
+        store: StoreId,
+    },
+    /// A store without a cluster looks for one.
+    Hello {
+        /// The store.
+        store: StoreId,
+    },
+    /// The cluster's charter, for a founding member whose store it names.
+    Welcome(Charter),
+    /// Everything that the sender's groups say to the receiver's in one step.
+    Raft(Vec<(GroupId, raft::Message)>),
+    /// A command or a query for the leader of a group.
+    Call {
+        /// Names the answer.
+        call: CallId,
+        /// The group.
+        group: GroupId,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// The answer to a call.
+    Return {
+        /// The call.
+        call: CallId,
+        /// The group.
+        group: GroupId,
+        /// The answer.
+        answer: Reply,
+    },
+    /// "Store this chunk durably." The body is the chunk.
+    StoreChunk {
+        /// Names the answer.
+        call: CallId,
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk is durable here.
+    ChunkStored {
+        /// The call.
+        call: CallId,
+        /// Whether it is; `false` when the disk is full.
+        stored: bool,
+    },
+    /// "Send me this chunk."
+    FetchChunk {
+        /// Names the answer.
+        call: CallId,
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk asked for, in the body.
+    ChunkFound {
+        /// The call.
+        call: CallId,
+    },
+    /// The chunk asked for is not here, or not whole.
+    ChunkAbsent {
+        /// The call.
+        call: CallId,
+    },
+    /// A leader offers a snapshot to a follower that its log can't help.
+    SnapshotOffer {
+        /// The group.
+        group: GroupId,
+        /// What is offered.
+        offer: Offer,
+    },
+    /// The follower asks for the next slice.
+    SnapshotPull {
+        /// The group.
+        group: GroupId,
+        /// Which snapshot.
+        position: Position,
+        /// The last key that it has; `None` at the beginning.
+        after: Option<Octets>,
+    },
+    /// A slice of a snapshot; without records, its end.
+    SnapshotSlice {
+        /// The group.
+        group: GroupId,
+        /// Which snapshot.
+        position: Position,
+        /// The key that it follows.
+        after: Option<Octets>,
+        /// Records in key order.
+        records: Vec<SnapshotRecord>,
+    },
+    /// The follower has the snapshot durably, or has no use for it.
+    SnapshotEnd {
+        /// The group.
+        group: GroupId,
+        /// Which snapshot.
+        position: Position,
+        /// Whether it was installed.
+        installed: bool,
+    },
+}
+
+/// A snapshot on offer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Offer {
+    /// The leader's term.
+    pub term: Term,
+    /// What the snapshot is of.
+    pub head: SnapshotHead,
+    /// The group's configuration there.
+    pub configuration: raft::Configuration,
+}
+
+/// What a router asks of a group's leader.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Ask {
+    /// Opens the caller's session in the group.
+    OpenSession(SessionId),
+    /// Commits a command, once for its tag however often it is asked.
+    Write {
+        /// Session and sequence number.
+        tag: SessionTag,
+        /// The command.
+        op: Op,
+    },
+    /// Reads, linearizably.
+    Read(Query),
+}
+
+/// A linearizable read on one group.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Query {
+    /// A read request on this shard; of a bucket's content, with the bucket as the caller knows it.
+    Client {
+        /// The bucket's id and epoch, for requests that name a bucket.
+        bucket: Option<(BucketId, Epoch)>,
+        /// [`Request::GetObject`], a listing, parts, extents, a key or a scan.
+        request: Request,
+    },
+    /// Looks a bucket up in the registry.
+    Resolve {
+        /// Its name.
+        bucket: String,
+    },
+}
+
+/// What a replica answers to an [`Ask`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reply {
+    /// It was decided.
+    Outcome(Outcome),
+    /// What the registry holds under the name.
+    Resolved(Option<BucketRecord>),
+    /// This replica does not lead; who does, if it knows.
+    NotLeader(Option<NodeId>),
+    /// Nothing was decided: try again.
+    Again,
+}
+
+/// Which message bytes may be large, for a driver's bounds: the head.
+pub const HEAD_BYTES_MAX: usize = 8 << 20;
+/// The largest bulk body: a chunk.
+pub const BODY_BYTES_MAX: usize = crate::object::api::CHUNK_BYTES;

@@ -86,6 +86,8 @@ pub struct Status {
     pub chunks: u64,
     /// Bytes of the chunks that it holds.
     pub chunk_bytes: u64,
+    /// Client requests under way.
+    pub requests: u64,
     /// Whether the last write was refused for lack of disk space.
     pub disk_full: bool,
 }

@@ -1,17 +1,119 @@
 //! What happened, as an output: metrics, logs, histories and checkers are views of these events.
 
-use crate::types::{GroupId, Position, RequestId};
+use super::message::CallId;
+use crate::raft::{Event, Role};
+use crate::types::{
+    BlobId, ChunkId, ClusterId, Damage, GroupId, Incarnation, NodeId, Position, RequestId, StoreId,
+    Term,
+};
+use crate::wal::LogTrace;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// A write is about to be acknowledged; its command is at this log position.
-    Acknowledged {
-        /// The client's request.
-        request: RequestId,
+    /// A node has read its superblock.
+    Booted {
+        /// Its store.
+        store: StoreId,
+        /// Which boot this is.
+        incarnation: Incarnation,
+        /// Whether the store may have forgotten promises.
+        doubt: bool,
+    },
+    /// A node has recovered and takes part.
+    Running {
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// A command was applied at the leader that proposed it, and its router is about to be answered. If
+    /// the command's outcome is a success, it must survive.
+    Decided {
         /// The group that committed it.
         group: GroupId,
         /// Where in its log.
         position: Position,
+        /// The router's node.
+        from: NodeId,
+        /// The router's call.
+        call: CallId,
+    },
+    /// The answer to a request leaves the node.
+    Answered {
+        /// The request.
+        request: RequestId,
+    },
+    /// A replica's role, term or leader has changed.
+    Role {
+        /// The group.
+        group: GroupId,
+        /// The role.
+        role: Role,
+        /// The term.
+        term: Term,
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// A Raft event.
+    Raft {
+        /// The group.
+        group: GroupId,
+        /// What happened.
+        event: Event,
+    },
+    /// A log's event.
+    Log(LogTrace),
+    /// A replica that abstained counts again.
+    Readmitted {
+        /// The group.
+        group: GroupId,
+    },
+    /// A replica has installed a leader's state.
+    SnapshotInstalled {
+        /// The group.
+        group: GroupId,
+        /// What it contains.
+        position: Position,
+    },
+    /// Something on disk is damaged; what can be healed is being healed.
+    Damaged {
+        /// Where, and what was expected there.
+        damage: Damage,
+    },
+    /// A replica's state is damaged: it serves nothing until a peer has given it another.
+    StateDamaged {
+        /// The group.
+        group: GroupId,
+        /// Where, and what was expected there.
+        damage: Damage,
+    },
+    /// A chunk that was missing or damaged here was fetched from a peer.
+    ChunkRepaired {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// A dead blob was collected.
+    BlobCollected {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// The disk is full, or no longer.
+    DiskFull(bool),
+    /// A peer's node is not heard of.
+    PeerLost(NodeId),
+    /// A peer's node is heard of again.
+    PeerFound(NodeId),
+    /// A store that is not the one recorded for its node wants to take part: it is refused.
+    Stranger {
+        /// The node it says it is.
+        node: NodeId,
+        /// Its store.
+        store: StoreId,
+    },
+    /// Commands of this meaning are beyond this program: the replica applies nothing more.
+    Stranded {
+        /// The group.
+        group: GroupId,
+        /// The meaning.
+        meaning: u16,
     },
 }

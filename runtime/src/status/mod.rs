@@ -37,6 +37,8 @@ pub struct NodeReport {
     pub chunks: u64,
     /// Bytes of the chunks held.
     pub chunk_bytes: u64,
+    /// Client requests under way.
+    pub requests: u64,
     /// Whether the last write was refused for lack of space.
     pub disk_full: bool,
     /// Its replicas.
@@ -90,6 +92,7 @@ impl From<&Status> for NodeReport {
             chunks_missing: status.chunks_missing,
             chunks: status.chunks,
             chunk_bytes: status.chunk_bytes,
+            requests: status.requests,
             disk_full: status.disk_full,
             groups: status.groups.iter().map(GroupReport::from).collect(),
         }

@@ -17,6 +17,7 @@ fn report(node: u32) -> NodeReport {
         chunks_missing: 0,
         chunks: 3,
         chunk_bytes: 3 << 20,
+        requests: 0,
         disk_full: false,
         groups: vec![GroupReport {
             group: 0,

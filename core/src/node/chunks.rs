@@ -1,0 +1,202 @@
+//! The chunk part of the store lane: puts and reads of chunks on behalf of routers, the list of what is
+//! missing here, and the sweep that finds chunks of blobs that nobody knows.
+
+use super::post::{Post, ReplicaInput, RouterInput};
+use super::store::Out;
+use super::trace::Trace;
+use crate::chunk::{ChunkOutput, ChunkStore, ChunkTrace, Put, ReadId, Stats, Wanted};
+use crate::machine::{Duration, Hashed, Instant, IoResult, OpIds};
+use crate::node::message::{CallId, Head, PeerMessage};
+use crate::object::api::ChunkRef;
+use crate::types::{BlobId, ChunkId, NodeId, OpId};
+use crate::wal::Lsn;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// What is missing is asked for again this often: repairs that found nobody are retried.
+const MISSING_EVERY: Duration = Duration::from_millis(500);
+/// Missing chunks that one round names.
+const MISSING_SLICE: usize = 64;
+/// Pause between slices of the sweep.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// Blobs that one slice of the sweep looks at.
+const SWEEP_SLICE: usize = 256;
+
+/// The chunk store of a node with who waits for what.
+#[derive(Clone, Debug)]
+pub(super) struct Chunks {
+    me: NodeId,
+    store: Box<ChunkStore>,
+    ops: OpIds,
+    stores: BTreeMap<Lsn, Vec<(NodeId, CallId)>>,
+    reads: BTreeMap<ReadId, (NodeId, CallId)>,
+    missing_at: Instant,
+    sweep_at: Instant,
+    swept: Option<BlobId>,
+}
+
+impl Chunks {
+    pub(super) const fn new(me: NodeId, store: Box<ChunkStore>, ops: OpIds, now: Instant) -> Self {
+        Self {
+            me,
+            store,
+            ops,
+            stores: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            missing_at: now,
+            sweep_at: now,
+            swept: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        Some(self.missing_at.min(self.sweep_at))
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.store.is_settled()
+    }
+
+    pub(super) fn put(
+        &mut self,
+        (from, call): (NodeId, CallId),
+        chunk: ChunkId,
+        bytes: Bytes,
+        hashed: Hashed,
+        out: &mut Out<'_>,
+    ) {
+        match self.store.put(chunk, bytes, hashed) {
+            Put::Durable => self.answer_stored((from, call), true, out),
+            Put::Queued(lsn) => self.stores.entry(lsn).or_default().push((from, call)),
+        }
+    }
+
+    pub(super) fn fetch(
+        &mut self,
+        (from, call): (NodeId, CallId),
+        chunk: ChunkId,
+        out: &mut Out<'_>,
+    ) {
+        let mut outputs = Vec::new();
+        match self.store.get(chunk, &mut self.ops, &mut outputs) {
+            Some(id) => {
+                self.reads.insert(id, (from, call));
+            }
+            None => self.answer_fetched((from, call), None, out),
+        }
+        self.carry_out(outputs, out);
+    }
+
+    pub(super) fn expect(&mut self, blob: BlobId, chunks: &[ChunkRef]) {
+        for chunk in chunks {
+            let id = ChunkId { blob, hash: chunk.hash };
+            self.store.expect(id, Wanted { bytes: chunk.bytes, holders: 0 });
+        }
+    }
+
+    pub(super) fn drop_blob(&mut self, blob: BlobId) {
+        self.store.drop_blob(blob);
+    }
+
+    pub(super) fn pump(&mut self, now: Instant, out: &mut Out<'_>) {
+        let mut outputs = Vec::new();
+        self.store.pump(now, &mut self.ops, &mut outputs);
+        self.carry_out(outputs, out);
+        if self.missing_at <= now {
+            self.missing_at = now + MISSING_EVERY;
+            let missing: Vec<ChunkId> =
+                self.store.missing(None, MISSING_SLICE).map(|(chunk, _)| chunk).collect();
+            if !missing.is_empty() {
+                out.posts.push(Post::Router(RouterInput::Missing(missing)));
+            }
+        }
+        if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP_EVERY;
+            let blobs = self.store.blobs(self.swept, SWEEP_SLICE);
+            self.swept = blobs.last().copied();
+            for blob in blobs {
+                out.posts.push(Post::Replica(blob.home.group(), ReplicaInput::IsKnown(blob)));
+            }
+        }
+    }
+
+    /// Returns whether the operation was the chunk store's.
+    pub(super) fn on_done(
+        &mut self,
+        now: Instant,
+        op: OpId,
+        result: &IoResult,
+        out: &mut Out<'_>,
+    ) -> bool {
+        let mut outputs = Vec::new();
+        let mine = self.store.on_done(now, op, result, &mut self.ops, &mut outputs);
+        self.carry_out(outputs, out);
+        mine
+    }
+
+    fn carry_out(&mut self, outputs: Vec<ChunkOutput>, out: &mut Out<'_>) {
+        for output in outputs {
+            match output {
+                ChunkOutput::Io(io) => out.ios.push(io),
+                ChunkOutput::Hash { op, bytes } => out.hashes.push((op, bytes)),
+                ChunkOutput::Stored { lsn, .. } => self.on_stored(lsn, true, out),
+                ChunkOutput::NoSpace { lsn, .. } => self.on_stored(lsn, false, out),
+                ChunkOutput::Read { id, result, .. } => {
+                    if let Some(to) = self.reads.remove(&id) {
+                        self.answer_fetched(to, result.ok(), out);
+                    }
+                }
+                ChunkOutput::Lost { damage, .. } => {
+                    out.posts.push(Post::Trace(Trace::Damaged { damage }));
+                }
+                ChunkOutput::Failed(halt) => *out.halt = Some(halt),
+                ChunkOutput::Trace(ChunkTrace::Healed(chunk)) => {
+                    out.posts.push(Post::Trace(Trace::ChunkRepaired { chunk }));
+                }
+                ChunkOutput::Trace(ChunkTrace::Log(event)) => {
+                    out.posts.push(Post::Trace(Trace::Log(event)));
+                }
+                ChunkOutput::Trace(ChunkTrace::Moved(_) | ChunkTrace::SegmentRemoved(_)) => {}
+            }
+        }
+    }
+
+    fn on_stored(&mut self, lsn: Lsn, stored: bool, out: &mut Out<'_>) {
+        for to in self.stores.remove(&lsn).unwrap_or_default() {
+            self.answer_stored(to, stored, out);
+        }
+    }
+
+    fn answer_stored(&self, (to, call): (NodeId, CallId), stored: bool, out: &mut Out<'_>) {
+        out.posts.push(if to == self.me {
+            Post::Router(RouterInput::ChunkStored { from: self.me, call, stored })
+        } else {
+            Post::Peer(to, Head::ChunkStored { call, stored }.into())
+        });
+    }
+
+    fn answer_fetched(
+        &self,
+        (to, call): (NodeId, CallId),
+        bytes: Option<Bytes>,
+        out: &mut Out<'_>,
+    ) {
+        out.posts.push(if to == self.me {
+            Post::Router(RouterInput::ChunkFetched { from: self.me, call, bytes })
+        } else {
+            Post::Peer(
+                to,
+                match bytes {
+                    Some(body) => PeerMessage { head: Head::ChunkFound { call }, body },
+                    None => Head::ChunkAbsent { call }.into(),
+                },
+            )
+        });
+    }
+}

@@ -1,0 +1,147 @@
+//! What the lanes of a node say to each other. Lanes share nothing: each takes one input and appends to
+//! one list of posts, and the node delivers them in any order that keeps each pair's.
+
+use super::message::{Ask, CallId, Offer, PeerMessage, Reply};
+use super::trace::Trace;
+use crate::codec::Octets;
+use crate::kv::frame::{Frame, Place, Placed};
+use crate::kv::snapshot::SnapshotRecord;
+use crate::kv::table::RecordLocation;
+use crate::machine::Hashed;
+use crate::object::api::{ChunkRef, Outcome, Request};
+use crate::object::registry::BucketRecord;
+use crate::raft::{self, PersistId, Write};
+use crate::types::{BlobId, ChunkId, Damage, GroupId, Incarnation, NodeId, Position, RequestId};
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A post from one lane to another, or out of the node.
+#[derive(Clone, Debug)]
+pub(crate) enum Post {
+    /// To the replica of a group on this node.
+    Replica(GroupId, ReplicaInput),
+    /// To the store lane.
+    Store(StoreInput),
+    /// To the router lane.
+    Router(RouterInput),
+    /// To another node, or to this one.
+    Peer(NodeId, PeerMessage),
+    /// A group's message, held back until its persist is durable.
+    Raft { to: NodeId, group: GroupId, message: raft::Message, after: Option<PersistId> },
+    /// A persist is durable: opens gates, and the replica is told.
+    Persisted(GroupId, PersistId),
+    /// The disk is full, or no longer: all replicas are told.
+    DiskFull(bool),
+    /// Hash bulk bytes; the router is told under this token.
+    Hash { token: u64, bytes: Bytes },
+    /// The answer to a client.
+    Reply(RequestId, Outcome),
+    /// What happened.
+    Trace(Trace),
+}
+
+/// What a replica can be told.
+#[derive(Clone, Debug)]
+pub(crate) enum ReplicaInput {
+    /// Its deadline has passed.
+    Timer,
+    /// A message from another replica.
+    Raft(NodeId, raft::Message),
+    /// A call from a router.
+    Call { from: NodeId, call: CallId, ask: Ask },
+    /// The log is durable through here.
+    Persisted(PersistId),
+    /// The table log has written a frame.
+    FrameWritten { placed: Placed, start: Place },
+    /// A frame of the table log is durable.
+    FrameDurable { generation: u64, position: Position },
+    /// A body was read, or can't be.
+    Body { token: u64, result: Result<Bytes, Damage> },
+    /// There is more to apply, stream, audit or clear: go on.
+    Continue,
+    /// Write what changed to the table log; with `compact`, free the log behind it once that is durable.
+    Checkpoint { compact: bool },
+    /// Rewrite what is current of a frame in the oldest segment of the table log.
+    Clean { place: Place, payload: Bytes },
+    /// All frames of that segment were given: is it still needed?
+    Cleaned { segment: u64 },
+    /// A peer's node is not heard of.
+    PeerLost(NodeId),
+    /// A peer's node has booted again.
+    PeerRestarted(NodeId, Incarnation),
+    /// A leader offers its state.
+    Offer { from: NodeId, offer: Offer },
+    /// A follower asks for a slice.
+    Pull { from: NodeId, position: Position, after: Option<Octets> },
+    /// A slice arrives.
+    Slice { from: NodeId, position: Position, after: Option<Octets>, records: Vec<SnapshotRecord> },
+    /// A follower has the state, or does not want it.
+    SnapshotEnd { from: NodeId, position: Position, installed: bool },
+    /// Write everything that the log needs anew, and say so with [`StoreInput::Restated`].
+    Restate,
+    /// A blob of this shard has chunks here: drop them if nobody knows it.
+    IsKnown(BlobId),
+    /// The disk is full, or no longer.
+    DiskFull(bool),
+    /// The node stops: give leadership away.
+    Stop,
+}
+
+/// What the store lane can be told.
+#[derive(Clone, Debug)]
+pub(crate) enum StoreInput {
+    /// Write to the log.
+    Persist { group: GroupId, id: PersistId, writes: Vec<Write> },
+    /// All that a group's log still needs, in answer to [`ReplicaInput::Restate`].
+    Restated { group: GroupId, writes: Vec<Write>, abstains: bool },
+    /// The group counts again: its earlier damage is history.
+    Readmitted(GroupId),
+    /// A frame for the table log.
+    Frame { group: GroupId, frame: Frame },
+    /// Make the table log durable now.
+    Checkpoint,
+    /// In answer to [`ReplicaInput::Cleaned`].
+    Needed { group: GroupId, segment: u64, needed: bool },
+    /// How many bytes of a group's records are current.
+    Live { group: GroupId, bytes: u64 },
+    /// Read a body for a replica.
+    ReadBody { group: GroupId, token: u64, location: RecordLocation },
+    /// These chunks of a blob are named: they must be here.
+    Expect { blob: BlobId, chunks: Vec<ChunkRef> },
+    /// The blob was collected.
+    DropBlob(BlobId),
+    /// Store a chunk whose name was verified; the answer goes to this call of this node.
+    StoreChunk { from: NodeId, call: CallId, chunk: ChunkId, bytes: Bytes, hashed: Hashed },
+    /// Find a chunk; the answer goes to this call of this node.
+    FetchChunk { from: NodeId, call: CallId, chunk: ChunkId },
+}
+
+/// What the router can be told.
+#[derive(Clone, Debug)]
+pub(crate) enum RouterInput {
+    /// A client's request.
+    Request(RequestId, Request),
+    /// The client is gone.
+    Cancel(RequestId),
+    /// A replica's answer to a call.
+    Returned { from: NodeId, call: CallId, reply: Reply },
+    /// A replica here knows the leader of its group; `here` if it leads itself.
+    Leader { group: GroupId, leader: Option<NodeId>, here: bool },
+    /// What the registry here, which leads, has begun and not finished.
+    Registry(Vec<(String, BucketRecord)>),
+    /// A hash is done.
+    Hashed { token: u64, hashed: Hashed },
+    /// A replica has stored a chunk, or can't.
+    ChunkStored { from: NodeId, call: CallId, stored: bool },
+    /// A replica has sent a chunk, or has it not.
+    ChunkFetched { from: NodeId, call: CallId, bytes: Option<Bytes> },
+    /// Chunks that are named but missing here.
+    Missing(Vec<ChunkId>),
+    /// A peer is not heard of.
+    PeerLost(NodeId),
+    /// A peer is heard of again.
+    PeerFound(NodeId),
+    /// The deadline has passed.
+    Timer,
+}

@@ -1,0 +1,375 @@
+//! Recovery of a member: the logs are read side by side, and what they hold becomes replicas.
+//!
+//! - The table log gives each group's state (`kv::replay`): a group whose frames are damaged has none
+//!   until a peer gives it one.
+//! - The write-ahead log gives each group's entries and promises ([`restore`]): a group whose
+//!   promises may be lost abstains, one that only lost a payload asks its peers for it.
+//! - The chunk log gives the chunks.
+
+use super::api::Config;
+use super::boot::Admitted;
+use super::replica::Replica;
+use super::restore;
+use super::store::{self, FRAME};
+use super::superblock::Charter;
+use super::trace::Trace;
+use crate::chunk;
+use crate::kv::batch::Seat;
+use crate::kv::frame::Place;
+use crate::kv::replay::Replay;
+use crate::kv::state::State;
+use crate::machine::{FileId, FileKind, FoundFile, Halt, Instant, IoOp, IoResult, OpIds};
+use crate::raft::{self, Group, Standing};
+use crate::rng::Rng;
+use crate::shard::placement::{self, Member};
+use crate::types::{Damage, GroupId, NodeId, OpId, Position, ShardId};
+use crate::wal::{
+    self, DamageKind, LogDamage, Recovered, RecoveredPayload, RecoveryOutput, SegmentLog,
+};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+/// The version of every group's replica set: sets don't change yet.
+pub(super) const SET_VERSION: u64 = 0;
+
+/// A recovery under way.
+#[derive(Clone, Debug)]
+pub(super) struct Recovering {
+    pub(super) admitted: Admitted,
+    groups: BTreeMap<GroupId, Vec<NodeId>>,
+    wal: wal::Recovery,
+    table: wal::Recovery,
+    chunks: chunk::ChunkRecovery,
+    wal_log: Option<Box<SegmentLog>>,
+    table_log: Option<Box<SegmentLog>>,
+    chunk_store: Option<Box<chunk::ChunkStore>>,
+    restore: restore::Replay,
+    states: BTreeMap<GroupId, Replay>,
+    state_damage: BTreeMap<GroupId, Damage>,
+    wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
+    wal_damaged: Option<u64>,
+    had_wal: bool,
+    frames: BTreeMap<u64, Vec<(GroupId, wal::Location)>>,
+    pub(super) ops: Ops,
+}
+
+/// The operation ids of a node's machines, a residue class each.
+#[derive(Clone, Debug)]
+pub(super) struct Ops {
+    pub(super) superblock: OpIds,
+    pub(super) wal: OpIds,
+    pub(super) table: OpIds,
+    pub(super) chunk: OpIds,
+    pub(super) reads: OpIds,
+    pub(super) hashes: OpIds,
+}
+
+impl Ops {
+    pub(super) const fn new() -> Self {
+        const CLASSES: u64 = 6;
+        Self {
+            superblock: OpIds::new(1, CLASSES),
+            wal: OpIds::new(2, CLASSES),
+            table: OpIds::new(3, CLASSES),
+            chunk: OpIds::new(4, CLASSES),
+            reads: OpIds::new(5, CLASSES),
+            hashes: OpIds::new(6, CLASSES),
+        }
+    }
+}
+
+/// Everything that a running node begins with.
+pub(super) struct Ready {
+    pub(super) admitted: Admitted,
+    pub(super) groups: BTreeMap<GroupId, Vec<NodeId>>,
+    pub(super) replicas: BTreeMap<GroupId, Replica>,
+    /// Groups that abstain: their log is to say so before anything else.
+    pub(super) abstaining: Vec<GroupId>,
+    pub(super) logs: store::Recovered,
+    pub(super) chunks: Box<chunk::ChunkStore>,
+    pub(super) ops: Ops,
+}
+
+/// Which nodes hold which group.
+fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
+    let members: Vec<Member> = charter.members.iter().map(|(node, _)| Member::new(*node)).collect();
+    let shards = (0..charter.shards).map(|shard| ShardId(shard).group());
+    core::iter::once(GroupId::META)
+        .chain(shards)
+        .map(|group| {
+            (group, placement::replicas(group, &members, usize::from(charter.replication)))
+        })
+        .collect()
+}
+
+fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {
+    let tuning = &config.tuning;
+    let defaults = wal::Config::new(kind, store);
+    let base = wal::Config { block_bytes: tuning.block_bytes, planted: config.planted, ..defaults };
+    match kind {
+        FileKind::Wal => wal::Config {
+            segment_bytes: tuning.wal_segment_bytes,
+            eager_sync: config.fsync == super::api::FsyncPolicy::Always,
+            ..base
+        },
+        FileKind::Chunk => wal::Config { segment_bytes: tuning.chunk_segment_bytes, ..base },
+        FileKind::Table | FileKind::Superblock => {
+            wal::Config { segment_bytes: tuning.table_segment_bytes, eager_sync: false, ..base }
+        }
+    }
+}
+
+impl Recovering {
+    pub(super) fn new(
+        config: &Config,
+        admitted: Admitted,
+        ops: Ops,
+        ios: &mut Vec<IoOp>,
+        traces: &mut Vec<Trace>,
+    ) -> Result<Self, Halt> {
+        let store = admitted.superblock.store.0;
+        let files: Vec<FoundFile> = admitted.files.clone();
+        let groups = groups_of(&admitted.charter);
+        let seats = groups.iter().filter(|(_, replicas)| replicas.contains(&config.me));
+        let states = seats.map(|(group, replicas)| (*group, Replay::new(seat(*group, replicas))));
+        let chunk_log = log_config(config, FileKind::Chunk, store);
+        let chunk_config = chunk::Config {
+            slice_items: config.tuning.slice_items as usize,
+            ..chunk::Config::new(chunk_log)
+        };
+        let mut recovering = Self {
+            groups: groups.clone(),
+            wal: wal::Recovery::new(log_config(config, FileKind::Wal, store), &files),
+            table: wal::Recovery::new(log_config(config, FileKind::Table, store), &files),
+            chunks: chunk::ChunkRecovery::new(chunk_config, &files),
+            wal_log: None,
+            table_log: None,
+            chunk_store: None,
+            restore: restore::Replay::default(),
+            states: states.collect(),
+            state_damage: BTreeMap::new(),
+            wal_groups: BTreeMap::new(),
+            wal_damaged: None,
+            had_wal: files.iter().any(|it| it.file.kind == FileKind::Wal),
+            frames: BTreeMap::new(),
+            admitted,
+            ops,
+        };
+        let mut outputs = Vec::new();
+        recovering.wal.start(&mut recovering.ops.wal, &mut outputs);
+        recovering.on_wal(outputs, ios, traces)?;
+        let mut outputs = Vec::new();
+        recovering.table.start(&mut recovering.ops.table, &mut outputs);
+        recovering.on_table(outputs, ios, traces)?;
+        let mut outputs = Vec::new();
+        recovering.chunks.start(&mut recovering.ops.chunk, &mut outputs);
+        recovering.on_chunks(outputs, ios, traces)?;
+        Ok(recovering)
+    }
+
+    /// Whether everything is read.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.wal_log.is_some() && self.table_log.is_some() && self.chunk_store.is_some()
+    }
+
+    pub(super) fn on_done(
+        &mut self,
+        op: OpId,
+        result: &IoResult,
+        ios: &mut Vec<IoOp>,
+        traces: &mut Vec<Trace>,
+    ) -> Result<(), Halt> {
+        let mut outputs = Vec::new();
+        if self.wal.on_done(op, result, &mut self.ops.wal, &mut outputs) {
+            return self.on_wal(outputs, ios, traces);
+        }
+        if self.table.on_done(op, result, &mut self.ops.table, &mut outputs) {
+            return self.on_table(outputs, ios, traces);
+        }
+        let mut outputs = Vec::new();
+        if self.chunks.on_done(op, result, &mut self.ops.chunk, &mut outputs) {
+            return self.on_chunks(outputs, ios, traces);
+        }
+        Ok(())
+    }
+
+    fn on_wal(
+        &mut self,
+        outputs: Vec<RecoveryOutput>,
+        ios: &mut Vec<IoOp>,
+        traces: &mut Vec<Trace>,
+    ) -> Result<(), Halt> {
+        for output in outputs {
+            match output {
+                RecoveryOutput::Io(io) => ios.push(io),
+                RecoveryOutput::Record(record) => {
+                    let groups = self.wal_groups.entry(record.location.segment).or_default();
+                    groups.insert(record.identity.group);
+                    self.restore.push(&record);
+                }
+                RecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    self.wal_damaged = self.wal_damaged.max(Some(damage.file.number));
+                    if kind == DamageKind::IdentityLost {
+                        self.restore.identity_lost();
+                    }
+                    traces.push(Trace::Damaged { damage });
+                }
+                RecoveryOutput::Finished(log) => self.wal_log = Some(log),
+                RecoveryOutput::Failed(halt) => return Err(halt),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_table(
+        &mut self,
+        outputs: Vec<RecoveryOutput>,
+        ios: &mut Vec<IoOp>,
+        traces: &mut Vec<Trace>,
+    ) -> Result<(), Halt> {
+        for output in outputs {
+            match output {
+                RecoveryOutput::Io(io) => ios.push(io),
+                RecoveryOutput::Record(record) => self.on_frame(record),
+                RecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    match kind {
+                        DamageKind::IdentityLost => {
+                            for (group, replay) in &mut self.states {
+                                replay.lost();
+                                self.state_damage.insert(*group, damage.clone());
+                            }
+                        }
+                        DamageKind::PayloadLost(identity) => {
+                            if let Some(replay) = self.states.get_mut(&identity.group) {
+                                replay.lost();
+                                self.state_damage.insert(identity.group, damage.clone());
+                            }
+                        }
+                        DamageKind::CopyLost => {}
+                    }
+                    traces.push(Trace::Damaged { damage });
+                }
+                RecoveryOutput::Finished(log) => self.table_log = Some(log),
+                RecoveryOutput::Failed(halt) => return Err(halt),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_frame(&mut self, record: Recovered) {
+        let Recovered { identity, location, payload, .. } = record;
+        if identity.kind != FRAME {
+            return;
+        }
+        let frames = self.frames.entry(location.segment).or_default();
+        frames.push((identity.group, location));
+        let Some(replay) = self.states.get_mut(&identity.group) else { return };
+        // A lost payload was reported as damage before.
+        let RecoveredPayload::Kept(payload) = payload else { return };
+        let place = Place { segment: location.segment, offset: location.offset };
+        if let Err(error) = replay.push(place, &payload) {
+            let damage = Damage {
+                file: FileId::new(FileKind::Table, location.segment),
+                offset: location.offset,
+                what: alloc::format!("{error}"),
+            };
+            self.state_damage.insert(identity.group, damage);
+        }
+    }
+
+    fn on_chunks(
+        &mut self,
+        outputs: Vec<chunk::ChunkRecoveryOutput>,
+        ios: &mut Vec<IoOp>,
+        traces: &mut Vec<Trace>,
+    ) -> Result<(), Halt> {
+        for output in outputs {
+            match output {
+                chunk::ChunkRecoveryOutput::Io(io) => ios.push(io),
+                chunk::ChunkRecoveryOutput::Damage(LogDamage { damage, .. }) => {
+                    traces.push(Trace::Damaged { damage });
+                }
+                chunk::ChunkRecoveryOutput::Finished(store) => self.chunk_store = Some(store),
+                chunk::ChunkRecoveryOutput::Failed(halt) => return Err(halt),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the replicas of what was read.
+    pub(super) fn finish(
+        self,
+        config: &Config,
+        now: Instant,
+        rng: &mut Rng,
+        traces: &mut Vec<Trace>,
+    ) -> Option<Ready> {
+        let Self { admitted, groups, mut restore, mut states, state_damage, .. } = self;
+        let standing = if admitted.superblock.logs && !self.had_wal {
+            Standing::Blank
+        } else if admitted.superblock.doubt {
+            Standing::Abstaining
+        } else {
+            Standing::Full
+        };
+        let mut replicas = BTreeMap::new();
+        let mut abstaining = Vec::new();
+        for (group, voters) in &groups {
+            let Some(replay) = states.remove(group) else { continue };
+            let (state, broken) = match replay.finish() {
+                Ok(state) => (state, None),
+                Err(broken) => (State::new(seat(*group, voters)), Some(broken)),
+            };
+            let applied =
+                if broken.is_some() { Position::default() } else { state.mark().position };
+            let mut restored = restore.restored(*group, applied, standing);
+            // A state that begins after what the log says was compacted is damaged as well: frames
+            // are missing that no boot noticed.
+            let short = broken.is_none() && applied.index < restored.compacted.index;
+            restored.applied = applied;
+            if restored.standing != Standing::Full {
+                abstaining.push(*group);
+            }
+            let raft_config = raft::Config {
+                me: config.me,
+                group: *group,
+                incarnation: admitted.superblock.incarnation,
+                voters: voters.clone(),
+                heartbeat: config.tuning.heartbeat,
+                election: config.tuning.election,
+                quiesce_after: config.tuning.quiesce_after,
+                append_bytes_max: config.tuning.append_bytes_max,
+                append_inflight_max: config.tuning.append_inflight_max,
+                planted: config.planted,
+            };
+            let raft = Group::new(raft_config, restored, now, rng.fork());
+            let mut replica = Replica::new(*group, raft, state);
+            if broken.is_some() || short {
+                let damage = state_damage.get(group).cloned().unwrap_or_else(|| Damage {
+                    file: FileId::new(FileKind::Table, 0),
+                    offset: 0,
+                    what: alloc::format!("the state of group {group} is incomplete"),
+                });
+                let next = broken.map(|broken| broken.next_generation);
+                replica = replica.damaged(&damage, next);
+                traces.push(Trace::StateDamaged { group: *group, damage });
+            }
+            replicas.insert(*group, replica);
+        }
+        let logs = store::Recovered {
+            wal: *self.wal_log?,
+            table: *self.table_log?,
+            wal_groups: self.wal_groups,
+            wal_damaged: self.wal_damaged,
+            frames: self.frames,
+        };
+        let chunks = self.chunk_store?;
+        Some(Ready { admitted, groups, replicas, abstaining, logs, chunks, ops: self.ops })
+    }
+}
+
+fn seat(group: GroupId, replicas: &[NodeId]) -> Seat {
+    let replicas = u8::try_from(replicas.len()).unwrap_or(u8::MAX);
+    Seat { group, replicas, set_version: SET_VERSION }
+}

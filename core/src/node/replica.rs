@@ -1,0 +1,695 @@
+//! A replica: one group's Raft machine and the state that its log builds.
+//!
+//! The path of a write: a router's [`Ask::Write`] becomes a command, Raft appends it
+//! ([`raft::Output::Appended`]), the store lane makes it durable, Raft commits it, [`Replica::apply`]
+//! applies it and answers the call if the entry at that position is still the one that was proposed
+//! for it. The path of a read: Raft confirms leadership and names a read index, the query is evaluated
+//! once that index is applied, and a body that is only on disk is fetched before the answer.
+//!
+//! A replica whose state is damaged votes and acknowledges entries (its log is intact) but neither
+//! leads nor applies until a leader's snapshot has replaced the state.
+
+use super::message::{Ask, CallId, Head, Query, Reply};
+use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
+use super::reads::{self, Found};
+use super::snapshot::{Incoming, Outgoing};
+use super::status::{self, GroupStatus};
+use super::trace::Trace;
+use super::upkeep::{Audit, Collector, expect_chunks};
+use crate::codec::Octets;
+use crate::kv::batch::Seat;
+use crate::kv::command::{Command, KvWrite, Op, SessionTag};
+use crate::kv::cow::Rubble;
+use crate::kv::frame::{Frame, Place};
+use crate::kv::state::{Event, State};
+use crate::kv::table::Slot;
+use crate::machine::{Instant, Now};
+use crate::object::api::Refusal;
+use crate::object::command::{ObjectEvent, ObjectOp};
+use crate::object::registry;
+use crate::raft::{self, Group, Payload, Role};
+use crate::types::{Damage, GroupId, Index, NodeId, Position, Term};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Changes go to the table log once the commands behind them have this many bytes: bodies are in memory
+/// until then, and what is overwritten before is never written.
+const FRAME_BYTES: usize = 64 << 10;
+/// A leader refuses proposals while this many are not yet applied: the client is told to come again
+/// instead of queueing without bound.
+const PROPOSALS_MAX: usize = 4096;
+/// Commit timestamps further ahead of this node's own clock than this are not proposed on.
+const WALL_AHEAD_MAX: u64 = 60_000_000_000;
+
+/// What a replica may use in a step.
+pub(super) struct Cx<'a> {
+    pub(super) now: Now,
+    pub(super) me: NodeId,
+    pub(super) slice_items: usize,
+    pub(super) slice_bytes: u64,
+    pub(super) posts: &'a mut Vec<Post>,
+}
+
+impl Cx<'_> {
+    pub(super) fn answer(&mut self, group: GroupId, to: Caller, answer: Reply) {
+        let head = Head::Return { call: to.call, group, answer };
+        self.posts.push(Post::Peer(to.from, head.into()));
+    }
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) from: NodeId,
+    pub(super) call: CallId,
+}
+
+#[derive(Clone, Debug)]
+struct Read {
+    caller: Caller,
+    query: Query,
+}
+
+/// One replica of one group on this node.
+#[derive(Clone, Debug)]
+pub(super) struct Replica {
+    pub(super) group: GroupId,
+    pub(super) raft: Group,
+    pub(super) state: State,
+    pub(super) seat: Seat,
+    voters: usize,
+    pub(super) damage: Option<String>,
+    /// After damage at boot: the generation of the next snapshot.
+    pub(super) next_generation: Option<u64>,
+    role: Role,
+    term: Term,
+    leader: Option<NodeId>,
+    pub(super) led_since: Instant,
+    pub(super) next_id: u64,
+    /// Proposals of this step that Raft has not yet placed.
+    placing: BTreeMap<u64, Caller>,
+    /// Proposals in the log, by index: answered when that index is applied.
+    proposed: BTreeMap<Index, (Term, Caller)>,
+    /// Reads that wait for a read index.
+    confirming: BTreeMap<u64, Read>,
+    /// Reads that wait for their read index to be applied.
+    confirmed: BTreeMap<Index, Vec<Read>>,
+    /// Reads that wait for a body.
+    fetching: BTreeMap<u64, (Caller, Found)>,
+    commit_index: Index,
+    /// What of the state is durable in the table log.
+    pub(super) checkpoint: Position,
+    /// Bytes of commands applied since changes last went to the table log.
+    unlogged_bytes: usize,
+    compact_wanted: bool,
+    pub(super) outgoing: BTreeMap<NodeId, Outgoing>,
+    pub(super) incoming: Option<Incoming>,
+    pub(super) collector: Collector,
+    pub(super) audit: Audit,
+    /// States that were replaced, being taken apart.
+    pub(super) rubble: Vec<Rubble<Slot>>,
+    disk_full: bool,
+    continue_posted: bool,
+}
+
+impl Replica {
+    pub(super) fn new(group: GroupId, raft: Group, state: State) -> Self {
+        let status = raft.status();
+        Self {
+            group,
+            voters: status.followers.len() + 1,
+            seat: *state.seat(),
+            checkpoint: state.mark().position,
+            raft,
+            state,
+            damage: None,
+            next_generation: None,
+            role: status.role,
+            term: status.term,
+            leader: None,
+            led_since: Instant(0),
+            next_id: 0,
+            placing: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            confirming: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            commit_index: Index(0),
+            unlogged_bytes: 0,
+            compact_wanted: false,
+            outgoing: BTreeMap::new(),
+            incoming: None,
+            collector: Collector::default(),
+            audit: Audit::default(),
+            rubble: Vec::new(),
+            disk_full: false,
+            continue_posted: false,
+        }
+    }
+
+    /// The state was found damaged at boot; a snapshot that heals it is of this generation.
+    pub(super) fn damaged(mut self, damage: &Damage, next_generation: Option<u64>) -> Self {
+        self.damage = Some(damage.to_string());
+        self.next_generation = next_generation;
+        self
+    }
+
+    /// The first step of a boot.
+    pub(super) fn start(&mut self, cx: &mut Cx<'_>) {
+        if self.damage.is_some() {
+            self.feed(raft::Input::StateDamaged, cx);
+        }
+        self.go_on(cx);
+    }
+
+    /// The generation that the next snapshot is installed as.
+    pub(super) fn next_generation(&mut self) -> u64 {
+        match &mut self.next_generation {
+            Some(next) => {
+                *next += 1;
+                *next - 1
+            }
+            None => self.state.next_generation(),
+        }
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    pub(super) fn term(&self) -> Term {
+        self.term
+    }
+
+    /// When it wants [`ReplicaInput::Timer`].
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let collect = self.leads().then(|| self.collector.deadline()).flatten();
+        [self.raft.deadline(), collect, self.stream_deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn handle(&mut self, input: ReplicaInput, cx: &mut Cx<'_>) {
+        match input {
+            ReplicaInput::Timer => {
+                self.feed(raft::Input::Timer, cx);
+                self.stream(cx);
+                self.collect(cx);
+            }
+            ReplicaInput::Raft(from, message) => {
+                self.feed(raft::Input::Message { from, message }, cx);
+            }
+            ReplicaInput::Call { from, call, ask } => self.on_call(Caller { from, call }, ask, cx),
+            ReplicaInput::Persisted(upto) => self.feed(raft::Input::Persisted { upto }, cx),
+            ReplicaInput::FrameWritten { placed, start } => {
+                self.on_frame_written(&placed, start, cx);
+            }
+            ReplicaInput::FrameDurable { generation, position } => {
+                self.on_frame_durable(generation, position, cx);
+            }
+            ReplicaInput::Body { token, result } => self.on_body(token, result, cx),
+            ReplicaInput::Continue => {
+                self.continue_posted = false;
+                self.apply(cx);
+                self.audit(cx);
+                self.clear_rubble(cx);
+            }
+            ReplicaInput::Checkpoint { compact } => {
+                self.compact_wanted |= compact;
+                if let Some(frame) = self.state.take_checkpoint() {
+                    self.post_frame(frame, cx);
+                }
+                let (group, bytes) = (self.group, self.state.table().live_bytes());
+                cx.posts.push(Post::Store(StoreInput::Live { group, bytes }));
+                self.maybe_compact(cx);
+            }
+            ReplicaInput::Clean { place, payload } => self.clean(place, &payload, cx),
+            ReplicaInput::Cleaned { segment } => self.on_cleaned(segment, cx),
+            ReplicaInput::PeerLost(node) => self.feed(raft::Input::PeerSuspected { node }, cx),
+            ReplicaInput::PeerRestarted(node, incarnation) => {
+                self.feed(raft::Input::PeerRestarted { node, incarnation }, cx);
+            }
+            ReplicaInput::Offer { from, offer } => self.on_offer(from, offer, cx),
+            ReplicaInput::Pull { from, position, after } => {
+                self.on_pull(from, position, after, cx);
+            }
+            ReplicaInput::Slice { from, position, after, records } => {
+                self.on_slice(from, position, after, records, cx);
+            }
+            ReplicaInput::SnapshotEnd { from, position, installed } => {
+                self.on_snapshot_end(from, position, installed, cx);
+            }
+            ReplicaInput::Restate => {
+                let (group, writes) = (self.group, self.restate());
+                let abstains = self.raft.status().standing != raft::Standing::Full;
+                cx.posts.push(Post::Store(StoreInput::Restated { group, writes, abstains }));
+            }
+            ReplicaInput::IsKnown(blob) => self.drop_unknown(blob, cx),
+            ReplicaInput::DiskFull(full) => self.disk_full = full,
+            ReplicaInput::Stop => self.feed(raft::Input::TransferAway, cx),
+        }
+    }
+
+    /// Hands what changed to the table log.
+    pub(super) fn log_changes(&mut self, cx: &mut Cx<'_>) {
+        self.unlogged_bytes = 0;
+        if let Some(frame) = self.state.take_frame() {
+            self.post_frame(frame, cx);
+        }
+    }
+
+    fn post_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        cx.posts.push(Post::Store(StoreInput::Frame { group: self.group, frame }));
+    }
+
+    fn on_frame_durable(&mut self, generation: u64, position: Position, cx: &mut Cx<'_>) {
+        if generation == self.state.generation() {
+            self.checkpoint = self.checkpoint.max(position);
+            self.maybe_compact(cx);
+        }
+        self.on_generation_durable(generation, cx);
+    }
+
+    /// Frees the log behind what is durable in the table log, if that was asked for.
+    fn maybe_compact(&mut self, cx: &mut Cx<'_>) {
+        let upto = self.checkpoint.index;
+        if self.compact_wanted && !self.is_installing() && self.damage.is_none() {
+            if upto > self.raft.compacted().index {
+                self.feed(raft::Input::Compact { upto }, cx);
+            }
+            self.compact_wanted = self.checkpoint.index < self.state.mark().position.index;
+        }
+    }
+
+    /// Rewrites what is current of a frame in the oldest segment of the table log.
+    fn clean(&mut self, place: Place, payload: &Bytes, cx: &mut Cx<'_>) {
+        self.log_changes(cx);
+        if self.damage.is_none()
+            && let Ok(Some(frame)) = self.state.rewrite(place, payload)
+        {
+            self.post_frame(frame, cx);
+        }
+    }
+
+    fn on_cleaned(&mut self, segment: u64, cx: &mut Cx<'_>) {
+        self.log_changes(cx);
+        if let Some(frame) = self.state.rewrite_mark(segment) {
+            self.post_frame(frame, cx);
+        }
+        let streamed = self.streams_from().is_some_and(|oldest| oldest <= segment);
+        let needed = self.damage.is_some()
+            || self.incoming.is_some()
+            || streamed
+            || self.state.needs(segment);
+        let group = self.group;
+        cx.posts.push(Post::Store(StoreInput::Needed { group, segment, needed }));
+    }
+
+    /// Feeds Raft and carries out what it says.
+    pub(super) fn feed(&mut self, input: raft::Input, cx: &mut Cx<'_>) {
+        let mut outputs = Vec::new();
+        self.raft.step(cx.now.mono, input, &mut outputs);
+        for output in outputs {
+            self.carry_out(output, cx);
+        }
+    }
+
+    fn carry_out(&mut self, output: raft::Output, cx: &mut Cx<'_>) {
+        let group = self.group;
+        match output {
+            raft::Output::Persist { id, writes } => {
+                cx.posts.push(Post::Store(StoreInput::Persist { group, id, writes }));
+            }
+            raft::Output::Send { to, message, after } => {
+                cx.posts.push(Post::Raft { to, group, message, after });
+            }
+            raft::Output::Appended { id, position } => {
+                if let Some(caller) = self.placing.remove(&id) {
+                    self.proposed.insert(position.index, (position.term, caller));
+                }
+            }
+            raft::Output::Rejected { id, leader } => {
+                if let Some(caller) = self.placing.remove(&id) {
+                    cx.answer(group, caller, Reply::NotLeader(leader));
+                }
+            }
+            raft::Output::Committed { upto } => {
+                self.commit_index = self.commit_index.max(upto);
+                self.apply(cx);
+            }
+            raft::Output::ReadReady { id, index } => {
+                if let Some(read) = self.confirming.remove(&id) {
+                    if self.state.mark().position.index >= index && self.damage.is_none() {
+                        self.evaluate(read, cx);
+                    } else {
+                        self.confirmed.entry(index).or_default().push(read);
+                    }
+                }
+            }
+            raft::Output::ReadRejected { id, leader } => {
+                if let Some(read) = self.confirming.remove(&id) {
+                    cx.answer(group, read.caller, Reply::NotLeader(leader));
+                }
+            }
+            raft::Output::Role { role, term, leader } => self.on_role(role, term, leader, cx),
+            raft::Output::WantSnapshot { to } => self.start_snapshot(to, cx),
+            raft::Output::Readmitted => {
+                cx.posts.push(Post::Store(StoreInput::Readmitted(group)));
+                cx.posts.push(Post::Trace(Trace::Readmitted { group }));
+            }
+            raft::Output::Trace(event) => cx.posts.push(Post::Trace(Trace::Raft { group, event })),
+        }
+    }
+
+    fn on_role(&mut self, role: Role, term: Term, leader: Option<NodeId>, cx: &mut Cx<'_>) {
+        let led = self.leads();
+        (self.role, self.term, self.leader) = (role, term, leader);
+        cx.posts.push(Post::Trace(Trace::Role { group: self.group, role, term, leader }));
+        let here = self.leads();
+        if here && !led {
+            self.led_since = cx.now.mono;
+            self.collector = Collector::start(cx.now.mono);
+        }
+        if led && !here {
+            // What was proposed may still be committed by the next leader: it is answered when its index
+            // is applied. Streams to followers are the next leader's business.
+            self.outgoing.clear();
+            let reads = core::mem::take(&mut self.confirmed);
+            for read in reads.into_values().flatten() {
+                cx.answer(self.group, read.caller, Reply::NotLeader(leader));
+            }
+        }
+        cx.posts.push(Post::Router(RouterInput::Leader { group: self.group, leader, here }));
+        if here && !led {
+            self.post_registry(cx);
+        }
+    }
+
+    fn on_call(&mut self, caller: Caller, ask: Ask, cx: &mut Cx<'_>) {
+        match ask {
+            Ask::Read(query) => {
+                if self.damage.is_some() {
+                    return self.refuse_damaged(caller, cx);
+                }
+                let id = self.fresh_id();
+                self.confirming.insert(id, Read { caller, query });
+                self.feed(raft::Input::Read { id }, cx);
+            }
+            Ask::OpenSession(session) => {
+                self.propose(caller, None, Op::OpenSession { session }, cx);
+            }
+            Ask::Write { tag, op } => self.propose(caller, Some(tag), op, cx),
+        }
+    }
+
+    fn refuse_damaged(&mut self, caller: Caller, cx: &mut Cx<'_>) {
+        // Another replica may serve; alone, this is the answer that the client gets.
+        let reply = match (&self.damage, self.leader) {
+            (Some(_), Some(leader)) if leader != cx.me => Reply::NotLeader(Some(leader)),
+            (Some(damage), _) if self.voters == 1 => {
+                Reply::Outcome(Err(Refusal::Unavailable(format!(
+                    "{} is damaged and there is no other replica: {damage}",
+                    name_of(self.group)
+                ))))
+            }
+            _ => Reply::NotLeader(None),
+        };
+        cx.answer(self.group, caller, reply);
+    }
+
+    fn propose(&mut self, caller: Caller, tag: Option<SessionTag>, op: Op, cx: &mut Cx<'_>) {
+        if self.damage.is_some() {
+            return self.refuse_damaged(caller, cx);
+        }
+        if !self.leads() {
+            return cx.answer(self.group, caller, Reply::NotLeader(self.leader));
+        }
+        if self.disk_full && !frees_space(&op) {
+            return cx.answer(self.group, caller, Reply::Outcome(Err(Refusal::NoSpace)));
+        }
+        if self.proposed.len() >= PROPOSALS_MAX {
+            return cx.answer(self.group, caller, Reply::Again);
+        }
+        if self.state.next_commit(0).0 > cx.now.wall().saturating_add(WALL_AHEAD_MAX) {
+            let why = format!("the clock of node {} is far behind the others'", cx.me);
+            return cx.answer(self.group, caller, Reply::Outcome(Err(Refusal::Unavailable(why))));
+        }
+        let command =
+            Command { meaning: self.state.meaning(), wall: cx.now.wall(), session: tag, op };
+        match command.encode() {
+            Ok(command) => {
+                let id = self.fresh_id();
+                self.placing.insert(id, caller);
+                self.feed(raft::Input::Propose { id, command }, cx);
+            }
+            Err(too_long) => {
+                let why = format!("the record would take {} bytes", too_long.bytes);
+                cx.answer(self.group, caller, Reply::Outcome(Err(Refusal::Invalid(why))));
+            }
+        }
+    }
+
+    /// Proposes on the group's own behalf: nobody waits, and repeating it is harmless.
+    pub(super) fn propose_own(&mut self, op: Op, cx: &mut Cx<'_>) {
+        let command =
+            Command { meaning: self.state.meaning(), wall: cx.now.wall(), session: None, op };
+        if let Ok(command) = command.encode() {
+            let id = self.fresh_id();
+            self.feed(raft::Input::Propose { id, command }, cx);
+        }
+    }
+
+    pub(super) fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Applies committed entries, a slice at a time.
+    pub(super) fn apply(&mut self, cx: &mut Cx<'_>) {
+        if self.damage.is_some() || self.is_installing() {
+            return;
+        }
+        let mut budget = cx.slice_items;
+        let mut moved = false;
+        while self.state.mark().position.index < self.commit_index {
+            if budget == 0 {
+                return self.go_on(cx);
+            }
+            budget -= 1;
+            let next = self.state.mark().position.index.next();
+            let Some(entry) = self.raft.entries(next, 1).next().cloned() else { break };
+            assert_eq!(entry.position.index, next, "a gap below the commit index");
+            match entry.payload {
+                Payload::Command(command) => self.apply_command(entry.position, &command, cx),
+                Payload::Noop | Payload::Readmit { .. } => {
+                    self.state.advance(entry.position);
+                    self.answer_displaced(entry.position, cx);
+                }
+                // Raft reports a commit only through what is whole.
+                Payload::Lost => unreachable!("{:?} is committed but lost here", entry.position),
+            }
+            moved = true;
+        }
+        let index = self.state.mark().position.index;
+        if moved {
+            self.feed_applied(index, cx);
+            self.post_registry(cx);
+        }
+        let mut ready = self.confirmed.split_off(&index.next());
+        core::mem::swap(&mut ready, &mut self.confirmed);
+        for read in ready.into_values().flatten() {
+            self.evaluate(read, cx);
+        }
+    }
+
+    fn feed_applied(&mut self, index: Index, cx: &mut Cx<'_>) {
+        let mut outputs = Vec::new();
+        self.raft.step(cx.now.mono, raft::Input::Applied { index }, &mut outputs);
+        for output in outputs {
+            // A commit that arrives here is applied by the loop that called, or by the next slice.
+            match output {
+                raft::Output::Committed { upto } => {
+                    self.commit_index = self.commit_index.max(upto);
+                    self.go_on(cx);
+                }
+                other => self.carry_out(other, cx),
+            }
+        }
+    }
+
+    pub(super) fn go_on(&mut self, cx: &mut Cx<'_>) {
+        if !self.continue_posted {
+            self.continue_posted = true;
+            cx.posts.push(Post::Replica(self.group, ReplicaInput::Continue));
+        }
+    }
+
+    fn apply_command(&mut self, position: Position, command: &Octets, cx: &mut Cx<'_>) {
+        let applied = self.state.apply(position, command);
+        for event in applied.events {
+            match event {
+                Event::Object(ObjectEvent::ExtentNamed { blob, chunks }) => {
+                    expect_chunks(blob, &chunks, cx);
+                }
+                Event::Object(ObjectEvent::BlobCollected { blob }) => {
+                    cx.posts.push(Post::Store(StoreInput::DropBlob(blob)));
+                    cx.posts.push(Post::Trace(Trace::BlobCollected { blob }));
+                }
+                Event::Activated { .. } => {}
+                Event::Stranded { meaning } => {
+                    cx.posts.push(Post::Trace(Trace::Stranded { group: self.group, meaning }));
+                }
+            }
+        }
+        if let Some((term, caller)) = self.proposed.remove(&position.index) {
+            // The entry at this index may be another leader's: then the one proposed here will never be
+            // committed, and asking again is safe.
+            let reply = if term == position.term {
+                let group = self.group;
+                let Caller { from, call } = caller;
+                cx.posts.push(Post::Trace(Trace::Decided { group, position, from, call }));
+                Reply::Outcome(applied.outcome)
+            } else {
+                Reply::Again
+            };
+            cx.answer(self.group, caller, reply);
+        }
+        self.unlogged_bytes += command.len();
+        if self.unlogged_bytes >= FRAME_BYTES {
+            self.log_changes(cx);
+        }
+    }
+
+    /// Answers a proposal whose place was taken by an entry that is no command.
+    fn answer_displaced(&mut self, position: Position, cx: &mut Cx<'_>) {
+        if let Some((_, caller)) = self.proposed.remove(&position.index) {
+            cx.answer(self.group, caller, Reply::Again);
+        }
+    }
+
+    /// On the meta group's leader: the router carries out what the registry has begun.
+    fn post_registry(&self, cx: &mut Cx<'_>) {
+        if self.group != GroupId::META || !self.leads() || self.damage.is_some() {
+            return;
+        }
+        let (unsettled, _) = registry::unsettled(self.state.table(), None, usize::MAX);
+        cx.posts.push(Post::Router(RouterInput::Registry(unsettled)));
+    }
+
+    fn evaluate(&mut self, read: Read, cx: &mut Cx<'_>) {
+        let found = reads::evaluate(&self.state, &read.query);
+        if let Some(blob) = found.pins() {
+            self.collector.pin(blob, cx.now.mono);
+        }
+        self.fetch(read.caller, found, cx);
+    }
+
+    /// Gets the next body that an answer needs, or gives the answer.
+    fn fetch(&mut self, caller: Caller, found: Found, cx: &mut Cx<'_>) {
+        match found.wants() {
+            Some(location) => {
+                let token = self.fresh_id();
+                let group = self.group;
+                self.fetching.insert(token, (caller, found));
+                cx.posts.push(Post::Store(StoreInput::ReadBody { group, token, location }));
+            }
+            None => cx.answer(self.group, caller, found.finish()),
+        }
+    }
+
+    fn on_body(&mut self, token: u64, result: Result<Bytes, Damage>, cx: &mut Cx<'_>) {
+        if self.on_snapshot_body(token, &result, cx) || self.on_audit_body(token, &result, cx) {
+            return;
+        }
+        let Some((caller, mut found)) = self.fetching.remove(&token) else { return };
+        match result {
+            Ok(bytes) => {
+                found.give(bytes);
+                self.fetch(caller, found, cx);
+            }
+            Err(damage) => {
+                self.on_damage(damage, cx);
+                self.refuse_damaged(caller, cx);
+            }
+        }
+    }
+
+    /// The state can't be trusted: stop leading and ask for another's.
+    pub(super) fn on_damage(&mut self, damage: Damage, cx: &mut Cx<'_>) {
+        if self.damage.is_some() {
+            return;
+        }
+        cx.posts
+            .push(Post::Trace(Trace::StateDamaged { group: self.group, damage: damage.clone() }));
+        self.damage = Some(damage.to_string());
+        self.feed(raft::Input::StateDamaged, cx);
+        let reads = core::mem::take(&mut self.confirmed);
+        for read in reads.into_values().flatten() {
+            self.refuse_damaged(read.caller, cx);
+        }
+    }
+
+    /// What an operator wants to know.
+    pub(super) fn describe(&self, voters: Vec<NodeId>) -> GroupStatus {
+        let raft = self.raft.status();
+        let matched = raft.followers.iter().filter(|follower| follower.active);
+        GroupStatus {
+            group: self.group,
+            role: match raft.role {
+                Role::Follower => status::Role::Follower,
+                Role::PreCandidate | Role::Candidate => status::Role::Candidate,
+                Role::Leader => status::Role::Leader,
+            },
+            term: raft.term,
+            leader: raft.leader,
+            commit: raft.commit_index,
+            last: raft.last.index,
+            applied: self.state.mark().position.index,
+            voters,
+            matched: matched.map(|follower| (follower.node, follower.match_index)).collect(),
+            abstaining: raft.standing != raft::Standing::Full,
+            damaged: self.damage.clone(),
+        }
+    }
+
+    /// Hard state, compaction and every entry, as writes that may be replayed over what is there.
+    fn restate(&self) -> Vec<raft::Write> {
+        let compacted = self.raft.compacted();
+        let configuration = self.raft.configuration_at(compacted.index);
+        let mut writes = alloc::vec![raft::Write::HardState(self.raft.hard_state())];
+        if compacted != Position::default() {
+            writes.push(raft::Write::Compacted { position: compacted, configuration });
+        }
+        let entries = self.raft.entries(compacted.index.next(), usize::MAX).cloned();
+        writes.extend(entries.map(raft::Write::Append));
+        writes
+    }
+}
+
+/// Whether carrying the command out gives space back, so that a full disk must not refuse it.
+const fn frees_space(op: &Op) -> bool {
+    match op {
+        Op::Object(op) => matches!(
+            op,
+            ObjectOp::Delete { .. }
+                | ObjectOp::Abort { .. }
+                | ObjectOp::DropBlob { .. }
+                | ObjectOp::Expire { .. }
+                | ObjectOp::Collect { .. }
+                | ObjectOp::FenceBucket { .. }
+                | ObjectOp::RemoveBucket { .. }
+        ),
+        Op::Kv(write) => matches!(write, KvWrite::Delete { .. }),
+        Op::OpenSession { .. } | Op::ExpireSessions { .. } => true,
+        Op::Registry(_) | Op::Activate { .. } => false,
+    }
+}
+
+/// A group as an operator knows it.
+pub(super) fn name_of(group: GroupId) -> String {
+    match group.shard() {
+        Some(shard) => format!("shard {shard}"),
+        None => String::from("the meta group"),
+    }
+}

@@ -1,0 +1,276 @@
+//! What the log says of each group: raft's writes as log records, and groups out of records at boot.
+//!
+//! A group's records are replayed in the order of the log. A rewrite of what the log still needs (so that its
+//! oldest segment can go) repeats entries under their own positions, which changes nothing, so a
+//! crash in the middle of one is harmless.
+
+use crate::codec;
+use crate::raft::{Configuration, Entry, HardState, Payload, Restored, Standing, Write};
+use crate::types::{GroupId, Index, Position, Term};
+use crate::wal::{Identity, Record, Recovered, RecoveredPayload};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Kinds of log records. Part of the format (docs/formats.md).
+mod kind {
+    pub(super) const HARD_STATE: u8 = 1;
+    pub(super) const ENTRY: u8 = 2;
+    pub(super) const TRUNCATE: u8 = 3;
+    pub(super) const COMPACTED: u8 = 4;
+    pub(super) const RESET: u8 = 5;
+    pub(super) const REPAIR: u8 = 6;
+    pub(super) const READMITTED: u8 = 7;
+    pub(super) const ABSTAINING: u8 = 8;
+}
+
+/// The record of a write.
+pub(super) fn record_of(group: GroupId, write: &Write) -> Record {
+    let record = |kind, position: Position, payload: Vec<u8>| {
+        let Position { term, index } = position;
+        Record::new(Identity { kind, group, index, term }, Bytes::from(payload))
+    };
+    let from = |index| Position { term: Term(0), index };
+    match write {
+        Write::HardState(state) => record(
+            kind::HARD_STATE,
+            Position { term: state.term, index: state.commit_index },
+            codec::encode(state),
+        ),
+        Write::Append(entry) => record(kind::ENTRY, entry.position, codec::encode(&entry.payload)),
+        Write::Repair(entry) => record(kind::REPAIR, entry.position, codec::encode(&entry.payload)),
+        Write::Truncate { from: index } => record(kind::TRUNCATE, from(*index), Vec::new()),
+        Write::Compacted { position, configuration } => {
+            record(kind::COMPACTED, *position, codec::encode(configuration))
+        }
+        Write::Reset { position, configuration } => {
+            record(kind::RESET, *position, codec::encode(configuration))
+        }
+    }
+}
+
+/// The record that says whether a group abstains from here on.
+pub(super) fn standing_record(group: GroupId, abstains: bool) -> Record {
+    let kind = if abstains { kind::ABSTAINING } else { kind::READMITTED };
+    Record::new(Identity { kind, group, index: Index(0), term: Term(0) }, Bytes::new())
+}
+
+/// A group as far as its records were replayed.
+#[derive(Clone, Debug, Default)]
+struct Image {
+    hard_state: HardState,
+    compacted: Position,
+    configuration: Option<Configuration>,
+    entries: BTreeMap<Index, Entry>,
+    /// Something that it may have promised is lost.
+    tainted: bool,
+}
+
+/// All groups of a node, out of the records of its log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Replay {
+    images: BTreeMap<GroupId, Image>,
+    /// Identities were lost when this many groups had been seen; a group without records of its own
+    /// may have lost all of them.
+    tainted: bool,
+}
+
+impl Replay {
+    /// Records of unknown groups are lost: any group may have lost any promise.
+    pub(super) fn identity_lost(&mut self) {
+        self.tainted = true;
+        for image in self.images.values_mut() {
+            image.tainted = true;
+        }
+    }
+
+    /// The next record of the log.
+    pub(super) fn push(&mut self, recovered: &Recovered) {
+        let Identity { kind, group, index, term } = recovered.identity;
+        let tainted = self.tainted;
+        let image =
+            self.images.entry(group).or_insert_with(|| Image { tainted, ..Image::default() });
+        let position = Position { term, index };
+        let payload = match &recovered.payload {
+            RecoveredPayload::Kept(bytes) => Some(bytes),
+            RecoveredPayload::Stored | RecoveredPayload::Lost => None,
+        };
+        match kind {
+            kind::HARD_STATE => match payload.and_then(|bytes| codec::decode(bytes).ok()) {
+                Some(state) => image.hard_state = state,
+                // The term is part of the identity; who got its vote is forgotten.
+                None => {
+                    let commit_index = image.hard_state.commit_index.max(index);
+                    image.hard_state = HardState { term, vote: None, commit_index };
+                    image.tainted = true;
+                }
+            },
+            kind::ENTRY | kind::REPAIR => {
+                let payload = payload.and_then(|bytes| codec::decode(bytes).ok());
+                let kept = image.entries.get(&index).is_some_and(|entry| {
+                    entry.position == position && entry.payload != Payload::Lost
+                });
+                if index > image.compacted.index && !(payload.is_none() && kept) {
+                    let payload = payload.unwrap_or(Payload::Lost);
+                    image.entries.insert(index, Entry { position, payload });
+                }
+            }
+            kind::TRUNCATE => drop(image.entries.split_off(&index)),
+            kind::COMPACTED | kind::RESET => {
+                match payload.and_then(|bytes| codec::decode(bytes).ok()) {
+                    Some(configuration) => image.configuration = Some(configuration),
+                    None => image.tainted = true,
+                }
+                image.compacted = position;
+                image.entries = image.entries.split_off(&index.next());
+                if kind == kind::RESET {
+                    image.entries.clear();
+                }
+            }
+            kind::READMITTED => image.tainted = false,
+            kind::ABSTAINING => image.tainted = true,
+            // A later format's record: nothing that this version wrote depends on it.
+            _ => {}
+        }
+    }
+
+    /// What a group is restored from, given what its state contains and whether this boot's other
+    /// circumstances let it count.
+    pub(super) fn restored(
+        &mut self,
+        group: GroupId,
+        applied: Position,
+        standing: Standing,
+    ) -> Restored {
+        let tainted = self.tainted;
+        let image =
+            self.images.remove(&group).unwrap_or_else(|| Image { tainted, ..Image::default() });
+        let Image { mut hard_state, mut compacted, configuration, mut entries, mut tainted } =
+            image;
+        let first = entries.keys().next().copied();
+        if first.is_some_and(|first| first > compacted.index.next()) {
+            // What is missing before the first entry was lost, not compacted.
+            tainted = true;
+            if entries.get(&applied.index).is_some_and(|entry| entry.position == applied) {
+                // The state covers it.
+                entries = entries.split_off(&applied.index.next());
+                compacted = applied;
+            }
+        }
+        let mut contiguous = Vec::new();
+        let mut next = compacted.index.next();
+        let mut term = compacted.term;
+        for (index, entry) in entries {
+            if index != next || entry.position.term < term {
+                tainted = true;
+                break;
+            }
+            (next, term) = (index.next(), entry.position.term);
+            contiguous.push(entry);
+        }
+        let last = next.prev();
+        hard_state.commit_index = hard_state.commit_index.min(last.max(compacted.index));
+        let standing = match standing {
+            Standing::Full if tainted => Standing::Abstaining,
+            standing => standing,
+        };
+        Restored { hard_state, compacted, configuration, entries: contiguous, applied, standing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")]
+    use super::*;
+    use crate::wal::Location;
+    use alloc::vec;
+
+    const GROUP: GroupId = GroupId(3);
+
+    fn entry(index: u64, term: u64, command: &'static [u8]) -> Entry {
+        let position = Position { term: Term(term), index: Index(index) };
+        Entry { position, payload: Payload::Command(Bytes::from_static(command).into()) }
+    }
+
+    fn replay(writes: &[(Write, bool)]) -> Replay {
+        let mut replay = Replay::default();
+        for (write, lost) in writes {
+            let record = record_of(GROUP, write);
+            let payload = match lost {
+                true => RecoveredPayload::Lost,
+                false => RecoveredPayload::Kept(record.payload[0].clone()),
+            };
+            let (identity, note) = (record.identity, record.note);
+            replay.push(&Recovered { identity, note, location: Location::default(), payload });
+        }
+        replay
+    }
+
+    fn restored(writes: &[(Write, bool)]) -> Restored {
+        replay(writes).restored(GROUP, Position::default(), Standing::Full)
+    }
+
+    #[test]
+    fn writes_replay_to_what_they_say() {
+        let restored = restored(&[
+            (Write::HardState(HardState { term: Term(1), ..HardState::default() }), false),
+            (Write::Append(entry(1, 1, b"a")), false),
+            (Write::Append(entry(2, 1, b"b")), false),
+            (Write::Truncate { from: Index(2) }, false),
+            (Write::Append(entry(2, 2, b"c")), false),
+            (Write::Append(entry(1, 1, b"a")), false),
+        ]);
+        assert_eq!(restored.entries, vec![entry(1, 1, b"a"), entry(2, 2, b"c")]);
+        assert_eq!(restored.hard_state.term, Term(1));
+        assert_eq!(restored.standing, Standing::Full);
+    }
+
+    #[test]
+    fn a_lost_payload_keeps_the_identity_and_the_vote() {
+        let restored = restored(&[
+            (Write::Append(entry(1, 1, b"a")), true),
+            (Write::Append(entry(2, 1, b"b")), false),
+        ]);
+        assert_eq!(restored.entries[0].payload, Payload::Lost);
+        assert_eq!(restored.entries[0].position.term, Term(1));
+        assert_eq!(restored.standing, Standing::Full);
+    }
+
+    #[test]
+    fn lost_identities_make_the_group_abstain_until_it_is_readmitted() {
+        let mut lost = replay(&[(Write::Append(entry(1, 1, b"a")), false)]);
+        lost.identity_lost();
+        let mut again = lost.clone();
+        let got = lost.restored(GROUP, Position::default(), Standing::Full);
+        assert_eq!(got.standing, Standing::Abstaining);
+        assert_eq!(
+            lost.restored(GroupId(9), Position::default(), Standing::Full).standing,
+            Standing::Abstaining,
+            "a group without records may have lost them"
+        );
+        let record = standing_record(GROUP, false);
+        let location = Location::default();
+        let payload = RecoveredPayload::Kept(Bytes::new());
+        again.push(&Recovered { identity: record.identity, note: record.note, location, payload });
+        let got = again.restored(GROUP, Position::default(), Standing::Full);
+        assert_eq!(got.standing, Standing::Full);
+    }
+
+    #[test]
+    fn a_gap_is_never_bridged() {
+        let restored = restored(&[
+            (Write::Append(entry(1, 1, b"a")), false),
+            (Write::Append(entry(3, 1, b"c")), false),
+        ]);
+        assert_eq!(restored.entries, vec![entry(1, 1, b"a")]);
+        assert_eq!(restored.standing, Standing::Abstaining);
+    }
+
+    #[test]
+    fn a_lost_hard_state_forgets_a_vote_and_says_so() {
+        let state = HardState { term: Term(7), ..HardState::default() };
+        let restored = restored(&[(Write::HardState(state), true)]);
+        assert_eq!(restored.hard_state.term, Term(7));
+        assert_eq!(restored.standing, Standing::Abstaining);
+    }
+}

@@ -1,0 +1,193 @@
+//! What each request needs: which group, which command, which bucket. The one place where requests are
+//! told apart.
+
+use crate::codec::Octets;
+use crate::kv::api::KvRequest;
+use crate::kv::command::{KvWrite, Op};
+use crate::object::api::{Answer, CHUNK_BYTES, EXTENT_CHUNKS_MAX, Outcome, Refusal, Request};
+use crate::object::command::{ObjectOp, Target};
+use crate::object::names;
+use crate::object::registry::{BucketRecord, BucketState, RegistryOp};
+use crate::shard;
+use crate::types::{BlobId, BucketId, ChunkId, Epoch, GroupId};
+use alloc::format;
+use alloc::string::ToString;
+use bytes::Bytes;
+
+/// A request's first step.
+pub(super) enum Plan<'a> {
+    /// One linearizable read.
+    Read(GroupId),
+    /// One command.
+    Write(GroupId, Op),
+    /// The bucket comes first.
+    InBucket(&'a str),
+    /// A chunk to store.
+    WriteChunk { blob: BlobId, bytes: Bytes },
+    /// A chunk to read.
+    ReadChunk(ChunkId),
+}
+
+/// Refuses what no replica need be asked about.
+pub(super) fn check(request: &Request) -> Result<(), Refusal> {
+    if let Request::CreateBucket { bucket } = request {
+        names::check_bucket(bucket).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    }
+    match request {
+        Request::WriteChunk { bytes, .. } if bytes.is_empty() || bytes.len() > CHUNK_BYTES => {
+            Err(Refusal::Invalid(format!("a chunk of {} bytes", bytes.len())))
+        }
+        Request::AppendExtent { chunks, .. } if chunks.len() > EXTENT_CHUNKS_MAX => {
+            Err(Refusal::Invalid(format!("an extent of {} chunks", chunks.len())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first step of a request.
+pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
+    match request {
+        Request::CreateBucket { bucket } => {
+            let op = RegistryOp::CreateBucket { bucket: bucket.clone() };
+            Plan::Write(GroupId::META, Op::Registry(op))
+        }
+        Request::DeleteBucket { bucket } => {
+            let op = RegistryOp::DeleteBucket { bucket: bucket.clone() };
+            Plan::Write(GroupId::META, Op::Registry(op))
+        }
+        Request::HeadBucket { .. } | Request::ListBuckets { .. } => Plan::Read(GroupId::META),
+        Request::AppendExtent { blob, seq, chunks } => {
+            let op = ObjectOp::AppendExtent { blob: *blob, seq: *seq, chunks: chunks.clone() };
+            Plan::Write(blob.home.group(), Op::Object(op))
+        }
+        Request::DropBlob { blob } => {
+            Plan::Write(blob.home.group(), Op::Object(ObjectOp::DropBlob { blob: *blob }))
+        }
+        Request::ReadExtents { blob, .. } => Plan::Read(blob.home.group()),
+        Request::WriteChunk { blob, bytes } => {
+            Plan::WriteChunk { blob: *blob, bytes: bytes.0.clone() }
+        }
+        Request::ReadChunk { chunk } => Plan::ReadChunk(*chunk),
+        Request::Kv(request) => of_kv(request, shards),
+        Request::PutObject { bucket, .. }
+        | Request::GetObject { bucket, .. }
+        | Request::DeleteObject { bucket, .. }
+        | Request::PutTags { bucket, .. }
+        | Request::CreateUpload { bucket, .. }
+        | Request::PutPart { bucket, .. }
+        | Request::ListParts { bucket, .. }
+        | Request::CompleteUpload { bucket, .. }
+        | Request::AbortUpload { bucket, .. }
+        | Request::ListUploads { bucket, .. }
+        | Request::OpenBlob { bucket, .. } => Plan::InBucket(bucket),
+        Request::ListObjects(list) => Plan::InBucket(&list.bucket),
+    }
+}
+
+fn of_kv(request: &KvRequest, shards: u16) -> Plan<'_> {
+    let group = |key: &Octets| shard::shard_of_key(key, shards).group();
+    match request {
+        KvRequest::Get { key } => Plan::Read(group(key)),
+        KvRequest::Scan { shard, .. } => Plan::Read(shard.group()),
+        KvRequest::Put { key, value, expect } => {
+            let (key, value, expect) = (key.clone(), value.clone(), *expect);
+            Plan::Write(group(&key), Op::Kv(KvWrite::Put { key, value, expect }))
+        }
+        KvRequest::Delete { key, expect } => {
+            let (key, expect) = (key.clone(), *expect);
+            Plan::Write(group(&key), Op::Kv(KvWrite::Delete { key, expect }))
+        }
+    }
+}
+
+/// The bucket that a request names.
+pub(super) fn bucket_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::CreateBucket { bucket } | Request::DeleteBucket { bucket } => Some(bucket),
+        request => match of(request, 1) {
+            Plan::InBucket(bucket) => Some(bucket),
+            _ => None,
+        },
+    }
+}
+
+/// The group of a request on one key of a bucket.
+pub(super) fn group_in(request: &Request, bucket: BucketId, shards: u16) -> Option<GroupId> {
+    let key = match request {
+        Request::PutObject { key, .. }
+        | Request::GetObject { key, .. }
+        | Request::DeleteObject { key, .. }
+        | Request::PutTags { key, .. }
+        | Request::CreateUpload { key, .. }
+        | Request::PutPart { key, .. }
+        | Request::ListParts { key, .. }
+        | Request::CompleteUpload { key, .. }
+        | Request::AbortUpload { key, .. }
+        | Request::OpenBlob { key, .. } => key,
+        _ => return None,
+    };
+    Some(shard::shard_of_object(bucket, key.as_bytes(), shards).group())
+}
+
+/// The command of a write on one key of a bucket; `None` for a read.
+pub(super) fn op_in(request: &Request, (bucket, epoch): (BucketId, Epoch)) -> Option<Op> {
+    let target = |key: &str| Target { bucket, epoch, key: key.into() };
+    let op = match request.clone() {
+        Request::PutObject { key, object, condition, .. } => {
+            ObjectOp::Put { target: target(&key), object, condition }
+        }
+        Request::DeleteObject { key, condition, .. } => {
+            ObjectOp::Delete { target: target(&key), condition }
+        }
+        Request::PutTags { key, tags, .. } => ObjectOp::PutTags { target: target(&key), tags },
+        Request::CreateUpload { key, attributes, .. } => {
+            ObjectOp::CreateUpload { target: target(&key), attributes }
+        }
+        Request::PutPart { key, upload, number, part, .. } => {
+            ObjectOp::PutPart { target: target(&key), upload, number, part }
+        }
+        Request::CompleteUpload { key, upload, parts, checksum, condition, .. } => {
+            ObjectOp::Complete { target: target(&key), upload, parts, checksum, condition }
+        }
+        Request::AbortUpload { key, upload, .. } => {
+            ObjectOp::Abort { target: target(&key), upload }
+        }
+        Request::OpenBlob { key, .. } => ObjectOp::OpenBlob { target: target(&key) },
+        _ => return None,
+    };
+    Some(Op::Object(op))
+}
+
+/// Whether a shard refuses because the sender's idea of the bucket may be old. Nothing was done.
+pub(super) const fn is_stale(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NoSuchBucket | Refusal::BucketBusy)
+}
+
+/// The bucket whose change a request began, if its answer has to wait until that is carried out.
+pub(super) fn begun(request: &Request, outcome: &Outcome) -> Option<BucketId> {
+    match (request, outcome) {
+        (Request::CreateBucket { .. } | Request::DeleteBucket { .. }, Ok(Answer::Bucket(info))) => {
+            Some(info.id)
+        }
+        _ => None,
+    }
+}
+
+/// The answer to a request that began a change of `bucket`, by what the registry says now; `None` while
+/// it is under way.
+pub(super) fn settled(
+    request: &Request,
+    bucket: BucketId,
+    now: Option<BucketRecord>,
+) -> Option<Outcome> {
+    let deletes = matches!(request, Request::DeleteBucket { .. });
+    let name = bucket_of(request)?;
+    match now.filter(|now| now.id == bucket) {
+        None if deletes => Some(Ok(Answer::Done)),
+        // Made, and deleted again by somebody else before this look.
+        None => Some(Err(Refusal::OutcomeUnknown)),
+        Some(record) if record.state != BucketState::Active => None,
+        Some(_) if deletes => Some(Err(Refusal::BucketNotEmpty)),
+        Some(record) => record.info(name).map(|info| Ok(Answer::Bucket(info))),
+    }
+}

@@ -1,0 +1,724 @@
+//! A running member: its lanes, the posts between them, and the gates.
+//!
+//! Lanes exchange only posts. Each lane has a queue of its own; within a step they are emptied in turn, or,
+//! in the simulator, in an order drawn from the seed: nothing may depend on it. Nothing that promises
+//! durability leaves before its gate: [`Running::gates`] is the one place that holds messages back, and the
+//! one that lets them go.
+
+use super::api::{Config, Effect, Input};
+use super::boot::{Admitted, Writer};
+use super::chunks::Chunks;
+use super::message::{Head, PeerMessage, Reply};
+use super::peers::Peers;
+use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
+use super::recovery::{Ops, Ready, SET_VERSION};
+use super::replica::{Cx, Replica};
+use super::router::{Router, Setup};
+use super::status::Status;
+use super::store::{self, Logs, Out};
+use super::superblock::{Membership, Superblock};
+use super::trace::Trace;
+use crate::kv::command::Op;
+use crate::machine::{Duration, Halt, Hashed, Instant, IoDone, IoOp, IoResult, Now};
+use crate::object::registry::{self, Cluster, RegistryOp};
+use crate::raft::{self, PersistId};
+use crate::rng::Rng;
+use crate::types::{ChunkId, GroupId, NodeId, OpId};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// How often the memory of logs is looked at.
+const UPKEEP_EVERY: Duration = Duration::from_millis(200);
+
+/// A group's messages, held back until what they promise is durable.
+#[derive(Clone, Debug, Default)]
+struct Gate {
+    durable: PersistId,
+    held: VecDeque<(PersistId, NodeId, raft::Message)>,
+}
+
+/// Whom a hash is for.
+#[derive(Clone, Debug)]
+enum Hashing {
+    /// The router, under its token.
+    Router(u64),
+    /// A peer's chunk, to be stored if it is what it is called.
+    Incoming { from: NodeId, call: super::message::CallId, chunk: ChunkId, bytes: Bytes },
+}
+
+/// A node that takes part.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) superblock: Superblock,
+    sequence: u64,
+    writer: Option<Writer>,
+    ops: Ops,
+    pub(super) groups: BTreeMap<GroupId, Vec<NodeId>>,
+    logs: Logs,
+    chunks: Chunks,
+    pub(super) replicas: BTreeMap<GroupId, Replica>,
+    timers: BTreeSet<(Instant, GroupId)>,
+    timer_of: BTreeMap<GroupId, Instant>,
+    router: Router,
+    pub(super) peers: Peers,
+    gates: BTreeMap<GroupId, Gate>,
+    outgoing: BTreeMap<NodeId, Vec<(GroupId, raft::Message)>>,
+    hashing: BTreeMap<OpId, Hashing>,
+    /// A queue for the store lane, one for the router, one for each lane of shards.
+    queues: Vec<VecDeque<Post>>,
+    shuffle: Option<Rng>,
+    upkeep_at: Instant,
+    checkpoint_at: Instant,
+    checkpoint_wanted: bool,
+    pub(super) stopping: Option<Stopping>,
+    halted: Option<Halt>,
+}
+
+/// How far a graceful stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopping {
+    /// Leaders are giving their groups away.
+    Leading { until: Instant },
+    /// Everything is being made durable.
+    Settling,
+    /// The superblock is being marked clean.
+    Marking,
+    /// Done.
+    Stopped,
+}
+
+impl Running {
+    pub(super) fn new(
+        config: &Config,
+        ready: Ready,
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) -> Self {
+        let Ready { admitted, groups, replicas, abstaining, logs, chunks, ops } = ready;
+        let Admitted { superblock, sequence, charter, .. } = admitted;
+        let settings = store::Settings {
+            fsync: config.fsync,
+            checkpoint_every: config.tuning.checkpoint_every,
+            wal_segments_max: usize::try_from(config.tuning.wal_segments_max).unwrap_or(usize::MAX),
+        };
+        let log_ops = [ops.wal.clone(), ops.table.clone(), ops.reads.clone()];
+        let router = Router::new(Setup {
+            me: config.me,
+            incarnation: superblock.incarnation,
+            shards: charter.shards,
+            set_version: SET_VERSION,
+            replicas: groups.clone(),
+            requests_max: config.tuning.requests_max as usize,
+            timeout: config.tuning.request_timeout,
+            rng: rng.fork(),
+        });
+        let lanes = usize::from(config.lanes.max(1));
+        let mut running = Self {
+            sequence,
+            writer: None,
+            chunks: Chunks::new(config.me, chunks, ops.chunk.clone(), now.mono),
+            logs: Logs::new(settings, logs, log_ops, now.mono),
+            ops,
+            groups,
+            replicas,
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            router,
+            peers: Peers::new(config, &charter, &superblock, now.mono),
+            superblock,
+            gates: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
+            hashing: BTreeMap::new(),
+            queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
+            shuffle: config.tuning.shuffle_lanes.then(|| rng.fork()),
+            upkeep_at: now.mono + UPKEEP_EVERY,
+            checkpoint_at: now.mono + config.tuning.checkpoint_every,
+            checkpoint_wanted: false,
+            stopping: None,
+            halted: None,
+        };
+        effects.push(Effect::Trace(Trace::Running { cluster: charter.founding.cluster }));
+        for group in abstaining {
+            running.logs.note_standing(group, true);
+        }
+        if !running.superblock.logs {
+            running.superblock.logs = true;
+            running.write_superblock(effects);
+        }
+        let groups: Vec<GroupId> = running.replicas.keys().copied().collect();
+        for group in groups {
+            running.with_replica(config, now, group, effects, Replica::start);
+        }
+        running.pump(config, now, effects);
+        running
+    }
+
+    /// When the node wants [`Input::Timer`].
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let replica = self.timers.first().map(|(at, _)| *at);
+        let stop = match self.stopping {
+            Some(Stopping::Leading { until }) => Some(until),
+            _ => None,
+        };
+        [
+            replica,
+            stop,
+            self.router.deadline(),
+            self.logs.deadline(),
+            self.chunks.deadline(),
+            Some(self.peers.deadline()),
+            Some(self.upkeep_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn step(
+        &mut self,
+        config: &Config,
+        now: Now,
+        input: Input,
+        effects: &mut Vec<Effect>,
+    ) {
+        match input {
+            Input::Boot { .. } => {}
+            Input::Message { from, message } => {
+                self.on_message(config, now, from, message, effects)
+            }
+            Input::Request { id, request } => {
+                self.enqueue(Post::Router(RouterInput::Request(id, request)), effects, config);
+            }
+            Input::Cancel { id } => {
+                self.enqueue(Post::Router(RouterInput::Cancel(id)), effects, config);
+            }
+            Input::Done { op, result } => self.on_done(config, now, op, &result, effects),
+            Input::Timer => {}
+            Input::Stop => {
+                if self.stopping.is_none() {
+                    let until = now.mono + config.tuning.election;
+                    self.stopping = Some(Stopping::Leading { until });
+                    self.tell_replicas(&ReplicaInput::Stop);
+                }
+            }
+        }
+        self.on_time(config, now, effects);
+        self.pump(config, now, effects);
+        self.maybe_stop(now, effects);
+    }
+
+    /// Why the node has to halt, if it has.
+    pub(super) fn take_halt(&mut self) -> Option<Halt> {
+        self.halted.take()
+    }
+
+    /// Fills in what an operator wants to know.
+    pub(super) fn describe(&self, status: &mut Status) {
+        status.store = Some(self.superblock.store);
+        status.incarnation = self.superblock.incarnation;
+        if let Membership::Member(charter) = &self.superblock.membership {
+            status.nodes = charter.members.iter().map(|(node, _)| *node).collect();
+        }
+        status.suspected = self.peers.lost().collect();
+        let group = |(group, replica): (&GroupId, &Replica)| {
+            let voters = self.groups.get(group).cloned().unwrap_or_default();
+            replica.describe(voters)
+        };
+        status.groups = self.replicas.iter().map(group).collect();
+        let chunks = self.chunks.stats();
+        status.chunks_missing = chunks.missing;
+        status.chunks = chunks.chunks;
+        status.chunk_bytes = chunks.live_bytes;
+        status.disk_full = self.logs.is_full();
+        status.requests = self.router.tasks() as u64;
+    }
+
+    fn on_message(
+        &mut self,
+        config: &Config,
+        now: Now,
+        from: NodeId,
+        message: PeerMessage,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.peers.heard(from, now.mono);
+        let PeerMessage { head, body } = message;
+        let post = match head {
+            Head::Beat { incarnation, store } => {
+                for news in self.peers.on_beat(from, incarnation, store) {
+                    self.on_news(news, effects, config);
+                }
+                return;
+            }
+            Head::Hello { store } => {
+                let Membership::Member(charter) = &self.superblock.membership else { return };
+                if charter.members.contains(&(from, store)) {
+                    Post::Peer(from, Head::Welcome(charter.clone()).into())
+                } else {
+                    Post::Trace(Trace::Stranger { node: from, store })
+                }
+            }
+            Head::Welcome(_) => return,
+            Head::Raft(messages) => {
+                for (group, message) in messages {
+                    self.enqueue(
+                        Post::Replica(group, ReplicaInput::Raft(from, message)),
+                        effects,
+                        config,
+                    );
+                }
+                return;
+            }
+            Head::Call { call, group, ask } => {
+                if self.replicas.contains_key(&group) {
+                    Post::Replica(group, ReplicaInput::Call { from, call, ask })
+                } else {
+                    let answer = Reply::NotLeader(None);
+                    Post::Peer(from, Head::Return { call, group, answer }.into())
+                }
+            }
+            Head::Return { call, answer, .. } => {
+                Post::Router(RouterInput::Returned { from, call, reply: answer })
+            }
+            Head::StoreChunk { call, chunk } => {
+                let op = self.ops.hashes.take();
+                let bytes = body.clone();
+                self.hashing.insert(op, Hashing::Incoming { from, call, chunk, bytes });
+                effects.push(Effect::Hash { op, bytes: body });
+                return;
+            }
+            Head::ChunkStored { call, stored } => {
+                Post::Router(RouterInput::ChunkStored { from, call, stored })
+            }
+            Head::FetchChunk { call, chunk } => {
+                Post::Store(StoreInput::FetchChunk { from, call, chunk })
+            }
+            Head::ChunkFound { call } => {
+                Post::Router(RouterInput::ChunkFetched { from, call, bytes: Some(body) })
+            }
+            Head::ChunkAbsent { call } => {
+                Post::Router(RouterInput::ChunkFetched { from, call, bytes: None })
+            }
+            Head::SnapshotOffer { group, offer } => {
+                Post::Replica(group, ReplicaInput::Offer { from, offer })
+            }
+            Head::SnapshotPull { group, position, after } => {
+                Post::Replica(group, ReplicaInput::Pull { from, position, after })
+            }
+            Head::SnapshotSlice { group, position, after, records } => {
+                Post::Replica(group, ReplicaInput::Slice { from, position, after, records })
+            }
+            Head::SnapshotEnd { group, position, installed } => {
+                Post::Replica(group, ReplicaInput::SnapshotEnd { from, position, installed })
+            }
+        };
+        self.enqueue(post, effects, config);
+    }
+
+    fn on_news(&mut self, news: super::peers::News, effects: &mut Vec<Effect>, config: &Config) {
+        use super::peers::News;
+        match news {
+            News::Lost(node) => {
+                effects.push(Effect::Trace(Trace::PeerLost(node)));
+                self.tell_replicas(&ReplicaInput::PeerLost(node));
+                self.enqueue(Post::Router(RouterInput::PeerLost(node)), effects, config);
+            }
+            News::Found(node) => {
+                effects.push(Effect::Trace(Trace::PeerFound(node)));
+                self.enqueue(Post::Router(RouterInput::PeerFound(node)), effects, config);
+            }
+            News::Restarted(node, incarnation) => {
+                self.tell_replicas(&ReplicaInput::PeerRestarted(node, incarnation));
+            }
+            News::Stranger(node, store) => {
+                effects.push(Effect::Trace(Trace::Stranger { node, store }));
+            }
+        }
+    }
+
+    fn on_done(
+        &mut self,
+        config: &Config,
+        now: Now,
+        op: OpId,
+        result: &IoResult,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(hashing) = self.hashing.remove(&op) {
+            return self.on_hashed(config, hashing, result, effects);
+        }
+        if self.writer.as_ref().is_some_and(|writer| writer.is_mine(op)) {
+            return self.on_superblock_written(result, effects);
+        }
+        self.with_store(config, effects, |logs, chunks, out| {
+            let _ = logs.on_done(now, op, result, out) || chunks.on_done(now.mono, op, result, out);
+        });
+    }
+
+    fn on_hashed(
+        &mut self,
+        config: &Config,
+        hashing: Hashing,
+        result: &IoResult,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Ok(IoDone::Hashed(hashed)) = result else { return };
+        let hashed: Hashed = *hashed;
+        let post = match hashing {
+            Hashing::Router(token) => Post::Router(RouterInput::Hashed { token, hashed }),
+            Hashing::Incoming { from, call, chunk, bytes } if hashed.hash == chunk.hash => {
+                Post::Store(StoreInput::StoreChunk { from, call, chunk, bytes, hashed })
+            }
+            // Damaged on the way: the sender sends it again.
+            Hashing::Incoming { .. } => return,
+        };
+        self.enqueue(post, effects, config);
+    }
+
+    /// What is due by the clock.
+    fn on_time(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
+        for news in self.peers.on_time(now.mono) {
+            self.on_news(news, effects, config);
+        }
+        for (to, head) in self.peers.beats(now.mono) {
+            effects.push(Effect::Send { to, message: head.into() });
+        }
+        while let Some((at, group)) = self.timers.first().copied() {
+            if at > now.mono {
+                break;
+            }
+            self.timers.remove(&(at, group));
+            self.timer_of.remove(&group);
+            self.enqueue(Post::Replica(group, ReplicaInput::Timer), effects, config);
+        }
+        if self.router.deadline().is_some_and(|at| at <= now.mono) {
+            self.enqueue(Post::Router(RouterInput::Timer), effects, config);
+        }
+        if self.upkeep_at <= now.mono {
+            self.upkeep_at = now.mono + UPKEEP_EVERY;
+            self.upkeep(config, now);
+        }
+    }
+
+    /// Keeps the memory of logs bounded, and the table log current.
+    fn upkeep(&mut self, config: &Config, now: Now) {
+        let mut sizes: Vec<(u64, GroupId)> = self
+            .replicas
+            .iter()
+            .map(|(group, replica)| (replica.raft.log_bytes(), *group))
+            .collect();
+        let mut total: u64 = sizes.iter().map(|(bytes, _)| bytes).sum();
+        let mut checkpoint = self.checkpoint_at <= now.mono;
+        if total > config.tuning.log_bytes_max {
+            sizes.sort_unstable();
+            while total > config.tuning.log_bytes_max / 2 {
+                let Some((bytes, group)) = sizes.pop() else { break };
+                total = total.saturating_sub(bytes);
+                self.push(Post::Replica(group, ReplicaInput::Checkpoint { compact: true }));
+            }
+            checkpoint = true;
+        }
+        if self.checkpoint_at <= now.mono {
+            self.checkpoint_at = now.mono + config.tuning.checkpoint_every;
+            self.tell_replicas(&ReplicaInput::Checkpoint { compact: false });
+        }
+        if checkpoint {
+            self.checkpoint_wanted = true;
+        }
+        self.propose_cluster(config, now);
+    }
+
+    /// The meta group's first leader writes the cluster's record.
+    fn propose_cluster(&mut self, config: &Config, now: Now) {
+        let Membership::Member(charter) = &self.superblock.membership else { return };
+        let Some(replica) = self.replicas.get_mut(&GroupId::META) else { return };
+        if !replica.leads() || registry::cluster(replica.state.table()).is_some() {
+            return;
+        }
+        let cluster = Cluster {
+            cluster: charter.founding.cluster,
+            access_key: charter.founding.access_key.clone(),
+            secret_key: charter.founding.secret_key.clone(),
+            shards: charter.shards,
+            replication: charter.replication,
+            nodes: charter.members.iter().map(|(node, store)| (*node, Some(*store))).collect(),
+        };
+        let mut posts = Vec::new();
+        let mut cx = cx(config, now, &mut posts);
+        replica.propose_own(Op::Registry(RegistryOp::Found(cluster)), &mut cx);
+        for post in posts {
+            self.push(post);
+        }
+    }
+
+    /// Empties the lanes' queues, then lets go what is ready.
+    fn pump(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
+        loop {
+            while let Some(post) = self.next_post() {
+                self.deliver(config, now, post, effects);
+            }
+            if core::mem::take(&mut self.checkpoint_wanted) {
+                self.logs.checkpoint();
+            }
+            self.with_store(config, effects, |logs, chunks, out| {
+                logs.pump(now, out);
+                chunks.pump(now.mono, out);
+            });
+            if self.queues.iter().all(VecDeque::is_empty) {
+                break;
+            }
+        }
+        for (to, messages) in core::mem::take(&mut self.outgoing) {
+            effects.push(Effect::Send { to, message: Head::Raft(messages).into() });
+        }
+    }
+
+    fn next_post(&mut self) -> Option<Post> {
+        let busy = |queue: &&mut VecDeque<Post>| !queue.is_empty();
+        match &mut self.shuffle {
+            None => self.queues.iter_mut().find(busy)?.pop_front(),
+            Some(rng) => {
+                let count = self.queues.iter().filter(|queue| !queue.is_empty()).count() as u64;
+                if count == 0 {
+                    return None;
+                }
+                let at = usize::try_from(rng.below(count)).unwrap_or(0);
+                self.queues.iter_mut().filter(busy).nth(at)?.pop_front()
+            }
+        }
+    }
+
+    fn deliver(&mut self, config: &Config, now: Now, post: Post, effects: &mut Vec<Effect>) {
+        match post {
+            Post::Replica(group, input) => {
+                self.with_replica(config, now, group, effects, |replica, cx| {
+                    replica.handle(input, cx);
+                });
+            }
+            Post::Router(input) => {
+                let mut posts = Vec::new();
+                self.router.handle(now, input, &mut posts);
+                self.enqueue_all(posts, effects, config);
+            }
+            Post::Store(input) => {
+                self.with_store(config, effects, |logs, chunks, out| {
+                    store_input(logs, chunks, input, out);
+                });
+            }
+            other => self.enqueue(other, effects, config),
+        }
+    }
+
+    fn with_replica(
+        &mut self,
+        config: &Config,
+        now: Now,
+        group: GroupId,
+        effects: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Replica, &mut Cx<'_>),
+    ) {
+        let Some(replica) = self.replicas.get_mut(&group) else { return };
+        let mut posts = Vec::new();
+        step(replica, &mut cx(config, now, &mut posts));
+        let deadline = replica.deadline();
+        let old = match deadline {
+            Some(at) => self.timer_of.insert(group, at),
+            None => self.timer_of.remove(&group),
+        };
+        if old != deadline {
+            old.map(|at| self.timers.remove(&(at, group)));
+            deadline.map(|at| self.timers.insert((at, group)));
+        }
+        self.enqueue_all(posts, effects, config);
+    }
+
+    fn with_store(
+        &mut self,
+        config: &Config,
+        effects: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Logs, &mut Chunks, &mut Out<'_>),
+    ) {
+        let (mut posts, mut ios, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut out =
+            Out { posts: &mut posts, ios: &mut ios, hashes: &mut hashes, halt: &mut self.halted };
+        step(&mut self.logs, &mut self.chunks, &mut out);
+        effects.extend(ios.into_iter().map(Effect::Io));
+        effects.extend(hashes.into_iter().map(|(op, bytes)| Effect::Hash { op, bytes }));
+        self.enqueue_all(posts, effects, config);
+    }
+
+    fn enqueue_all(&mut self, posts: Vec<Post>, effects: &mut Vec<Effect>, config: &Config) {
+        for post in posts {
+            self.enqueue(post, effects, config);
+        }
+    }
+
+    /// Sends a post on its way: to a lane's queue, or out of the node.
+    fn enqueue(&mut self, post: Post, effects: &mut Vec<Effect>, config: &Config) {
+        match post {
+            Post::Replica(..) | Post::Router(_) | Post::Store(_) => self.push(post),
+            Post::Peer(to, message) if to == config.me => self.loop_back(config.me, message),
+            Post::Peer(to, message) => effects.push(Effect::Send { to, message }),
+            Post::Raft { to, group, message, after } => self.send_raft(to, group, message, after),
+            Post::Persisted(group, id) => {
+                self.open_gate(group, id);
+                self.push(Post::Replica(group, ReplicaInput::Persisted(id)));
+            }
+            Post::DiskFull(full) => self.tell_replicas(&ReplicaInput::DiskFull(full)),
+            Post::Hash { token, bytes } => {
+                let op = self.ops.hashes.take();
+                self.hashing.insert(op, Hashing::Router(token));
+                effects.push(Effect::Hash { op, bytes });
+            }
+            Post::Reply(id, outcome) => {
+                effects.push(Effect::Trace(Trace::Answered { request: id }));
+                effects.push(Effect::Reply { id, outcome });
+            }
+            Post::Trace(event) => effects.push(Effect::Trace(event)),
+        }
+    }
+
+    fn push(&mut self, post: Post) {
+        let lanes = self.queues.len() - 2;
+        let at = match &post {
+            Post::Store(_) => 0,
+            Post::Replica(group, _) => 2 + group.0 as usize % lanes,
+            _ => 1,
+        };
+        if let Some(queue) = self.queues.get_mut(at) {
+            queue.push_back(post);
+        }
+    }
+
+    /// What the router says to a replica on its own node, and back, needs no wire.
+    fn loop_back(&mut self, me: NodeId, message: PeerMessage) {
+        match message.head {
+            Head::Call { call, group, ask } => {
+                self.push(Post::Replica(group, ReplicaInput::Call { from: me, call, ask }));
+            }
+            Head::Return { call, answer, .. } => {
+                self.push(Post::Router(RouterInput::Returned { from: me, call, reply: answer }));
+            }
+            head => unreachable!("a node says {head:?} to itself"),
+        }
+    }
+
+    fn tell_replicas(&mut self, input: &ReplicaInput) {
+        let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
+        for group in groups {
+            self.push(Post::Replica(group, input.clone()));
+        }
+    }
+
+    fn send_raft(
+        &mut self,
+        to: NodeId,
+        group: GroupId,
+        message: raft::Message,
+        after: Option<PersistId>,
+    ) {
+        let gate = self.gates.entry(group).or_default();
+        match after {
+            Some(id) if id > gate.durable => gate.held.push_back((id, to, message)),
+            _ => self.outgoing.entry(to).or_default().push((group, message)),
+        }
+    }
+
+    fn open_gate(&mut self, group: GroupId, durable: PersistId) {
+        let gate = self.gates.entry(group).or_default();
+        gate.durable = gate.durable.max(durable);
+        let held = core::mem::take(&mut gate.held);
+        for (id, to, message) in held {
+            if id > durable {
+                gate.held.push_back((id, to, message));
+            } else {
+                self.outgoing.entry(to).or_default().push((group, message));
+            }
+        }
+    }
+
+    fn write_superblock(&mut self, effects: &mut Vec<Effect>) {
+        self.sequence += 1;
+        let mut writer = Writer::new(&self.superblock, self.sequence, false);
+        let mut ios: Vec<IoOp> = Vec::new();
+        writer.go_on(&mut self.ops.superblock, &mut ios);
+        self.writer = Some(writer);
+        effects.extend(ios.into_iter().map(Effect::Io));
+    }
+
+    fn on_superblock_written(&mut self, result: &IoResult, effects: &mut Vec<Effect>) {
+        if let Err(error) = result {
+            self.halted =
+                Some(Halt { reason: alloc::format!("superblock: can't be written: {error:?}") });
+            return;
+        }
+        let Some(writer) = &mut self.writer else { return };
+        let mut ios = Vec::new();
+        if writer.go_on(&mut self.ops.superblock, &mut ios) {
+            effects.extend(ios.into_iter().map(Effect::Io));
+            return;
+        }
+        self.writer = None;
+        if self.stopping == Some(Stopping::Marking) {
+            self.stopping = Some(Stopping::Stopped);
+            effects.push(Effect::Stopped);
+        }
+    }
+
+    /// Goes on with a graceful stop.
+    fn maybe_stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(Stopping::Leading { until }) = self.stopping {
+            let alone = self.groups.values().all(|replicas| replicas.len() == 1);
+            let leads = self.replicas.values().any(Replica::leads);
+            if alone || !leads || until <= now.mono {
+                self.tell_replicas(&ReplicaInput::Checkpoint { compact: false });
+                self.checkpoint_wanted = true;
+                self.stopping = Some(Stopping::Settling);
+            }
+        }
+        if self.stopping == Some(Stopping::Settling)
+            && self.writer.is_none()
+            && !self.checkpoint_wanted
+            && self.logs.is_settled()
+            && self.chunks.is_settled()
+        {
+            self.superblock.clean = true;
+            self.superblock.doubt = false;
+            self.stopping = Some(Stopping::Marking);
+            self.write_superblock(effects);
+        }
+    }
+}
+
+fn cx<'a>(config: &Config, now: Now, posts: &'a mut Vec<Post>) -> Cx<'a> {
+    Cx {
+        now,
+        me: config.me,
+        slice_items: config.tuning.slice_items as usize,
+        slice_bytes: config.tuning.snapshot_slice_bytes,
+        posts,
+    }
+}
+
+fn store_input(logs: &mut Logs, chunks: &mut Chunks, input: StoreInput, out: &mut Out<'_>) {
+    match input {
+        StoreInput::Persist { group, id, writes } => logs.persist(group, id, &writes),
+        StoreInput::Restated { group, writes, abstains } => logs.restated(group, &writes, abstains),
+        StoreInput::Readmitted(group) => logs.note_standing(group, false),
+        StoreInput::Frame { group, frame } => logs.frame(group, frame),
+        StoreInput::Checkpoint => logs.checkpoint(),
+        StoreInput::Needed { group, segment, needed } => logs.on_needed(group, segment, needed),
+        StoreInput::Live { group, bytes } => logs.on_live(group, bytes),
+        StoreInput::ReadBody { group, token, location } => {
+            logs.read_body(group, token, location, out);
+        }
+        StoreInput::Expect { blob, chunks: named } => chunks.expect(blob, &named),
+        StoreInput::DropBlob(blob) => chunks.drop_blob(blob),
+        StoreInput::StoreChunk { from, call, chunk, bytes, hashed } => {
+            chunks.put((from, call), chunk, bytes, hashed, out);
+        }
+        StoreInput::FetchChunk { from, call, chunk } => chunks.fetch((from, call), chunk, out),
+    }
+}

@@ -1,0 +1,522 @@
+//! The store lane: everything of a node that touches its disk. It owns the write-ahead log, the table log
+//! and the chunk store, gives their operations to the driver and tells the other lanes what has become
+//! durable. It decides nothing about what is written.
+//!
+//! **A full disk.** Records that the disk has no room for are kept, in order, and appended again: what Raft
+//! was told to be on its way stays on its way. Meanwhile the replicas refuse new writes
+//! ([`ReplicaInput::DiskFull`]), and reads go on.
+//!
+//! **Trimming.** When the log has more segments than it should, the groups that still need its oldest segment
+//! write what they need anew ([`ReplicaInput::Restate`]), so that no slow group holds the disk. The
+//! table log is cleaned in the same way, oldest segment first (`cleaner`).
+
+use super::api::FsyncPolicy;
+use super::cleaner::Cleaner;
+use super::post::{Post, ReplicaInput};
+use super::restore;
+use super::trace::Trace;
+use crate::kv::frame::{Frame, Place, Placed};
+use crate::kv::table::RecordLocation;
+use crate::machine::{
+    Duration, FileId, FileKind, Halt, Instant, IoDone, IoOp, IoResult, Now, OpIds,
+};
+use crate::raft::{HardState, PersistId, Write};
+use crate::types::{Damage, GroupId, NodeId, OpId, Position, Term};
+use crate::wal::{Identity, Location, LogOutput, Lsn, Record, SegmentLog};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Kind of the one record of the table log: a frame.
+pub(super) const FRAME: u8 = 1;
+/// A disk that was full is tried again this often.
+const FULL_RETRY: Duration = Duration::from_millis(250);
+/// How many groups write anew at once for trimming.
+const RESTATE_AT_ONCE: usize = 16;
+
+/// Where an effect of the store lane goes.
+pub(super) struct Out<'a> {
+    pub(super) posts: &'a mut Vec<Post>,
+    pub(super) ios: &'a mut Vec<IoOp>,
+    pub(super) hashes: &'a mut Vec<(OpId, Bytes)>,
+    pub(super) halt: &'a mut Option<Halt>,
+}
+
+/// A log whose refused records are kept and appended again.
+#[derive(Clone, Debug)]
+pub(super) struct Patient<T> {
+    pub(super) log: SegmentLog,
+    ops: OpIds,
+    /// Appended and not yet written, with what to say when they are.
+    queued: VecDeque<(Lsn, Record, T)>,
+    full: bool,
+    retry_at: Option<Instant>,
+}
+
+/// What a [`Patient`] log reports.
+pub(super) enum Report<T> {
+    Written(Lsn, Location, T),
+    Durable(Lsn),
+    Removed(u64),
+    Full(bool),
+}
+
+impl<T: Clone> Patient<T> {
+    pub(super) fn new(log: SegmentLog, ops: OpIds) -> Self {
+        Self { log, ops, queued: VecDeque::new(), full: false, retry_at: None }
+    }
+
+    pub(super) fn append(&mut self, record: Record, tag: T) -> Lsn {
+        // While the disk is full, what comes waits behind what was refused.
+        let lsn = if self.full { Lsn(u64::MAX) } else { self.log.append(record.clone()) };
+        self.queued.push_back((lsn, record, tag));
+        lsn
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.log.deadline(), self.retry_at].into_iter().flatten().min()
+    }
+
+    fn pump(&mut self, now: Instant, out: &mut Out<'_>) -> Vec<Report<T>> {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            for (lsn, record, _) in &mut self.queued {
+                *lsn = self.log.append(record.clone());
+            }
+        }
+        let mut outputs = Vec::new();
+        self.log.pump(now, &mut self.ops, &mut outputs);
+        self.carry_out(now, outputs, out)
+    }
+
+    fn on_done(
+        &mut self,
+        now: Instant,
+        op: OpId,
+        result: &IoResult,
+        out: &mut Out<'_>,
+    ) -> Option<Vec<Report<T>>> {
+        let mut outputs = Vec::new();
+        if !self.log.on_done(now, op, result, &mut self.ops, &mut outputs) {
+            return None;
+        }
+        Some(self.carry_out(now, outputs, out))
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Instant,
+        outputs: Vec<LogOutput>,
+        out: &mut Out<'_>,
+    ) -> Vec<Report<T>> {
+        let mut reports = Vec::new();
+        for output in outputs {
+            match output {
+                LogOutput::Io(io) => out.ios.push(io),
+                LogOutput::Written { locations, .. } => {
+                    for (lsn, location) in locations {
+                        while let Some((queued, _, tag)) =
+                            self.queued.pop_front_if(|(queued, _, _)| *queued <= lsn)
+                        {
+                            assert_eq!(queued, lsn, "records are written in order");
+                            reports.push(Report::Written(lsn, location, tag));
+                        }
+                    }
+                    if self.full {
+                        self.full = false;
+                        reports.push(Report::Full(false));
+                    }
+                }
+                LogOutput::Durable { upto } => reports.push(Report::Durable(upto)),
+                LogOutput::NoSpace { first, .. } => {
+                    if !self.full {
+                        reports.push(Report::Full(true));
+                    }
+                    self.full = true;
+                    self.retry_at = Some(now + FULL_RETRY);
+                    for (lsn, _, _) in self.queued.iter_mut().filter(|(lsn, ..)| *lsn >= first) {
+                        *lsn = Lsn(u64::MAX);
+                    }
+                }
+                LogOutput::Removed { segment } => reports.push(Report::Removed(segment)),
+                LogOutput::Failed(halt) => *out.halt = Some(halt),
+                LogOutput::Trace(event) => out.posts.push(Post::Trace(Trace::Log(event))),
+            }
+        }
+        reports
+    }
+}
+
+/// What a record of the write-ahead log is written for.
+#[derive(Clone, Debug)]
+pub(super) enum LogTag {
+    /// Part of a persist that goes on.
+    Part(GroupId),
+    /// The last record of a persist.
+    Persist { group: GroupId, id: PersistId, synced: bool },
+    /// The first record of a group's restatement; the last one too if `last`.
+    Restated { group: GroupId, first: bool, last: bool },
+}
+
+/// What a frame of the table log is.
+#[derive(Clone, Debug)]
+pub(super) struct FrameTag {
+    group: GroupId,
+    position: Position,
+    placed: Placed,
+}
+
+/// What is to be said once a record is durable.
+#[derive(Clone, Debug)]
+enum Durably {
+    Persisted(GroupId, PersistId),
+    Restated(GroupId),
+}
+
+/// What the store lane begins with: what recovery found.
+pub(super) struct Recovered {
+    pub(super) wal: SegmentLog,
+    pub(super) table: SegmentLog,
+    /// Which groups have records in which segment of the write-ahead log.
+    pub(super) wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
+    /// Segments of the write-ahead log through this one are damaged and are to be written anew.
+    pub(super) wal_damaged: Option<u64>,
+    /// Where the frames of each segment of the table log are.
+    pub(super) frames: BTreeMap<u64, Vec<(GroupId, Location)>>,
+}
+
+/// Settings of the store lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) fsync: FsyncPolicy,
+    pub(super) checkpoint_every: Duration,
+    pub(super) wal_segments_max: usize,
+}
+
+/// The logs of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Logs {
+    settings: Settings,
+    pub(super) wal: Patient<LogTag>,
+    pub(super) table: Patient<FrameTag>,
+    durably: VecDeque<(Lsn, Durably)>,
+    frames_written: VecDeque<(Lsn, FrameTag)>,
+    reads: BTreeMap<OpId, (GroupId, u64, RecordLocation)>,
+    pub(super) read_ops: OpIds,
+    promises: BTreeMap<GroupId, (Term, Option<NodeId>)>,
+    wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
+    wal_damaged: Option<u64>,
+    restating: BTreeMap<GroupId, Option<u64>>,
+    pub(super) frames: BTreeMap<u64, Vec<(GroupId, Location)>>,
+    pub(super) cleaner: Cleaner,
+    /// Segments that go once the table log is durable through here.
+    pub(super) cleaned: Vec<(Lsn, u64)>,
+    sync_at: Option<Instant>,
+    checkpoint_at: Instant,
+    full: bool,
+}
+
+impl Logs {
+    pub(super) fn new(settings: Settings, found: Recovered, ops: [OpIds; 3], now: Instant) -> Self {
+        let [wal_ops, table_ops, read_ops] = ops;
+        Self {
+            settings,
+            wal: Patient::new(found.wal, wal_ops),
+            table: Patient::new(found.table, table_ops),
+            durably: VecDeque::new(),
+            frames_written: VecDeque::new(),
+            reads: BTreeMap::new(),
+            read_ops,
+            promises: BTreeMap::new(),
+            wal_groups: found.wal_groups,
+            wal_damaged: found.wal_damaged,
+            restating: BTreeMap::new(),
+            frames: found.frames,
+            cleaner: Cleaner::default(),
+            cleaned: Vec::new(),
+            sync_at: None,
+            checkpoint_at: now + settings.checkpoint_every,
+            full: false,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.wal.deadline(), self.table.deadline(), self.sync_at, Some(self.checkpoint_at)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn persist(&mut self, group: GroupId, id: PersistId, writes: &[Write]) {
+        let mut synced = matches!(self.settings.fsync, FsyncPolicy::Always);
+        for write in writes {
+            // Term and vote are promises under every policy.
+            if let Write::HardState(HardState { term, vote, .. }) = write {
+                synced |= self.promises.insert(group, (*term, *vote)) != Some((*term, *vote));
+            }
+        }
+        let last = writes.len().saturating_sub(1);
+        for (at, write) in writes.iter().enumerate() {
+            let tag = if at == last {
+                LogTag::Persist { group, id, synced }
+            } else {
+                LogTag::Part(group)
+            };
+            self.wal.append(restore::record_of(group, write), tag);
+        }
+        if synced {
+            self.wal.log.request_sync();
+        }
+    }
+
+    /// Notes in the log whether a group abstains.
+    pub(super) fn note_standing(&mut self, group: GroupId, abstains: bool) {
+        self.wal.append(restore::standing_record(group, abstains), LogTag::Part(group));
+        self.wal.log.request_sync();
+    }
+
+    pub(super) fn restated(&mut self, group: GroupId, writes: &[Write], abstains: bool) {
+        let mut records: Vec<Record> =
+            writes.iter().map(|write| restore::record_of(group, write)).collect();
+        if abstains {
+            records.push(restore::standing_record(group, true));
+        }
+        let last = records.len().saturating_sub(1);
+        for (at, record) in records.into_iter().enumerate() {
+            let tag = LogTag::Restated { group, first: at == 0, last: at == last };
+            self.wal.append(record, tag);
+        }
+        self.wal.log.request_sync();
+    }
+
+    pub(super) fn frame(&mut self, group: GroupId, frame: Frame) {
+        let Frame { payload, mark, placed } = frame;
+        let position = mark.position;
+        let Position { term, index } = position;
+        let identity = Identity { kind: FRAME, group, index, term };
+        let record = Record { identity, note: Bytes::new(), payload, payload_crc: None };
+        self.table.append(record, FrameTag { group, position, placed });
+    }
+
+    pub(super) fn read_body(
+        &mut self,
+        group: GroupId,
+        token: u64,
+        location: RecordLocation,
+        out: &mut Out<'_>,
+    ) {
+        let op = self.table.log.read(location, &mut self.read_ops);
+        self.reads.insert(op.op, (group, token, location));
+        out.ios.push(op);
+    }
+
+    pub(super) fn checkpoint(&mut self) {
+        self.table.log.request_sync();
+    }
+
+    /// Writes what is queued, and looks at what is due.
+    pub(super) fn pump(&mut self, now: Now, out: &mut Out<'_>) {
+        let mono = now.mono;
+        if self.sync_at.is_some_and(|at| at <= mono) {
+            self.sync_at = None;
+            self.wal.log.request_sync();
+        }
+        if self.checkpoint_at <= mono {
+            self.checkpoint_at = mono + self.settings.checkpoint_every;
+            self.checkpoint();
+        }
+        let reports = self.wal.pump(mono, out);
+        self.on_wal(mono, reports, out);
+        let reports = self.table.pump(mono, out);
+        self.on_table(reports, out);
+        self.trim(out);
+        self.clean(out);
+    }
+
+    /// Returns whether the operation was one of the logs'.
+    pub(super) fn on_done(
+        &mut self,
+        now: Now,
+        op: OpId,
+        result: &IoResult,
+        out: &mut Out<'_>,
+    ) -> bool {
+        if let Some((group, token, location)) = self.reads.remove(&op) {
+            let result = match result {
+                Ok(IoDone::Data(bytes)) if location.verify(bytes) => Ok(bytes.clone()),
+                Ok(_) => Err(damage_at(location, "record does not match its checksum")),
+                Err(_) => Err(damage_at(location, "record can't be read")),
+            };
+            out.posts.push(Post::Replica(group, ReplicaInput::Body { token, result }));
+            return true;
+        }
+        if self.on_clean_read(op, result, out) {
+            return true;
+        }
+        if let Some(reports) = self.wal.on_done(now.mono, op, result, out) {
+            self.on_wal(now.mono, reports, out);
+            return true;
+        }
+        if let Some(reports) = self.table.on_done(now.mono, op, result, out) {
+            self.on_table(reports, out);
+            return true;
+        }
+        false
+    }
+
+    fn on_wal(&mut self, now: Instant, reports: Vec<Report<LogTag>>, out: &mut Out<'_>) {
+        for report in reports {
+            match report {
+                Report::Written(lsn, location, tag) => {
+                    let group = match &tag {
+                        LogTag::Part(group)
+                        | LogTag::Persist { group, .. }
+                        | LogTag::Restated { group, .. } => *group,
+                    };
+                    self.wal_groups.entry(location.segment).or_default().insert(group);
+                    match tag {
+                        LogTag::Part(_) => {}
+                        LogTag::Persist { group, id, synced: true } => {
+                            self.durably.push_back((lsn, Durably::Persisted(group, id)));
+                        }
+                        LogTag::Persist { group, id, synced: false } => {
+                            persisted(group, id, out);
+                            self.sync_later(now);
+                        }
+                        LogTag::Restated { group, first, last } => {
+                            if first {
+                                self.restating.insert(group, Some(location.segment));
+                            }
+                            if last {
+                                self.durably.push_back((lsn, Durably::Restated(group)));
+                            }
+                        }
+                    }
+                }
+                Report::Durable(upto) => {
+                    while let Some((_, what)) = self.durably.pop_front_if(|(lsn, _)| *lsn <= upto) {
+                        match what {
+                            Durably::Persisted(group, id) => persisted(group, id, out),
+                            Durably::Restated(group) => self.on_restated(group),
+                        }
+                    }
+                }
+                Report::Removed(segment) => {
+                    self.wal_groups.remove(&segment);
+                }
+                Report::Full(full) => self.set_full(full, out),
+            }
+        }
+    }
+
+    fn sync_later(&mut self, now: Instant) {
+        if let FsyncPolicy::Interval(every) = self.settings.fsync {
+            self.sync_at.get_or_insert(now + every);
+        }
+    }
+
+    /// Everything that the group needs is in segments from the restatement's first on.
+    fn on_restated(&mut self, group: GroupId) {
+        let Some(Some(first)) = self.restating.remove(&group) else { return };
+        for groups in self.wal_groups.range_mut(..first).map(|(_, groups)| groups) {
+            groups.remove(&group);
+        }
+    }
+
+    fn on_table(&mut self, reports: Vec<Report<FrameTag>>, out: &mut Out<'_>) {
+        for report in reports {
+            self.remove_cleaned(&report);
+            match report {
+                Report::Written(lsn, location, tag) => {
+                    let frames = self.frames.entry(location.segment).or_default();
+                    frames.push((tag.group, location));
+                    let start = Place { segment: location.segment, offset: location.offset };
+                    let input = ReplicaInput::FrameWritten { placed: tag.placed.clone(), start };
+                    out.posts.push(Post::Replica(tag.group, input));
+                    self.frames_written.push_back((lsn, tag));
+                }
+                Report::Durable(upto) => {
+                    while let Some((_, tag)) =
+                        self.frames_written.pop_front_if(|(lsn, _)| *lsn <= upto)
+                    {
+                        let generation = tag.placed.generation();
+                        let input =
+                            ReplicaInput::FrameDurable { generation, position: tag.position };
+                        out.posts.push(Post::Replica(tag.group, input));
+                    }
+                }
+                Report::Removed(segment) => {
+                    self.frames.remove(&segment);
+                }
+                Report::Full(full) => self.set_full(full, out),
+            }
+        }
+    }
+
+    fn set_full(&mut self, full: bool, out: &mut Out<'_>) {
+        let full = full || self.wal.full || self.table.full;
+        if self.full != full {
+            self.full = full;
+            out.posts.push(Post::DiskFull(full));
+            out.posts.push(Post::Trace(Trace::DiskFull(full)));
+        }
+    }
+
+    /// Whether the disk was full when last written to.
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Frees the oldest segments of the write-ahead log, as far as they are too many or damaged.
+    fn trim(&mut self, out: &mut Out<'_>) {
+        let Some(current) = self.wal.log.current_segment() else { return };
+        let numbers: Vec<u64> = self
+            .wal
+            .log
+            .segments()
+            .map(|segment| segment.number)
+            .filter(|n| *n < current)
+            .collect();
+        let excess = (numbers.len() + 1).saturating_sub(self.settings.wal_segments_max);
+        let damaged = self.wal_damaged.unwrap_or(0);
+        for (at, number) in numbers.into_iter().enumerate() {
+            if at >= excess && number > damaged {
+                return;
+            }
+            let groups = self.wal_groups.get(&number).into_iter().flatten();
+            let wanted: Vec<GroupId> = groups.copied().collect();
+            if !wanted.is_empty() {
+                let room = RESTATE_AT_ONCE.saturating_sub(self.restating.len());
+                let new: Vec<GroupId> = wanted
+                    .into_iter()
+                    .filter(|group| !self.restating.contains_key(group))
+                    .take(room)
+                    .collect();
+                for group in new {
+                    self.restating.insert(group, None);
+                    out.posts.push(Post::Replica(group, ReplicaInput::Restate));
+                }
+                return;
+            }
+            self.wal.log.remove_segment(number);
+        }
+    }
+
+    /// Whether everything that was appended is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.wal.log.is_settled() && self.table.log.is_settled()
+    }
+}
+
+fn persisted(group: GroupId, id: PersistId, out: &mut Out<'_>) {
+    out.posts.push(Post::Persisted(group, id));
+}
+
+fn damage_at(location: RecordLocation, what: &str) -> Damage {
+    Damage {
+        file: FileId::new(FileKind::Table, location.segment),
+        offset: location.offset,
+        what: String::from(what),
+    }
+}

@@ -1,0 +1,111 @@
+//! The end of recovery: the torn tail is overwritten, what was written is synced, unused files are removed.
+
+use super::record::SegmentHeader;
+use super::recovery::{Flow, Phase, Recovery, Walk};
+use super::segment::Segments;
+use super::{RecoveryOutput, SegmentLog};
+use crate::machine::{FileId, Io, OpIds};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// Bytes of the torn tail that are looked at, and overwritten where needed, at a time.
+const ERASE_BYTES: u64 = 1 << 20;
+
+impl Recovery {
+    /// The log ends at `from` in the segment at `index`: nothing behind it counts, and what isn't zero there
+    /// is in `dirt`.
+    pub(super) fn cut(
+        &mut self,
+        index: usize,
+        walk: &Walk,
+        from: u64,
+        dirt: Option<Range<u64>>,
+    ) -> Flow {
+        let block = walk.block(&self.config);
+        self.resumes = block == u64::from(self.config.block_bytes);
+        self.stat(walk).used = from;
+        let later = self.files.iter().skip(index + 1).map(|found| found.file.number);
+        let later: Vec<u64> = later.filter(|number| !self.unused.contains(number)).collect();
+        self.unused.extend(later);
+        let segment = walk.file.file.number;
+        let Range { start: at, end } = dirt.unwrap_or(from..from);
+        self.phase = Phase::Erase { segment, at, end };
+        self.header_lost = walk.header.is_none();
+        Flow::Continue
+    }
+
+    pub(super) fn erase(
+        &mut self,
+        segment: u64,
+        at: u64,
+        end: u64,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        if at >= end {
+            self.phase = Phase::Header { segment };
+            return Flow::Continue;
+        }
+        let next = end.min(at + ERASE_BYTES);
+        self.phase = Phase::Erase { segment, at: next, end };
+        self.read(FileId::new(self.config.kind, segment), &(at..next), ops, out)
+    }
+
+    pub(super) fn write_header(
+        &mut self,
+        segment: u64,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        self.phase = Phase::Sync;
+        let Some(stat) = self.known.get(&segment).copied().filter(|_| self.header_lost) else {
+            return Flow::Continue;
+        };
+        self.is_unsynced = true;
+        let header = SegmentHeader::new(&self.config, segment, stat.first_seq);
+        let data = Vec::from([header.block()]);
+        let file = FileId::new(self.config.kind, segment);
+        self.issue(Io::Write { file, offset: 0, data }, 1, ops, out);
+        Flow::Wait
+    }
+
+    pub(super) fn sync(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) -> Flow {
+        self.phase = Phase::Remove;
+        let last = self.known.last_key_value().map(|(number, _)| *number);
+        match last {
+            Some(number) if self.is_unsynced => {
+                let file = FileId::new(self.config.kind, number);
+                self.issue(Io::Sync { file }, 1, ops, out);
+                Flow::Wait
+            }
+            _ => Flow::Continue,
+        }
+    }
+
+    pub(super) fn remove(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) -> Flow {
+        let Some(number) = self.unused.pop() else {
+            // Also when nothing was removed: a removal before the crash may not be durable.
+            self.phase = if self.files.is_empty() { Phase::Finish } else { Phase::SyncDir };
+            return Flow::Continue;
+        };
+        self.phase = Phase::Remove;
+        let file = FileId::new(self.config.kind, number);
+        self.issue(Io::Remove { file }, 1, ops, out);
+        Flow::Wait
+    }
+
+    pub(super) fn finish(&mut self, out: &mut Vec<RecoveryOutput>) -> Flow {
+        let next = self.files.last().map_or(1, |found| found.file.number + 1);
+        let last = self.known.last_key_value().map(|(number, _)| *number);
+        let current = if self.resumes { last } else { None };
+        let last_seq = self.expected.map_or(0, |expected| expected - 1).max(self.mark);
+        let known = core::mem::take(&mut self.known);
+        let segments = Segments::new(known, current, next);
+        let seqs = (last_seq, self.record_seq, self.mark);
+        let log = SegmentLog::open(self.config.clone(), segments, seqs);
+        out.push(RecoveryOutput::Finished(Box::new(log)));
+        self.phase = Phase::Done;
+        Flow::Wait
+    }
+}

@@ -1,0 +1,335 @@
+//! The durable view: what every disk would still hold if all power went now.
+//!
+//! When a node is about to acknowledge a write, a quorum of nodes must hold its log entry durably: in
+//! whole, with good checksums, in bytes that no power loss can take. The oracle decodes the logs on the
+//! simulated disks as they become durable, and so sees an acknowledgement that came too early without
+//! any crash to prove it. It knows nothing of who said what to whom.
+//!
+//! The same decoding says **where rot may strike**: in a batch at or before the last durable sync mark of its
+//! log, and in the header of a segment that has such a batch. Never beyond the mark, because what lies there
+//! is by definition a torn tail: a log can't tell rot from a write that never finished, and need not.
+//! The batch that carries the mark lies beyond it, so the mark itself never rots.
+
+use super::Violation;
+use crate::disk::Disk;
+use ironseed_core::machine::{FileId, FileKind};
+use ironseed_core::types::{GroupId, Index, NodeId, Position, Term};
+use ironseed_core::wal::record::{
+    BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, Seal, SegmentHeader, decode_batch,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What all disks hold durably.
+#[derive(Clone, Debug)]
+pub struct DurableLog {
+    /// How many nodes a quorum of a shard's replicas has.
+    quorum: usize,
+    /// The kind of a WAL record that is a log entry.
+    entry_kind: u8,
+    nodes: BTreeMap<NodeId, Logs>,
+}
+
+/// One node's logs.
+#[derive(Clone, Debug, Default)]
+struct Logs {
+    segments: BTreeMap<FileId, Segment>,
+    /// The last batch known synced, by the marks that are durable, of each log.
+    marks: BTreeMap<FileKind, u64>,
+    /// Whole log entries: their term, and the segment that holds them.
+    entries: BTreeMap<(GroupId, Index), (Term, FileId)>,
+    /// The highest index of each group of which the table log holds the changes, and so all before it.
+    applied: BTreeMap<GroupId, Index>,
+}
+
+#[derive(Clone, Debug)]
+struct Segment {
+    seal: Seal,
+    /// Where the batch after the last durable one begins.
+    next: u64,
+    /// Number, start and end of each durable batch.
+    batches: Vec<(u64, u64, u64)>,
+}
+
+impl DurableLog {
+    /// Nothing is durable yet.
+    #[must_use]
+    pub const fn new(quorum: usize, entry_kind: u8) -> Self {
+        Self { quorum, entry_kind, nodes: BTreeMap::new() }
+    }
+
+    /// More of a file has become durable.
+    pub fn synced(&mut self, node: NodeId, file: FileId, disk: &Disk) {
+        if file.kind == FileKind::Superblock {
+            return;
+        }
+        self.nodes.entry(node).or_default().scan(file, disk, self.entry_kind);
+    }
+
+    /// Names have become durable: files may be gone for good, and others may have come.
+    pub fn names_synced(&mut self, node: NodeId, disk: &Disk) {
+        let logs = self.nodes.entry(node).or_default();
+        let named: BTreeSet<FileId> = disk.durable_files().collect();
+        logs.segments.retain(|file, _| named.contains(file));
+        logs.entries.retain(|_, (_, file)| named.contains(file));
+        for file in named {
+            if file.kind != FileKind::Superblock {
+                logs.scan(file, disk, self.entry_kind);
+            }
+        }
+    }
+
+    /// A write is about to be acknowledged whose command is this entry.
+    #[must_use]
+    pub fn acknowledged(&self, at: u64, group: GroupId, position: Position) -> Option<Violation> {
+        let holders: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, logs)| logs.holds(group, position))
+            .map(|(node, _)| *node)
+            .collect();
+        (holders.len() < self.quorum).then(|| {
+            let what = format!(
+                "{position:?} of {group:?} is acknowledged and durable on {holders:?} only, of {} needed",
+                self.quorum
+            );
+            Violation::new("durable", at, what)
+        })
+    }
+
+    /// Ranges of a node's files in which rot may strike.
+    #[must_use]
+    pub fn rottable(&self, node: NodeId) -> Vec<(FileId, u64, u64)> {
+        let Some(logs) = self.nodes.get(&node) else { return Vec::new() };
+        let mut ranges = Vec::new();
+        for (&file, segment) in &logs.segments {
+            let mark = logs.marks.get(&file.kind).copied().unwrap_or(0);
+            let marked = segment.batches.iter().filter(|(seq, ..)| *seq <= mark);
+            let before = ranges.len();
+            ranges.extend(marked.map(|&(_, start, end)| (file, start, end)));
+            if ranges.len() > before {
+                ranges.push((file, 0, SEGMENT_HEADER_BYTES as u64));
+            }
+        }
+        ranges
+    }
+}
+
+impl Logs {
+    fn holds(&self, group: GroupId, position: Position) -> bool {
+        let entry = self.entries.get(&(group, position.index));
+        entry.is_some_and(|(term, _)| *term == position.term)
+            || self.applied.get(&group).is_some_and(|applied| *applied >= position.index)
+    }
+
+    /// Decodes what has become durable behind what is known of a file.
+    fn scan(&mut self, file: FileId, disk: &Disk, entry_kind: u8) {
+        let Some(mut segment) = self.segments.remove(&file).or_else(|| self.open(file, disk))
+        else {
+            return;
+        };
+        while let Some(header) = segment.head(file, disk) {
+            let bytes = if file.kind == FileKind::Chunk {
+                // Chunks are bulk: their names are checked where they are read.
+                None
+            } else {
+                let Some(bytes) =
+                    disk.read_durable(file, segment.next, header.batch_bytes as usize)
+                else {
+                    break;
+                };
+                Some(bytes)
+            };
+            if let Some(bytes) = bytes {
+                let Some((_, entries)) = decode_batch(&bytes, &segment.seal) else { break };
+                if entries.iter().any(|(_, good)| !good) {
+                    break;
+                }
+                for (entry, _) in entries {
+                    let identity = entry.identity;
+                    let key = (identity.group, identity.index);
+                    if file.kind == FileKind::Wal && identity.kind == entry_kind {
+                        self.entries.insert(key, (identity.term, file));
+                    } else if file.kind == FileKind::Table {
+                        let applied = self.applied.entry(identity.group).or_default();
+                        *applied = identity.index.max(*applied);
+                    }
+                }
+            }
+            self.mark(file.kind, header.synced_seq);
+            segment.batches.push((header.seq, segment.next, header.end()));
+            segment.next = header.end();
+        }
+        self.segments.insert(file, segment);
+    }
+
+    /// A segment whose header has become durable.
+    fn open(&mut self, file: FileId, disk: &Disk) -> Option<Segment> {
+        let bytes = disk.read_durable(file, 0, SEGMENT_HEADER_BYTES)?;
+        let header = SegmentHeader::decode(&bytes)?;
+        self.mark(file.kind, header.first_seq.saturating_sub(1));
+        Some(Segment {
+            seal: Seal::new(&header.store, file.kind),
+            next: u64::from(header.block_bytes),
+            batches: Vec::new(),
+        })
+    }
+
+    fn mark(&mut self, kind: FileKind, seq: u64) {
+        let mark = self.marks.entry(kind).or_default();
+        *mark = seq.max(*mark);
+    }
+}
+
+impl Segment {
+    /// The head of the next batch, if it is durable and this log wrote it here.
+    fn head(&self, file: FileId, disk: &Disk) -> Option<BatchHeader> {
+        let bytes = disk.read_durable(file, self.next, BATCH_HEADER_BYTES)?;
+        let header = BatchHeader::decode_head(&bytes, &self.seal)?;
+        (header.segment == file.number && header.offset == self.next).then_some(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Speed;
+    use bytes::Bytes;
+    use ironseed_core::machine::OpIds;
+    use ironseed_core::machine::{FoundFile, Instant, Io, IoOp};
+    use ironseed_core::types::{OpId, OpId as Op};
+    use ironseed_core::wal::{
+        Config, Identity, LogOutput, Record, Recovery, RecoveryOutput, SegmentLog,
+    };
+
+    const ENTRY: u8 = 1;
+    const G: GroupId = GroupId(4);
+
+    /// A log of the store's own making on a simulated disk.
+    struct Rig {
+        disk: Disk,
+        log: SegmentLog,
+        ops: OpIds,
+        oracle: DurableLog,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let speed = Speed { write: 1000, sync: 1000, read: 1000 };
+            let mut config = Config::new(FileKind::Wal, [7; 16]);
+            (config.segment_bytes, config.block_bytes) = (64 << 10, 512);
+            let mut disk = Disk::new(1, 1, speed);
+            let mut ops = OpIds::new(1, 1);
+            let mut recovery = Recovery::new(config, &[] as &[FoundFile]);
+            let mut out = Vec::new();
+            recovery.start(&mut ops, &mut out);
+            let mut oracle = DurableLog::new(1, ENTRY);
+            let log = loop {
+                let mut finished = None;
+                for output in core::mem::take(&mut out) {
+                    match output {
+                        RecoveryOutput::Io(op) => {
+                            let result = execute(&mut disk, &mut oracle, op.clone());
+                            recovery.on_done(op.op, &result, &mut ops, &mut out);
+                        }
+                        RecoveryOutput::Finished(log) => finished = Some(*log),
+                        other => panic!("an empty disk has {other:?}"),
+                    }
+                }
+                if let Some(log) = finished {
+                    break log;
+                }
+                assert!(!out.is_empty(), "recovery is stuck");
+            };
+            Self { disk, log, ops, oracle }
+        }
+
+        fn append(&mut self, index: u64, kind: u8) {
+            let (index, term) = (Index(index), Term(2));
+            let identity = Identity { kind, group: G, index, term };
+            self.log.append(Record::new(identity, Bytes::from(vec![index.0 as u8; 600])));
+        }
+
+        /// Runs the log until it wants nothing more, but for its syncs if they are held back.
+        fn run(&mut self, syncs: bool) -> Option<Op> {
+            let mut out = Vec::new();
+            self.log.pump(Instant(0), &mut self.ops, &mut out);
+            while !out.is_empty() {
+                for output in core::mem::take(&mut out) {
+                    let LogOutput::Io(op) = output else { continue };
+                    if matches!(op.io, Io::Sync { .. }) && !syncs {
+                        self.disk.issue(op.op, op.io);
+                        return Some(op.op);
+                    }
+                    let result = execute(&mut self.disk, &mut self.oracle, op.clone());
+                    self.log.on_done(Instant(0), op.op, &result, &mut self.ops, &mut out);
+                }
+            }
+            None
+        }
+
+        fn early(&self, index: u64) -> bool {
+            let position = Position { term: Term(2), index: Index(index) };
+            self.oracle.acknowledged(5, G, position).is_some()
+        }
+    }
+
+    fn execute(
+        disk: &mut Disk,
+        oracle: &mut DurableLog,
+        IoOp { op, io }: IoOp,
+    ) -> ironseed_core::machine::IoResult {
+        disk.issue(op, io);
+        let completion = disk.complete(op).expect("nothing crashed");
+        if let Some(file) = completion.synced {
+            oracle.synced(NodeId(1), file, disk);
+        }
+        if completion.names_synced {
+            oracle.names_synced(NodeId(1), disk);
+        }
+        completion.result
+    }
+
+    #[test]
+    fn an_entry_counts_when_its_sync_has_completed_and_not_before() {
+        let mut rig = Rig::new();
+        rig.append(1, ENTRY);
+        let held: OpId = rig.run(false).expect("an eager log syncs");
+        assert!(rig.early(1), "written is not durable");
+        let completion = rig.disk.complete(held).expect("nothing crashed");
+        rig.oracle.synced(NodeId(1), completion.synced.expect("a sync"), &rig.disk);
+        assert!(!rig.early(1));
+        let other = Position { term: Term(3), index: Index(1) };
+        assert!(rig.oracle.acknowledged(5, G, other).is_some(), "another term is another entry");
+    }
+
+    #[test]
+    fn a_record_that_is_no_entry_does_not_count() {
+        let mut rig = Rig::new();
+        rig.append(1, ENTRY + 1);
+        rig.run(true);
+        assert!(rig.early(1));
+    }
+
+    #[test]
+    fn a_quorum_needs_as_many_nodes() {
+        let mut rig = Rig::new();
+        rig.oracle.quorum = 2;
+        rig.append(1, ENTRY);
+        rig.run(true);
+        let violation = rig.oracle.acknowledged(5, G, Position { term: Term(2), index: Index(1) });
+        assert!(violation.expect("one of two").what.contains("[n1]"));
+    }
+
+    #[test]
+    fn rot_stays_before_the_sync_mark() {
+        let mut rig = Rig::new();
+        rig.append(1, ENTRY);
+        rig.run(true);
+        assert!(rig.oracle.rottable(NodeId(1)).iter().all(|(_, start, _)| *start == 0));
+        rig.append(2, ENTRY);
+        rig.run(true);
+        let ranges = rig.oracle.rottable(NodeId(1));
+        let batches: Vec<_> = ranges.iter().filter(|(_, start, _)| *start > 0).collect();
+        assert_eq!(batches.len(), 1, "the first batch is marked by the second: {ranges:?}");
+    }
+}

@@ -1,0 +1,199 @@
+//! What Raft promises (figure 3 of the paper), from what the machines say of themselves.
+//!
+//! - **Election safety**: one leader at the most for a group and term.
+//! - **State machine safety**: no two nodes commit different entries at one index. With the paper's log
+//!   matching, an entry is named by its index and term.
+//! - **Leader completeness** shows as state machine safety: a leader without a committed entry commits
+//!   another one at its index.
+//! - Terms and commit indexes of a replica never go back within a boot; what is applied is committed.
+//! - Equal applied indexes have equal state hashes.
+//!
+//! Machines say more as they grow: [`super::oracles`] translates, and this file knows no machine.
+
+use super::Violation;
+use ironseed_core::types::{GroupId, Index, NodeId, Position, Term};
+use std::collections::BTreeMap;
+
+/// Something that a replica said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// It has become the leader.
+    Leads {
+        /// Of this term.
+        term: Term,
+    },
+    /// It is in this term now.
+    Term {
+        /// Which one.
+        term: Term,
+    },
+    /// It knows that this entry is committed.
+    Committed {
+        /// Which one.
+        position: Position,
+    },
+    /// It says that this entry is committed, whatever its own commit index.
+    Entry {
+        /// Which one.
+        position: Position,
+    },
+    /// It has applied everything up to here, and this is its state.
+    State {
+        /// The applied index.
+        applied: Index,
+        /// The state's hash.
+        hash: [u8; 32],
+    },
+}
+
+/// What is known of all groups.
+#[derive(Clone, Debug, Default)]
+pub struct Raft {
+    leaders: BTreeMap<(GroupId, Term), NodeId>,
+    committed: BTreeMap<(GroupId, Index), (Term, NodeId)>,
+    states: BTreeMap<(GroupId, Index), ([u8; 32], NodeId)>,
+    replicas: BTreeMap<(NodeId, GroupId), Replica>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Replica {
+    term: Term,
+    committed: Index,
+    applied: Index,
+}
+
+impl Raft {
+    /// Nothing is known.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            leaders: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            states: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+        }
+    }
+
+    /// A node has lost its volatile state: its indexes may go back to what is durable.
+    pub fn booted(&mut self, node: NodeId) {
+        for ((_, _), replica) in
+            self.replicas.range_mut((node, GroupId(0))..=(node, GroupId(u32::MAX)))
+        {
+            // Terms are durable before they are spoken of; commit and applied indexes are not.
+            replica.committed = Index(0);
+            replica.applied = Index(0);
+        }
+    }
+
+    /// Takes one observation in.
+    pub fn observe(
+        &mut self,
+        at: u64,
+        node: NodeId,
+        group: GroupId,
+        observation: Observation,
+    ) -> Option<Violation> {
+        let replica = self.replicas.entry((node, group)).or_default();
+        let wrong = match observation {
+            Observation::Leads { term } => {
+                let leader = *self.leaders.entry((group, term)).or_insert(node);
+                let back = replica.term > term;
+                replica.term = replica.term.max(term);
+                if leader != node {
+                    Some(format!("{leader:?} and {node:?} both lead {group:?} in {term:?}"))
+                } else {
+                    back.then(|| format!("{node:?} leads {group:?} in {term:?}, which is over"))
+                }
+            }
+            Observation::Term { term } => {
+                let before = replica.term;
+                replica.term = before.max(term);
+                (before > term)
+                    .then(|| format!("{node:?} went back from {before:?} to {term:?} in {group:?}"))
+            }
+            Observation::Committed { position } | Observation::Entry { position } => {
+                let watermark = matches!(observation, Observation::Committed { .. });
+                let back = watermark && position.index < replica.committed;
+                if watermark {
+                    replica.committed = position.index.max(replica.committed);
+                }
+                let mine = (position.term, node);
+                let (term, other) = *self.committed.entry((group, position.index)).or_insert(mine);
+                if term != position.term {
+                    Some(format!(
+                        "{group:?} committed {position:?} on {node:?} and {term:?} on {other:?} there"
+                    ))
+                } else {
+                    back.then(|| format!("{node:?} went back to {position:?} in {group:?}"))
+                }
+            }
+            Observation::State { applied, hash } => {
+                let back = applied < replica.applied;
+                replica.applied = applied.max(replica.applied);
+                let (known, other) = *self.states.entry((group, applied)).or_insert((hash, node));
+                if known != hash {
+                    Some(format!("{node:?} and {other:?} differ in {group:?} at {applied:?}"))
+                } else {
+                    back.then(|| format!("{node:?} applied {applied:?} of {group:?} again"))
+                }
+            }
+        };
+        wrong.map(|what| Violation::new("raft", at, what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const G: GroupId = GroupId(3);
+
+    fn committed(term: u64, index: u64) -> Observation {
+        Observation::Committed { position: Position { term: Term(term), index: Index(index) } }
+    }
+
+    #[track_caller]
+    fn check(steps: &[(u32, Observation)], wrong: bool) {
+        let mut raft = Raft::default();
+        let mut last = None;
+        for (node, observation) in steps {
+            assert_eq!(last, None, "wrong too early");
+            last = raft.observe(7, NodeId(*node), G, *observation);
+        }
+        assert_eq!(last.is_some(), wrong, "{last:?}");
+    }
+
+    #[test]
+    fn a_term_has_one_leader() {
+        let leads = |term| Observation::Leads { term: Term(term) };
+        check(&[(1, leads(1)), (2, leads(2)), (1, leads(3))], false);
+        check(&[(1, leads(1)), (2, leads(1))], true);
+        check(&[(1, Observation::Term { term: Term(4) }), (1, leads(3))], true);
+    }
+
+    #[test]
+    fn an_index_has_one_committed_entry() {
+        check(&[(1, committed(1, 5)), (2, committed(1, 5)), (2, committed(2, 6))], false);
+        check(&[(1, committed(1, 5)), (2, committed(2, 5))], true);
+        check(&[(1, committed(1, 5)), (1, committed(1, 4))], true);
+    }
+
+    #[test]
+    fn equal_indexes_have_equal_states() {
+        let state =
+            |applied, byte| Observation::State { applied: Index(applied), hash: [byte; 32] };
+        check(&[(1, state(5, 1)), (2, state(5, 1)), (2, state(6, 2))], false);
+        check(&[(1, state(5, 1)), (2, state(5, 2))], true);
+    }
+
+    #[test]
+    fn a_boot_forgets_indexes_but_no_term() {
+        let mut raft = Raft::default();
+        let node = NodeId(1);
+        assert_eq!(raft.observe(1, node, G, committed(4, 9)), None);
+        assert_eq!(raft.observe(1, node, G, Observation::Term { term: Term(4) }), None);
+        raft.booted(node);
+        assert_eq!(raft.observe(2, node, G, committed(4, 9)), None);
+        assert!(raft.observe(2, node, G, Observation::Term { term: Term(3) }).is_some());
+    }
+}

@@ -1,0 +1,446 @@
+//! One node's disk: latencies, completion in any order, and what a crash leaves.
+//!
+//! The promises are the contract's ([`Io`]) and not one more:
+//! - A write is visible when it completes and durable when a sync **issued after that** completes. Until
+//!   then a power loss keeps any subset of its 512-byte sectors, even when it has not completed.
+//! - Names are durable after [`Io::SyncDir`]. A power loss keeps any of the later changes, or none.
+//! - Operations complete in any order.
+//! - A failed sync drops dirty data, and the next one says that all is well.
+//! - A process that is killed leaves the page cache behind: nothing that had completed is lost, and
+//!   nothing becomes durable by it.
+//!
+//! Rot flips bits in durable bytes at rest. Where it may, [`crate::checkers::durable`] says.
+
+pub mod file;
+
+use crate::draw::{Domain, Draw};
+use bytes::Bytes;
+use file::{File, SECTOR};
+use ironseed_core::machine::{FileId, FoundFile, Io, IoDone, IoError, IoResult};
+use ironseed_core::types::OpId;
+use std::collections::BTreeMap;
+
+/// How fast a disk is. Nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    /// A typical write into the page cache.
+    pub write: u64,
+    /// A typical sync.
+    pub sync: u64,
+    /// A typical read.
+    pub read: u64,
+}
+
+/// A fault that waits for the next operation of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trap {
+    /// The next sync fails and drops dirty data.
+    Sync,
+    /// The next write fails; nothing is known of its range.
+    Write,
+    /// The next read fails, once.
+    Read,
+}
+
+/// What a completed operation tells the world.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    /// For the machine.
+    pub result: IoResult,
+    /// The file of which more has become durable.
+    pub synced: Option<FileId>,
+    /// Names have become durable.
+    pub names_synced: bool,
+}
+
+/// One node's disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    seed: u64,
+    node: u64,
+    speed: Speed,
+    /// Multiplies every latency.
+    slowness: u64,
+    /// Operations issued so far, which names their latencies.
+    issued: u64,
+    crashes: u64,
+    files: BTreeMap<Inode, File>,
+    next_inode: Inode,
+    names: BTreeMap<FileId, Inode>,
+    names_durable: BTreeMap<FileId, Inode>,
+    /// Changes of names since the last directory sync that a sync could cover, oldest first.
+    name_changes: Vec<NameChange>,
+    name_changes_made: u64,
+    in_flight: BTreeMap<OpId, InFlight>,
+    /// No growth beyond this many bytes.
+    capacity: Option<u64>,
+    traps: BTreeMap<Trap, u32>,
+}
+
+type Inode = u64;
+
+/// One create, rename or remove: it survives a power loss whole or not at all.
+#[derive(Clone, Debug)]
+struct NameChange {
+    number: u64,
+    sets: Vec<(FileId, Option<Inode>)>,
+}
+
+#[derive(Clone, Debug)]
+struct InFlight {
+    io: Io,
+    /// For a sync: the file and what was complete of it. For a directory sync: the changes it covers.
+    covers: Covers,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Covers {
+    Nothing,
+    Writes { inode: Inode, writes: u64, len: usize },
+    Names { upto: u64 },
+}
+
+impl Disk {
+    /// An empty disk.
+    #[must_use]
+    pub const fn new(seed: u64, node: u64, speed: Speed) -> Self {
+        Self {
+            seed,
+            node,
+            speed,
+            slowness: 1,
+            issued: 0,
+            crashes: 0,
+            files: BTreeMap::new(),
+            next_inode: 1,
+            names: BTreeMap::new(),
+            names_durable: BTreeMap::new(),
+            name_changes: Vec::new(),
+            name_changes_made: 0,
+            in_flight: BTreeMap::new(),
+            capacity: None,
+            traps: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an operation on; it completes after the nanoseconds returned.
+    pub fn issue(&mut self, op: OpId, io: Io) -> u64 {
+        self.issued += 1;
+        let mut draw = Draw::new(self.seed, Domain::Disk, &[self.node, self.issued]);
+        let typical = match &io {
+            Io::Write { data, .. } => self.speed.write + transfer(total(data)),
+            Io::Read { len, .. } => self.speed.read + transfer(u64::from(*len)),
+            Io::Sync { .. } | Io::SyncDir => self.speed.sync,
+            Io::Create { .. } | Io::Rename { .. } | Io::Remove { .. } => self.speed.write * 2,
+        };
+        let covers = match &io {
+            Io::Sync { file } => self.inode(*file).map_or(Covers::Nothing, |inode| {
+                let file = &self.files[&inode];
+                Covers::Writes { inode, writes: file.writes(), len: file.len() }
+            }),
+            Io::SyncDir => Covers::Names { upto: self.name_changes_made },
+            _ => Covers::Nothing,
+        };
+        let replaced = self.in_flight.insert(op, InFlight { io, covers });
+        assert!(replaced.is_none(), "{op:?} is under way twice on n{}", self.node);
+        draw.latency(typical).saturating_mul(self.slowness)
+    }
+
+    /// Carries an operation out. `None` when a crash has taken it.
+    pub fn complete(&mut self, op: OpId) -> Option<Completion> {
+        let InFlight { io, covers } = self.in_flight.remove(&op)?;
+        let mut completion =
+            Completion { result: Ok(IoDone::Ok), synced: None, names_synced: false };
+        match (io, covers) {
+            (Io::Create { file, bytes }, _) => completion.result = self.create(file, bytes),
+            (Io::Write { file, offset, data }, _) => {
+                completion.result = self.write(file, offset, &data);
+            }
+            (Io::Read { file, offset, len }, _) => completion.result = self.read(file, offset, len),
+            (Io::Sync { .. }, Covers::Writes { inode, .. }) if self.spring(Trap::Sync) => {
+                let mut draw = self.crash_draw();
+                if let Some(file) = self.files.get_mut(&inode) {
+                    file.drop_dirty(&mut draw);
+                }
+                completion.result = Err(IoError::Device);
+            }
+            (Io::Sync { file }, Covers::Writes { inode, writes, len }) => {
+                if let Some(synced) = self.files.get_mut(&inode) {
+                    synced.synced(writes, len);
+                }
+                completion.synced = Some(file);
+            }
+            (Io::Sync { .. }, _) => completion.result = Err(IoError::NotFound),
+            (Io::SyncDir, Covers::Names { upto }) => {
+                self.sync_names(upto);
+                completion.names_synced = true;
+            }
+            (Io::SyncDir, _) => unreachable!("a directory sync always covers names"),
+            (Io::Rename { from, to }, _) => {
+                completion.result = match self.inode(from) {
+                    Some(inode) => self.change_names(vec![(from, None), (to, Some(inode))]),
+                    None => Err(IoError::NotFound),
+                };
+            }
+            (Io::Remove { file }, _) => {
+                completion.result = match self.inode(file) {
+                    Some(_) => self.change_names(vec![(file, None)]),
+                    None => Err(IoError::NotFound),
+                };
+            }
+        }
+        Some(completion)
+    }
+
+    /// What a driver finds at boot.
+    #[must_use]
+    pub fn found(&self) -> Vec<FoundFile> {
+        let found = |(&file, inode): (&FileId, &Inode)| FoundFile {
+            file,
+            bytes: self.files[inode].len() as u64,
+        };
+        self.names.iter().map(found).collect()
+    }
+
+    /// The power goes: unsynced sectors and names become anything that they may.
+    pub fn lose_power(&mut self) {
+        let mut draw = self.crash_draw();
+        self.interrupt(&mut draw);
+        for file in self.files.values_mut() {
+            file.lose_power(&mut draw);
+        }
+        let kept = draw.below(3);
+        let prefix = draw.below(self.name_changes.len() as u64 + 1) as usize;
+        for (position, change) in core::mem::take(&mut self.name_changes).iter().enumerate() {
+            let keep = match kept {
+                0 => false,
+                1 => position < prefix,
+                _ => draw.chance(1, 2),
+            };
+            if keep {
+                change.apply(&mut self.names_durable);
+            }
+        }
+        self.names.clone_from(&self.names_durable);
+        self.forget_unnamed();
+    }
+
+    /// The process dies; the operating system lives on.
+    pub fn kill(&mut self) {
+        let mut draw = self.crash_draw();
+        self.interrupt(&mut draw);
+    }
+
+    /// Operations under way happen in part or not at all, and never complete.
+    fn interrupt(&mut self, draw: &mut Draw) {
+        for (_, InFlight { io, .. }) in core::mem::take(&mut self.in_flight) {
+            match io {
+                Io::Write { file, offset, data } => {
+                    let how = draw.below(3);
+                    let torn = draw.below(total(&data).div_ceil(SECTOR as u64) + 1) as usize;
+                    let inode = self.inode(file);
+                    if let Some(file) = inode.and_then(|inode| self.files.get_mut(&inode))
+                        && how > 0
+                        // A process that dies within a write past the end leaves a shorter file.
+                        && offset as usize + total(&data) as usize <= file.len()
+                    {
+                        file.write(offset as usize, &data, |sector| match how {
+                            1 => sector < torn,
+                            _ => draw.chance(1, 2),
+                        });
+                    }
+                }
+                Io::Create { file, bytes } if draw.chance(1, 2) => {
+                    let _ = self.create(file, bytes);
+                }
+                Io::Rename { from, to } if draw.chance(1, 2) => {
+                    if let Some(inode) = self.inode(from) {
+                        let _ = self.change_names(vec![(from, None), (to, Some(inode))]);
+                    }
+                }
+                Io::Remove { file } if draw.chance(1, 2) && self.inode(file).is_some() => {
+                    let _ = self.change_names(vec![(file, None)]);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The next operation of this kind fails.
+    pub fn arm(&mut self, trap: Trap) {
+        *self.traps.entry(trap).or_default() += 1;
+    }
+
+    /// Nothing fails any more, there is room, and it is as fast as it was.
+    pub fn heal(&mut self) {
+        self.traps.clear();
+        self.capacity = None;
+        self.slowness = 1;
+    }
+
+    /// Whether the disk refuses to grow beyond `spare` more bytes; `None` gives it room again.
+    pub fn fill(&mut self, spare: Option<u64>) {
+        self.capacity = spare.map(|spare| self.bytes() + spare);
+    }
+
+    /// Every operation from now on takes so many times as long.
+    pub const fn slow(&mut self, times: u64) {
+        self.slowness = times;
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.names.values().map(|inode| self.files[inode].len() as u64).sum()
+    }
+
+    /// Operations under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Files whose name a power loss at this moment keeps for certain.
+    pub fn durable_files(&self) -> impl Iterator<Item = FileId> {
+        self.names_durable.keys().copied()
+    }
+
+    /// What a power loss at this moment keeps for certain of a range; `None` if not even the name.
+    #[must_use]
+    pub fn read_durable(&self, file: FileId, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let inode = self.names_durable.get(&file)?;
+        Some(self.files[inode].read_durable(offset as usize, len))
+    }
+
+    /// Flips a bit at rest. `false` if that byte is not at rest.
+    pub fn flip(&mut self, file: FileId, offset: u64, bit: u32) -> bool {
+        let inode = self.names_durable.get(&file).copied();
+        let file = inode.and_then(|inode| self.files.get_mut(&inode));
+        file.is_some_and(|file| file.flip(offset as usize, bit))
+    }
+
+    fn inode(&self, file: FileId) -> Option<Inode> {
+        self.names.get(&file).copied()
+    }
+
+    fn create(&mut self, file: FileId, bytes: u64) -> IoResult {
+        let inode = self.inode(file);
+        let has = inode.map_or(0, |inode| self.files[&inode].len() as u64);
+        if self.lacks_room(bytes.saturating_sub(has)) {
+            return Err(IoError::NoSpace);
+        }
+        let inode = match inode {
+            Some(inode) => inode,
+            None => {
+                let inode = self.next_inode;
+                self.next_inode += 1;
+                self.files.insert(inode, File::default());
+                self.change_names(vec![(file, Some(inode))])?;
+                inode
+            }
+        };
+        if let Some(file) = self.files.get_mut(&inode) {
+            file.set_len(bytes as usize);
+        }
+        Ok(IoDone::Ok)
+    }
+
+    fn write(&mut self, file: FileId, offset: u64, data: &[Bytes]) -> IoResult {
+        let Some(inode) = self.inode(file) else { return Err(IoError::NotFound) };
+        let failed = self.spring(Trap::Write);
+        let len = self.files[&inode].len() as u64;
+        let full = self.lacks_room((offset + total(data)).saturating_sub(len));
+        let mut draw = (failed || full).then(|| self.crash_draw());
+        let file = self.files.get_mut(&inode).ok_or(IoError::NotFound)?;
+        match &mut draw {
+            None => file.write(offset as usize, data, |_| true),
+            // Of a write that fails, any part may be there; but it can't grow a full disk.
+            Some(draw) if !full => file.write(offset as usize, data, |_| draw.chance(1, 2)),
+            Some(_) => {}
+        }
+        match (failed, full) {
+            (true, _) => Err(IoError::Device),
+            (_, true) => Err(IoError::NoSpace),
+            _ => Ok(IoDone::Ok),
+        }
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, len: u32) -> IoResult {
+        let Some(inode) = self.inode(file) else { return Err(IoError::NotFound) };
+        if self.spring(Trap::Read) {
+            return Err(IoError::Device);
+        }
+        Ok(IoDone::Data(self.files[&inode].read(offset as usize, len as usize)))
+    }
+
+    fn lacks_room(&self, growth: u64) -> bool {
+        growth > 0 && self.capacity.is_some_and(|capacity| self.bytes() + growth > capacity)
+    }
+
+    fn spring(&mut self, trap: Trap) -> bool {
+        match self.traps.get_mut(&trap) {
+            Some(armed) if *armed > 0 => {
+                *armed -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn change_names(&mut self, sets: Vec<(FileId, Option<Inode>)>) -> IoResult {
+        self.name_changes_made += 1;
+        let change = NameChange { number: self.name_changes_made, sets };
+        change.apply(&mut self.names);
+        self.name_changes.push(change);
+        Ok(IoDone::Ok)
+    }
+
+    fn sync_names(&mut self, upto: u64) {
+        let later = self.name_changes.partition_point(|change| change.number <= upto);
+        for change in self.name_changes.drain(..later) {
+            change.apply(&mut self.names_durable);
+        }
+        self.forget_unnamed();
+    }
+
+    /// Drops files that no name can lead to any more.
+    fn forget_unnamed(&mut self) {
+        let pending = self.name_changes.iter().flat_map(|change| &change.sets);
+        let named: std::collections::BTreeSet<Inode> = self
+            .names
+            .values()
+            .chain(self.names_durable.values())
+            .copied()
+            .chain(pending.filter_map(|(_, inode)| *inode))
+            .collect();
+        self.files.retain(|inode, _| named.contains(inode));
+    }
+
+    fn crash_draw(&mut self) -> Draw {
+        self.crashes += 1;
+        Draw::new(self.seed, Domain::Crash, &[self.node, self.crashes])
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<FileId, Inode>) {
+        for &(file, inode) in &self.sets {
+            match inode {
+                Some(inode) => names.insert(file, inode),
+                None => names.remove(&file),
+            };
+        }
+    }
+}
+
+fn total(data: &[Bytes]) -> u64 {
+    data.iter().map(|piece| piece.len() as u64).sum()
+}
+
+/// Nanoseconds that so many bytes take at 2 GB/s.
+const fn transfer(bytes: u64) -> u64 {
+    bytes / 2
+}
+
+#[cfg(test)]
+mod tests;

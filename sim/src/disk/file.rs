@@ -1,0 +1,308 @@
+//! One file: what a read sees, and what a power loss may make of it.
+
+use crate::draw::Draw;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// What a disk writes whole or not at all.
+pub const SECTOR: usize = 512;
+
+/// A file's bytes, volatile and durable.
+///
+/// - `bytes` is what a read sees: every completed write.
+/// - A sector in `unsynced` has contents that only a later sync makes durable. Its list holds what a
+///   power loss may bring back, oldest first: the durable contents, then each overwritten one.
+/// - A sector that is not in `unsynced` is durable as it reads.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    bytes: Vec<u8>,
+    /// Length that a power loss can't take below.
+    bytes_durable: usize,
+    /// Completed writes so far. A sync covers those that it found here when it was issued.
+    writes: u64,
+    unsynced: BTreeMap<usize, Vec<Older>>,
+}
+
+/// Contents of a sector that were overwritten before they were known durable.
+#[derive(Clone, Debug)]
+struct Older {
+    /// The write that brought these contents; 0 for what is durable.
+    written_by: u64,
+    /// The write that replaced them.
+    replaced_by: u64,
+    /// `None` is all zeros, the usual case in a preallocated segment.
+    sector: Option<Box<[u8; SECTOR]>>,
+}
+
+impl File {
+    /// Its length as a read sees it.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The number of the last completed write: what a sync issued now will cover.
+    #[must_use]
+    pub const fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// Whether a power loss could change anything.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_empty() && self.bytes_durable == self.bytes.len()
+    }
+
+    /// Gives it this length, with zeros where it grows.
+    pub fn set_len(&mut self, len: usize) {
+        if len < self.bytes.len() {
+            self.unsynced.split_off(&len.div_ceil(SECTOR));
+        }
+        if self.bytes.is_empty() {
+            // Asks the allocator for zeroed memory, so that the untouched part of a segment costs none.
+            self.bytes = vec![0; len];
+        } else {
+            self.bytes.resize(len, 0);
+        }
+        self.bytes_durable = self.bytes_durable.min(len);
+    }
+
+    /// Completes a write. `keeps` says of each sector touched, counted from the first, whether its new
+    /// contents arrive; a write that nothing interrupts keeps all.
+    pub fn write(&mut self, offset: usize, data: &[Bytes], mut keeps: impl FnMut(usize) -> bool) {
+        self.writes += 1;
+        let total: usize = data.iter().map(Bytes::len).sum();
+        if self.bytes.len() < offset + total {
+            self.set_len(offset + total);
+        }
+        let first = offset / SECTOR;
+        let mut kept = None;
+        let mut at = offset;
+        for piece in data {
+            let mut piece = piece.as_ref();
+            while !piece.is_empty() {
+                let sector = at / SECTOR;
+                let take = piece.len().min((sector + 1) * SECTOR - at);
+                // Two pieces may share a sector: it is drawn, and remembered, once.
+                if kept.is_none_or(|(last, _)| last != sector) {
+                    kept = Some((sector, keeps(sector - first)));
+                    if kept == Some((sector, true)) {
+                        self.remember(sector);
+                    }
+                }
+                if kept == Some((sector, true)) {
+                    self.bytes[at..at + take].copy_from_slice(&piece[..take]);
+                }
+                at += take;
+                piece = &piece[take..];
+            }
+        }
+    }
+
+    /// Keeps what a power loss may bring back of a sector that is about to be overwritten.
+    fn remember(&mut self, sector: usize) {
+        let now = self.sector(sector);
+        let older = self.unsynced.entry(sector).or_default();
+        let written_by = older.last().map_or(0, |last| last.replaced_by);
+        older.push(Older { written_by, replaced_by: self.writes, sector: now });
+    }
+
+    fn sector(&self, sector: usize) -> Option<Box<[u8; SECTOR]>> {
+        let start = (sector * SECTOR).min(self.bytes.len());
+        let end = (start + SECTOR).min(self.bytes.len());
+        let live = &self.bytes[start..end];
+        if live.iter().all(|&byte| byte == 0) {
+            return None;
+        }
+        let mut copy = Box::new([0; SECTOR]);
+        copy[..live.len()].copy_from_slice(live);
+        Some(copy)
+    }
+
+    /// A sync that was issued after write `covers` has completed, on a file that had `len` bytes then.
+    pub fn synced(&mut self, covers: u64, len: usize) {
+        self.bytes_durable = self.bytes_durable.max(len.min(self.bytes.len()));
+        self.unsynced.retain(|_, older| {
+            let current = older.last().map_or(0, |last| last.replaced_by);
+            if current <= covers {
+                return false;
+            }
+            // What the sync covered is the new durable state; nothing before it can come back.
+            let durable = older.iter().rposition(|old| old.written_by <= covers).unwrap_or(0);
+            older.drain(..durable);
+            true
+        });
+    }
+
+    /// Power is lost: each unsynced sector becomes anything that it may be.
+    pub fn lose_power(&mut self, draw: &mut Draw) {
+        let how = draw.below(3);
+        if self.bytes.len() > self.bytes_durable && how != 0 && draw.chance(1, 2) {
+            self.bytes.truncate(self.bytes_durable);
+        }
+        for (sector, older) in core::mem::take(&mut self.unsynced) {
+            // All kept, all lost, or any subset.
+            let pick = match how {
+                0 => older.len(),
+                1 => 0,
+                _ => draw.below(older.len() as u64 + 1) as usize,
+            };
+            if let Some(old) = older.get(pick) {
+                restore(&mut self.bytes, sector, old.sector.as_deref());
+            }
+        }
+        self.bytes_durable = self.bytes.len();
+    }
+
+    /// A sync has failed: the kernel drops what it could not write, and believes the file clean.
+    pub fn drop_dirty(&mut self, draw: &mut Draw) {
+        for (sector, older) in core::mem::take(&mut self.unsynced) {
+            if let Some(durable) = older.first().filter(|_| draw.chance(1, 2)) {
+                restore(&mut self.bytes, sector, durable.sector.as_deref());
+            }
+        }
+        self.bytes_durable = self.bytes.len();
+    }
+
+    /// What a read sees; shorter at the end.
+    #[must_use]
+    pub fn read(&self, offset: usize, len: usize) -> Bytes {
+        let start = offset.min(self.bytes.len());
+        let end = start.saturating_add(len).min(self.bytes.len());
+        Bytes::copy_from_slice(&self.bytes[start..end])
+    }
+
+    /// What a power loss at this moment keeps for certain of a range.
+    #[must_use]
+    pub fn read_durable(&self, offset: usize, len: usize) -> Vec<u8> {
+        let start = offset.min(self.bytes_durable);
+        let end = start.saturating_add(len).min(self.bytes_durable);
+        let mut bytes = self.bytes[start..end].to_vec();
+        let sectors = start / SECTOR..end.div_ceil(SECTOR);
+        for (&sector, older) in self.unsynced.range(sectors) {
+            let durable = older.first().and_then(|old| old.sector.as_deref());
+            for at in (sector * SECTOR).max(start)..((sector + 1) * SECTOR).min(end) {
+                bytes[at - start] = durable.map_or(0, |sector| sector[at % SECTOR]);
+            }
+        }
+        bytes
+    }
+
+    /// Flips one bit at rest. `false` when the sector is not at rest: a rewrite of it is under way.
+    pub fn flip(&mut self, offset: usize, bit: u32) -> bool {
+        if offset >= self.bytes_durable || self.unsynced.contains_key(&(offset / SECTOR)) {
+            return false;
+        }
+        self.bytes[offset] ^= 1 << (bit % 8);
+        true
+    }
+}
+
+fn restore(bytes: &mut [u8], sector: usize, old: Option<&[u8; SECTOR]>) {
+    let start = (sector * SECTOR).min(bytes.len());
+    let end = (start + SECTOR).min(bytes.len());
+    match old {
+        Some(old) => bytes[start..end].copy_from_slice(&old[..end - start]),
+        None => bytes[start..end].fill(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::Domain;
+
+    fn filled(byte: u8, len: usize) -> Vec<Bytes> {
+        vec![Bytes::from(vec![byte; len])]
+    }
+
+    fn write(file: &mut File, offset: usize, byte: u8, len: usize) {
+        file.write(offset, &filled(byte, len), |_| true);
+    }
+
+    /// Every outcome that a power loss has on this file, over many seeds.
+    fn outcomes(file: &File) -> std::collections::BTreeSet<Vec<u8>> {
+        (0..400)
+            .map(|seed| {
+                let mut file = file.clone();
+                file.lose_power(&mut Draw::new(seed, Domain::Crash, &[]));
+                file.read(0, usize::MAX).to_vec()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_power_loss_keeps_any_subset_of_unsynced_sectors_and_every_synced_one() {
+        let mut file = File::default();
+        file.set_len(4 * SECTOR);
+        file.synced(file.writes(), file.len());
+        write(&mut file, 0, 1, SECTOR);
+        file.synced(file.writes(), file.len());
+        write(&mut file, SECTOR, 2, 2 * SECTOR);
+        let seen = outcomes(&file);
+        assert_eq!(seen.len(), 4, "two unsynced sectors have four outcomes");
+        assert!(seen.iter().all(|bytes| bytes[..SECTOR] == [1; SECTOR]));
+        assert!(seen.iter().all(|bytes| bytes[3 * SECTOR..] == [0; SECTOR]));
+        assert_eq!(&file.read_durable(0, 4 * SECTOR)[..SECTOR], [1; SECTOR]);
+        assert_eq!(&file.read_durable(0, 4 * SECTOR)[SECTOR..], [0; 3 * SECTOR]);
+    }
+
+    #[test]
+    fn a_sync_covers_the_writes_completed_before_it_was_issued_and_no_later_one() {
+        let mut file = File::default();
+        file.set_len(SECTOR);
+        file.synced(file.writes(), file.len());
+        write(&mut file, 0, 1, SECTOR);
+        let covers = file.writes();
+        write(&mut file, 0, 2, SECTOR);
+        file.synced(covers, file.len());
+        let seen: Vec<u8> = outcomes(&file).iter().map(|bytes| bytes[0]).collect();
+        assert_eq!(seen, [1, 2], "the synced contents or the newer ones, never the oldest");
+        assert_eq!(file.read_durable(0, 1), [1]);
+        file.synced(file.writes(), file.len());
+        assert!(file.is_synced());
+    }
+
+    #[test]
+    fn a_torn_write_keeps_the_sectors_it_is_told_to() {
+        let mut file = File::default();
+        file.set_len(3 * SECTOR);
+        let pieces = vec![Bytes::from(vec![7; 100]), Bytes::from(vec![8; 3 * SECTOR - 100])];
+        file.write(0, &pieces, |sector| sector != 1);
+        let bytes = file.read(0, 3 * SECTOR);
+        assert_eq!((bytes[0], bytes[100], bytes[SECTOR], bytes[2 * SECTOR]), (7, 8, 0, 8));
+    }
+
+    #[test]
+    fn growth_that_was_not_synced_may_be_cut_off_but_synced_length_stays() {
+        let mut file = File::default();
+        file.set_len(SECTOR);
+        file.synced(file.writes(), file.len());
+        write(&mut file, SECTOR, 3, 10);
+        let lengths: std::collections::BTreeSet<usize> =
+            outcomes(&file).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [SECTOR, SECTOR + 10].into());
+    }
+
+    #[test]
+    fn a_failed_sync_leaves_the_file_clean_and_may_have_dropped_the_data() {
+        let mut file = File::default();
+        file.set_len(SECTOR);
+        file.synced(file.writes(), file.len());
+        write(&mut file, 0, 9, SECTOR);
+        let mut dropped = 0;
+        for seed in 0..100 {
+            let mut file = file.clone();
+            file.drop_dirty(&mut Draw::new(seed, Domain::Crash, &[]));
+            assert!(file.is_synced());
+            dropped += u32::from(file.read(0, 1)[0] == 0);
+        }
+        assert!((20..80).contains(&dropped), "{dropped} of 100 dropped");
+    }
+}

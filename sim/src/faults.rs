@@ -1,0 +1,436 @@
+//! The fault plan: every disaster of a run as an explicit list, drawn before the run begins.
+//!
+//! A fault stands for itself: it names its nodes, its instant and how long it lasts, and no other fault
+//! is needed to end it. So any subset of a plan is a plan, which is what makes a failing one shrinkable,
+//! and a seed file can carry one.
+//!
+//! The **fault atlas** keeps a run recoverable on purpose:
+//! - Rot and read errors strike only the run's victims, fewer nodes than any quorum can spare, and none
+//!   where there is one node. Where on a disk rot may strike, [`crate::checkers::durable`] says.
+//! - Failed syncs and writes strike any node: they lose only what was not durable.
+//! - Power may go everywhere at once if nodes always sync. Otherwise it goes at the victims only, and
+//!   the other nodes are killed instead, which leaves their page caches whole.
+
+use crate::draw::{Domain, Draw};
+use crate::net::Weather;
+use crate::setup::Setup;
+use serde::{Deserialize, Serialize};
+
+/// A kind of fault that a run has or has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Power goes at one node.
+    PowerLoss,
+    /// Power goes at all nodes at once.
+    Blackout,
+    /// A process is killed.
+    Kill,
+    /// A process is stopped by its operator.
+    Stop,
+    /// A process hangs and goes on.
+    Pause,
+    /// The network splits in two.
+    Partition,
+    /// Some links work in one direction only.
+    OneWay,
+    /// A node is cut off.
+    Isolate,
+    /// Messages are delivered late and all at once.
+    Clog,
+    /// Messages are lost.
+    Loss,
+    /// Messages arrive twice, or again long after.
+    Duplicate,
+    /// Messages overtake each other and take long.
+    Reorder,
+    /// Bits flip at rest.
+    Rot,
+    /// A read fails.
+    ReadError,
+    /// A write fails.
+    WriteError,
+    /// A sync fails.
+    SyncError,
+    /// A disk is full.
+    DiskFull,
+    /// A disk is slow.
+    DiskSlow,
+    /// Monotonic clocks run at different speeds.
+    ClockDrift,
+    /// A wall clock jumps.
+    ClockStep,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: &[Self] = &[
+        Self::PowerLoss,
+        Self::Blackout,
+        Self::Kill,
+        Self::Stop,
+        Self::Pause,
+        Self::Partition,
+        Self::OneWay,
+        Self::Isolate,
+        Self::Clog,
+        Self::Loss,
+        Self::Duplicate,
+        Self::Reorder,
+        Self::Rot,
+        Self::ReadError,
+        Self::WriteError,
+        Self::SyncError,
+        Self::DiskFull,
+        Self::DiskSlow,
+        Self::ClockDrift,
+        Self::ClockStep,
+    ];
+
+    /// Whether it has no meaning, or no recovery, on a single node.
+    #[must_use]
+    pub const fn needs_peers(self) -> bool {
+        matches!(
+            self,
+            Self::Partition
+                | Self::OneWay
+                | Self::Isolate
+                | Self::Clog
+                | Self::Loss
+                | Self::Duplicate
+                | Self::Reorder
+                | Self::Rot
+                | Self::ReadError
+        )
+    }
+
+    /// How often it strikes in ten seconds, at the most.
+    const fn frequency(self) -> u64 {
+        match self {
+            Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
+            Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
+            Self::ClockDrift => 0,
+            _ => 8,
+        }
+    }
+}
+
+/// A fault and its instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    /// World time, nanoseconds.
+    pub at: u64,
+    /// What happens.
+    pub fault: Fault,
+}
+
+/// One fault. `lasts` is in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fault {
+    /// Nodes go down and come up again.
+    Crash {
+        /// Which.
+        nodes: Vec<u32>,
+        /// How.
+        how: Crash,
+        /// How long they stay down.
+        lasts: u64,
+    },
+    /// A process hangs: it gets nothing until it goes on, and then everything.
+    Pause {
+        /// Which.
+        node: u32,
+        /// How long.
+        lasts: u64,
+    },
+    /// Nothing goes from these nodes to those.
+    Cut {
+        /// Senders.
+        from: Vec<u32>,
+        /// Receivers.
+        to: Vec<u32>,
+        /// Whether nothing goes back either.
+        both_ways: bool,
+        /// How long.
+        lasts: u64,
+    },
+    /// What these nodes send those arrives when it is over.
+    Clog {
+        /// Senders.
+        from: Vec<u32>,
+        /// Receivers.
+        to: Vec<u32>,
+        /// How long.
+        lasts: u64,
+    },
+    /// The weather changes on all links.
+    Storm {
+        /// To this.
+        weather: Weather,
+        /// How long.
+        lasts: u64,
+    },
+    /// Bits flip at rest on a node's disk.
+    Rot {
+        /// Whose.
+        node: u32,
+        /// Names the places.
+        salt: u64,
+        /// How many.
+        bits: u32,
+    },
+    /// The next operation of a node's disk fails.
+    DiskError {
+        /// Whose.
+        node: u32,
+        /// Which operation.
+        operation: Operation,
+    },
+    /// A node's disk has this much room left and no more.
+    DiskFull {
+        /// Whose.
+        node: u32,
+        /// Bytes.
+        spare: u64,
+        /// How long.
+        lasts: u64,
+    },
+    /// A node's disk takes so many times as long.
+    DiskSlow {
+        /// Whose.
+        node: u32,
+        /// How many times.
+        times: u64,
+        /// How long.
+        lasts: u64,
+    },
+    /// A node's wall clock jumps.
+    ClockStep {
+        /// Whose.
+        node: u32,
+        /// Nanoseconds forward, or back below zero.
+        by: i64,
+    },
+}
+
+/// How a node goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crash {
+    /// The power goes: what is not synced may be gone.
+    Power,
+    /// The process is killed: the page cache stays.
+    Kill,
+    /// The operator stops it.
+    Stop,
+}
+
+/// Which operation of a disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// The next read.
+    Read,
+    /// The next write.
+    Write,
+    /// The next sync.
+    Sync,
+}
+
+impl Fault {
+    /// Under which name it is counted.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Crash { nodes, how: Crash::Power, .. } if nodes.len() > 1 => "blackout",
+            Self::Crash { how: Crash::Power, .. } => "power-loss",
+            Self::Crash { how: Crash::Kill, .. } => "kill",
+            Self::Crash { how: Crash::Stop, .. } => "stop",
+            Self::Pause { .. } => "pause",
+            Self::Cut { both_ways: true, .. } => "partition",
+            Self::Cut { both_ways: false, .. } => "one-way-partition",
+            Self::Clog { .. } => "clog",
+            Self::Storm { .. } => "storm",
+            Self::Rot { .. } => "rot",
+            Self::DiskError { operation: Operation::Read, .. } => "read-error",
+            Self::DiskError { operation: Operation::Write, .. } => "write-error",
+            Self::DiskError { operation: Operation::Sync, .. } => "sync-error",
+            Self::DiskFull { .. } => "disk-full",
+            Self::DiskSlow { .. } => "disk-slow",
+            Self::ClockStep { .. } => "clock-step",
+        }
+    }
+}
+
+/// The faults of a run, by their instants.
+#[must_use]
+pub fn plan(setup: &Setup) -> Vec<Planned> {
+    if let Some(plan) = &setup.plan {
+        return plan.clone();
+    }
+    let mut planned = Vec::new();
+    for &class in &setup.classes {
+        let mut draw = Draw::new(setup.seed, Domain::Faults, &[class as u64]);
+        let most = (class.frequency() * setup.duration / TEN_SECONDS).max(2);
+        let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
+        for _ in 0..count {
+            let at = draw.below(setup.duration);
+            if let Some(fault) = one(class, setup, &mut draw) {
+                planned.push(Planned { at, fault });
+            }
+        }
+    }
+    planned.sort_by_key(|planned| planned.at);
+    planned
+}
+
+fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
+    let node = draw.pick(&setup.nodes).0;
+    let lasts = draw.magnitude(5_000_000, 3_000_000_000);
+    let crash = |nodes, how| Fault::Crash { nodes, how, lasts };
+    // Without syncs, a power loss forgets what was acknowledged: only the victims may.
+    let victim = (!setup.victims.is_empty()).then(|| draw.pick(&setup.victims).0);
+    let all: Vec<u32> = setup.nodes.iter().map(|node| node.0).collect();
+    Some(match class {
+        Class::PowerLoss if setup.syncs_always() => crash(vec![node], Crash::Power),
+        Class::PowerLoss => crash(vec![victim?], Crash::Power),
+        Class::Blackout if setup.syncs_always() => crash(all, Crash::Power),
+        Class::Blackout => crash(all, Crash::Kill),
+        Class::Kill => crash(vec![node], Crash::Kill),
+        Class::Stop => crash(vec![node], Crash::Stop),
+        Class::Pause => Fault::Pause { node, lasts },
+        Class::Partition | Class::OneWay | Class::Clog | Class::Isolate if all.len() < 2 => {
+            return None;
+        }
+        Class::Partition | Class::OneWay | Class::Clog => {
+            let (from, to) = sides(&all, draw);
+            match class {
+                Class::Clog => Fault::Clog { from, to, lasts },
+                _ => Fault::Cut { from, to, both_ways: class == Class::Partition, lasts },
+            }
+        }
+        Class::Isolate => {
+            let to = all.into_iter().filter(|&other| other != node).collect();
+            Fault::Cut { from: vec![node], to, both_ways: true, lasts }
+        }
+        Class::Loss | Class::Duplicate | Class::Reorder => storm(class, setup, draw, lasts),
+        Class::Rot => Fault::Rot {
+            node: victim?,
+            salt: draw.below(1 << 48),
+            bits: draw.magnitude(1, 8) as u32,
+        },
+        Class::ReadError => Fault::DiskError { node: victim?, operation: Operation::Read },
+        Class::WriteError => Fault::DiskError { node, operation: Operation::Write },
+        Class::SyncError => Fault::DiskError { node, operation: Operation::Sync },
+        Class::DiskFull => {
+            let spare = if draw.chance(1, 2) { 0 } else { draw.magnitude(4 << 10, 16 << 20) };
+            Fault::DiskFull { node, spare, lasts }
+        }
+        Class::DiskSlow => Fault::DiskSlow { node, times: draw.magnitude(2, 100), lasts },
+        Class::ClockStep => {
+            let by = draw.magnitude(1_000_000, 3_600_000_000_000) as i64;
+            Fault::ClockStep { node, by: if draw.chance(1, 2) { by } else { -by } }
+        }
+        Class::ClockDrift => return None,
+    })
+}
+
+/// Two sides of the network, neither of them empty; now and then only some of the links between.
+fn sides(all: &[u32], draw: &mut Draw) -> (Vec<u32>, Vec<u32>) {
+    let mut shuffled = all.to_vec();
+    draw.shuffle(&mut shuffled);
+    let cut = draw.between(1, all.len() as u64 - 1) as usize;
+    let mut to = shuffled.split_off(cut);
+    if draw.chance(1, 3) {
+        to.truncate(1);
+    }
+    (shuffled, to)
+}
+
+fn storm(class: Class, setup: &Setup, draw: &mut Draw, lasts: u64) -> Fault {
+    let mut weather = setup.weather;
+    match class {
+        Class::Loss => weather.loss_ppm = draw.magnitude(1_000, 400_000) as u32,
+        Class::Duplicate => {
+            weather.duplicate_ppm = draw.magnitude(1_000, 300_000) as u32;
+            weather.replay_ppm = draw.magnitude(1_000, 100_000) as u32;
+        }
+        _ => {
+            weather.reorder = true;
+            weather.delay *= draw.magnitude(1, 16);
+        }
+    }
+    Fault::Storm { weather, lasts }
+}
+
+const TEN_SECONDS: u64 = 10_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::Overrides;
+    use ironseed_core::types::NodeId;
+
+    fn of(class: Class, nodes: u32) -> impl Iterator<Item = (Setup, Vec<Planned>)> {
+        (0..50).map(move |seed| {
+            let overrides =
+                Overrides { nodes: Some(nodes), faults: Some(vec![class]), ..Overrides::default() };
+            let setup = Setup::draw(seed, &overrides);
+            let plan = plan(&setup);
+            (setup, plan)
+        })
+    }
+
+    #[test]
+    fn every_class_makes_faults_within_the_run() {
+        for &class in Class::ALL {
+            for (setup, plan) in of(class, 3) {
+                assert!(plan.is_sorted_by_key(|planned| planned.at));
+                assert!(plan.iter().all(|planned| planned.at < setup.duration));
+                assert_eq!(plan.is_empty(), class == Class::ClockDrift, "{class:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_atlas_spares_a_quorum() {
+        for class in [Class::Rot, Class::ReadError] {
+            assert!(of(class, 1).all(|(_, plan)| plan.is_empty()));
+            for (setup, plan) in of(class, 5) {
+                for Planned { fault, .. } in plan {
+                    let (Fault::Rot { node, .. } | Fault::DiskError { node, .. }) = fault else {
+                        panic!("{fault:?}")
+                    };
+                    assert!(setup.victims.contains(&NodeId(node)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nodes_that_do_not_sync_never_lose_power_together() {
+        let mut lax = 0;
+        for class in [Class::PowerLoss, Class::Blackout] {
+            for (setup, plan) in of(class, 3).filter(|(setup, _)| !setup.syncs_always()) {
+                for Planned { fault, .. } in plan {
+                    let Fault::Crash { nodes, how, .. } = fault else { panic!("{fault:?}") };
+                    let spared = nodes.iter().all(|&node| setup.victims.contains(&NodeId(node)));
+                    assert!(how == Crash::Kill || spared, "{nodes:?}");
+                    lax += 1;
+                }
+            }
+        }
+        assert!(lax > 5, "only {lax} faults under a lax policy");
+    }
+
+    #[test]
+    fn a_plan_survives_its_file() {
+        for (_, plan) in of(Class::Reorder, 3).chain(of(Class::Blackout, 3)) {
+            let overrides = Overrides { plan: Some(plan), ..Overrides::default() };
+            let text = toml::to_string(&overrides).expect("a plan has a form");
+            assert_eq!(toml::from_str::<Overrides>(&text).expect(&text), overrides);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The network: when a message arrives, how often, or never.
+//!
+//! The contract lets a message be lost, delayed, duplicated or reordered; one that arrives is whole. So
+//! the network never touches contents: it answers a send with the times of its deliveries. Each
+//! direction of each link is a thing of its own, which is how one-way partitions come about. What
+//! becomes of the n-th message of a link is drawn from the seed and its name ([`crate::draw`]).
+
+use crate::draw::{Domain, Draw};
+use ironseed_core::types::NodeId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How the network behaves where nothing is cut. Rates in parts per million of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weather {
+    /// A typical one-way delay, nanoseconds; some messages take up to a hundred times as long.
+    pub delay: u64,
+    /// Messages that never arrive.
+    pub loss_ppm: u32,
+    /// Messages that arrive twice.
+    pub duplicate_ppm: u32,
+    /// Messages that arrive a second time, seconds later.
+    pub replay_ppm: u32,
+    /// Whether a message may overtake an earlier one of its link.
+    pub reorder: bool,
+}
+
+impl Weather {
+    /// A network on a good day.
+    #[must_use]
+    pub const fn calm(delay: u64) -> Self {
+        Self { delay, loss_ppm: 0, duplicate_ppm: 0, replay_ppm: 0, reorder: false }
+    }
+}
+
+/// What becomes of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// World times of its deliveries, none if it is lost.
+    pub arrivals: Vec<u64>,
+    /// Whether this one goes through its encoded form on the way.
+    pub through_bytes: bool,
+}
+
+/// All links.
+#[derive(Clone, Debug)]
+pub struct Network {
+    seed: u64,
+    weather: Weather,
+    links: BTreeMap<(NodeId, NodeId), Link>,
+    /// Messages lost, duplicated, replayed, cut.
+    counts: Counts,
+}
+
+/// How often the network did what to a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages sent.
+    pub sent: u64,
+    /// Lost by the weather.
+    pub lost: u64,
+    /// Stopped at a cut.
+    pub cut: u64,
+    /// Delivered twice.
+    pub duplicated: u64,
+    /// Delivered again long after.
+    pub replayed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    sent: u64,
+    /// Cuts that lie over this direction now: they may overlap.
+    cuts: u32,
+    /// Nothing arrives before this.
+    clogged_until: u64,
+    /// Arrival of the last message, which the next one does not overtake unless the weather lets it.
+    last_arrival: u64,
+}
+
+impl Network {
+    /// A network in this weather.
+    #[must_use]
+    pub const fn new(seed: u64, weather: Weather) -> Self {
+        Self {
+            seed,
+            weather,
+            links: BTreeMap::new(),
+            counts: Counts { sent: 0, lost: 0, cut: 0, duplicated: 0, replayed: 0 },
+        }
+    }
+
+    /// Takes a message with so many bulk bytes.
+    pub fn send(&mut self, now: u64, from: NodeId, to: NodeId, bulk_bytes: u64) -> Fate {
+        let weather = self.weather;
+        let link = self.links.entry((from, to)).or_default();
+        link.sent += 1;
+        self.counts.sent += 1;
+        let name = [u64::from(from.0), u64::from(to.0), link.sent];
+        let mut draw = Draw::new(self.seed, Domain::Message, &name);
+        let mut fate = Fate { arrivals: Vec::new(), through_bytes: draw.chance(1, 8) };
+        if link.cuts > 0 {
+            self.counts.cut += 1;
+            return fate;
+        }
+        if draw.ppm(weather.loss_ppm) {
+            self.counts.lost += 1;
+            return fate;
+        }
+        let travel = draw.latency(weather.delay) + bulk_bytes / BULK_BYTES_PER_NS;
+        let mut arrival = (now + travel).max(link.clogged_until);
+        // Bulk bytes have a connection of their own: they neither wait nor keep others waiting.
+        if !weather.reorder && bulk_bytes == 0 {
+            arrival = arrival.max(link.last_arrival + 1);
+            link.last_arrival = arrival;
+        }
+        fate.arrivals.push(arrival);
+        if draw.ppm(weather.duplicate_ppm) {
+            self.counts.duplicated += 1;
+            fate.arrivals.push(arrival + draw.latency(weather.delay));
+        }
+        if draw.ppm(weather.replay_ppm) {
+            self.counts.replayed += 1;
+            fate.arrivals.push(arrival + draw.magnitude(100_000_000, 5_000_000_000));
+        }
+        fate
+    }
+
+    /// Whether a message that arrives now gets through; a cut takes what is on its way.
+    pub fn lets_through(&mut self, from: NodeId, to: NodeId) -> bool {
+        let open = self.links.get(&(from, to)).is_none_or(|link| link.cuts == 0);
+        self.counts.cut += u64::from(!open);
+        open
+    }
+
+    /// Cuts one direction of one link, until [`Self::mend`] was called as often.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.links.entry((from, to)).or_default().cuts += 1;
+    }
+
+    /// Takes one cut away.
+    pub fn mend(&mut self, from: NodeId, to: NodeId) {
+        let link = self.links.entry((from, to)).or_default();
+        link.cuts = link.cuts.saturating_sub(1);
+    }
+
+    /// Nothing sent from now on arrives on this direction before `until`.
+    pub fn clog(&mut self, from: NodeId, to: NodeId, until: u64) {
+        let link = self.links.entry((from, to)).or_default();
+        link.clogged_until = link.clogged_until.max(until);
+    }
+
+    /// Changes the weather.
+    pub const fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
+    }
+
+    /// Every link is whole, and the weather is calm.
+    pub fn heal(&mut self) {
+        for link in self.links.values_mut() {
+            link.cuts = 0;
+            link.clogged_until = 0;
+        }
+        self.weather = Weather::calm(self.weather.delay.min(CALM_DELAY_MAX));
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+/// One gigabyte a second.
+const BULK_BYTES_PER_NS: u64 = 1;
+/// A healed network has typical one-way delays of two milliseconds at the most.
+const CALM_DELAY_MAX: u64 = 2_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const N1: NodeId = NodeId(1);
+    const N2: NodeId = NodeId(2);
+
+    fn arrivals(network: &mut Network, count: u64) -> Vec<Vec<u64>> {
+        (0..count).map(|at| network.send(at * 1000, N1, N2, 0).arrivals).collect()
+    }
+
+    #[test]
+    fn calm_links_keep_their_order_and_lose_nothing() {
+        let mut network = Network::new(1, Weather::calm(1_000_000));
+        let arrived = arrivals(&mut network, 1000);
+        assert!(arrived.iter().all(|times| times.len() == 1));
+        assert!(arrived.is_sorted());
+    }
+
+    #[test]
+    fn bad_weather_loses_doubles_replays_and_reorders() {
+        let weather = Weather {
+            delay: 1_000_000,
+            loss_ppm: 100_000,
+            duplicate_ppm: 50_000,
+            replay_ppm: 20_000,
+            reorder: true,
+        };
+        let mut network = Network::new(1, weather);
+        let arrived = arrivals(&mut network, 2000);
+        let counts = network.counts();
+        assert!((100..300).contains(&counts.lost), "{counts:?}");
+        assert!((40..160).contains(&counts.duplicated), "{counts:?}");
+        assert!((10..80).contains(&counts.replayed), "{counts:?}");
+        assert!(!arrived.iter().flatten().is_sorted());
+    }
+
+    #[test]
+    fn cuts_are_one_way_overlap_and_take_what_is_under_way() {
+        let mut network = Network::new(1, Weather::calm(1_000_000));
+        network.cut(N1, N2);
+        network.cut(N1, N2);
+        assert!(!network.lets_through(N1, N2));
+        assert!(network.lets_through(N2, N1));
+        assert!(network.send(0, N1, N2, 0).arrivals.is_empty());
+        network.mend(N1, N2);
+        assert!(!network.lets_through(N1, N2), "one cut is left");
+        network.mend(N1, N2);
+        assert!(network.lets_through(N1, N2));
+    }
+
+    #[test]
+    fn a_clogged_link_delivers_late_and_all() {
+        let mut network = Network::new(1, Weather::calm(1_000_000));
+        network.clog(N1, N2, 5_000_000_000);
+        assert!(arrivals(&mut network, 10).iter().flatten().all(|&at| at >= 5_000_000_000));
+    }
+
+    #[test]
+    fn a_message_has_its_fate_whatever_happens_on_other_links() {
+        let weather = Weather { loss_ppm: 300_000, ..Weather::calm(1_000_000) };
+        let mut alone = Network::new(9, weather);
+        let mut busy = Network::new(9, weather);
+        for at in 0..100 {
+            busy.send(at, N2, N1, 0);
+            assert_eq!(alone.send(at, N1, N2, 0), busy.send(at, N1, N2, 0));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One run from its seed to its verdict.
+//!
+//! 1. **Load**: nodes boot, clients ask, faults strike, until the run's time is up or the clients have
+//!    asked all they had.
+//! 2. **Healing**: everything mends and stays so; what is under way comes to an end.
+//! 3. **Proof**: every key and every byte is read back, and a little is written, within a bound.
+//! 4. **Histories**: what all clients saw is checked.
+//!
+//! A panic in a machine is a violation like any other: an assertion is an oracle.
+
+use crate::checkers::{Violation, check_history, liveness};
+use crate::setup::{Overrides, Setup};
+use crate::stats::Stats;
+use crate::trace::{Kind, Sink, Tracer};
+use crate::world::{Machine, World};
+use ironseed_core::node::Node;
+use ironseed_core::planted::Planted;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::sync::Once;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Names the run.
+    pub seed: u64,
+    /// What is fixed of it.
+    pub overrides: Overrides,
+    /// The bug that machines carry.
+    pub planted: Planted,
+    /// World time at which to stop without a verdict, nanoseconds.
+    pub until: Option<u64>,
+}
+
+impl Order {
+    /// The run of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, overrides: Overrides::default(), planted: Planted::NONE, until: None }
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The first thing that was wrong.
+    pub violation: Option<Violation>,
+    /// What was counted.
+    pub stats: Stats,
+    /// Equal for equal runs.
+    pub history_hash: String,
+}
+
+/// Runs a store.
+#[must_use]
+pub fn run(order: &Order, sink: Option<Sink>) -> Report {
+    run_machine::<Node>(order, sink)
+}
+
+/// Runs any machine.
+#[must_use]
+pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
+    quiet_panics();
+    let setup = Setup::draw(order.seed, &order.overrides);
+    let tracer = sink.map_or_else(Tracer::silent, Tracer::verbose);
+    let mut world = World::<M>::new(setup, order.planted, tracer);
+    let verdict = catch_unwind(AssertUnwindSafe(|| live(&mut world, order.until)));
+    let violation = verdict.unwrap_or_else(|_| {
+        let what = PANIC.with_borrow_mut(core::mem::take);
+        Some(Violation::new("assertion", world.now(), what))
+    });
+    world.finish();
+    world.stats.violations = u64::from(violation.is_some());
+    Report { violation, history_hash: world.tracer.history_hash(), stats: world.stats }
+}
+
+fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violation> {
+    let limit = until.unwrap_or(u64::MAX);
+    let over = |world: &World<M>| world.clients.is_spent() && world.clients.is_idle();
+    let wrong = world.run(limit.min(world.setup.duration), over);
+    if wrong.is_some() || world.now() >= limit {
+        return wrong;
+    }
+    world.heal();
+    world.clients.settle();
+    let healed = world.now();
+    let due = healed + liveness::bound(&world.setup);
+    for phase in [2, 3] {
+        let wrong = world.run(limit.min(due), |world| world.clients.is_idle());
+        if wrong.is_some() || world.now() >= limit {
+            return wrong;
+        }
+        let stopping = world.stopping();
+        if phase == 3 && !stopping.is_empty() {
+            let what = [format!("{stopping:?} were told to stop and have not")];
+            return Some(liveness::stuck(world.now(), healed, &what));
+        }
+        if !world.clients.is_idle() {
+            return Some(liveness::stuck(world.now(), healed, &world.clients.unfinished()));
+        }
+        if phase == 2 {
+            world.tracer.event(world.now(), Kind::Phase, &[phase], || "the proof begins".into());
+            world.clients.prove();
+        }
+    }
+    let findings = check_history(&world.history, &world.clients.contents);
+    world.stats.searches = findings.searched;
+    world.stats.searches_given_up = findings.given_up;
+    findings.violations.into_iter().next()
+}
+
+thread_local! {
+    /// What the last panic of this thread said, and where.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics become violations with their message and place; nothing is printed for them.
+fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        set_hook(Box::new(|panic| {
+            PANIC.with_borrow_mut(|text| *text = panic.to_string());
+        }));
+    });
+}

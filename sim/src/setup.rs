@@ -1,0 +1,284 @@
+//! What kind of run a seed is: topology, settings, hardware, workload and which faults there are at all.
+//!
+//! Runs differ in kind, not only in their dice: one has five nodes, 64 shards, segments of a few pages
+//! and nothing but clock trouble, the next has one node and a full disk. A seed file or the command line
+//! may fix any of it ([`Overrides`]); the rest is drawn as if nothing were fixed, so that fixing one
+//! thing does not change another.
+
+use crate::disk::Speed;
+use crate::draw::{Domain, Draw};
+use crate::faults::{Class, Planned};
+use crate::net::Weather;
+use crate::workload::Mix;
+use ironseed_core::machine::Duration;
+use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
+use ironseed_core::planted::Planted;
+use ironseed_core::types::NodeId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What a seed file or the command line fixes of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overrides {
+    /// How many nodes: 1, 3, 5 or 7.
+    pub nodes: Option<u32>,
+    /// How many shards: a power of two up to 256.
+    pub shards: Option<u16>,
+    /// How many lanes.
+    pub lanes: Option<u16>,
+    /// How long clients and faults go on: simulated milliseconds.
+    pub millis: Option<u64>,
+    /// Which workload, by its name in the counts.
+    pub workload: Option<String>,
+    /// How many clients.
+    pub clients: Option<u32>,
+    /// How many operations all clients begin together at the most.
+    pub operations: Option<u64>,
+    /// Which classes of faults there are; an empty list for none.
+    pub faults: Option<Vec<Class>>,
+    /// The faults themselves, in place of those drawn.
+    pub plan: Option<Vec<Planned>>,
+}
+
+/// A run's kind.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Names every draw of the run.
+    pub seed: u64,
+    /// All nodes.
+    pub nodes: Vec<NodeId>,
+    /// How many shards.
+    pub shards: u16,
+    /// Replicas of a shard.
+    pub replication: u8,
+    /// Lanes of every node.
+    pub lanes: u16,
+    /// When nodes sync.
+    pub fsync: FsyncPolicy,
+    /// Sizes and times of every node.
+    pub tuning: Tuning,
+    /// How long clients and faults go on: nanoseconds.
+    pub duration: u64,
+    /// The bound that nodes are told for their wall clocks: nanoseconds.
+    pub clock_bound: u64,
+    /// Drift of each node's monotonic clock, parts per million, in the order of `nodes`.
+    pub drift_ppm: Vec<i64>,
+    /// Each node's disk, in the order of `nodes`.
+    pub disks: Vec<Speed>,
+    /// The network without faults.
+    pub weather: Weather,
+    /// Which faults there are.
+    pub classes: BTreeSet<Class>,
+    /// Nodes whose disks may rot or fail reads: always fewer than a quorum can spare.
+    pub victims: Vec<NodeId>,
+    /// What clients do.
+    pub mix: Mix,
+    /// The faults themselves, if they are not drawn.
+    pub plan: Option<Vec<Planned>>,
+}
+
+impl Setup {
+    /// The kind of this seed.
+    #[must_use]
+    pub fn draw(seed: u64, overrides: &Overrides) -> Self {
+        let mut draw = Draw::new(seed, Domain::Setup, &[]);
+        let count = [1, 3, 5][draw.weighted(&[2, 7, 2])];
+        let count = overrides.nodes.unwrap_or(count).clamp(1, 7);
+        let nodes: Vec<NodeId> = (1..=count).map(NodeId).collect();
+        let shards = 1 << draw.weighted(&[10, 6, 5, 4, 3, 2, 1, 1, 1]);
+        let shards = overrides.shards.unwrap_or(shards);
+        let lanes = overrides.lanes.unwrap_or(1 << draw.weighted(&[4, 2, 1]));
+        let replication = *draw.pick(&[3, 3, 5]);
+        let replication = replication.min(if count >= 5 {
+            5
+        } else if count >= 3 {
+            3
+        } else {
+            1
+        });
+        let millis = overrides.millis.unwrap_or(match draw.weighted(&[6, 3, 1]) {
+            0 => draw.between(2_000, 4_000),
+            1 => draw.between(4_000, 9_000),
+            _ => draw.between(9_000, 20_000),
+        });
+        let mut names = Draw::new(seed, Domain::Setup, &[1]);
+        let classes = match &overrides.faults {
+            Some(classes) => classes.iter().copied().collect(),
+            None => draw_classes(&mut names, count),
+        };
+        let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
+        let drifts = classes.contains(&Class::ClockDrift);
+        let drift_ppm = nodes
+            .iter()
+            .map(|_| if drifts { hardware.below(1001) as i64 - 500 } else { 0 })
+            .collect();
+        let speed = draw_speed(&mut hardware);
+        // A disk of its own kind now and then: one slow follower is a fault of its own.
+        let disks = nodes
+            .iter()
+            .map(|_| if hardware.chance(1, 4) { draw_speed(&mut hardware) } else { speed })
+            .collect();
+        let weather = Weather::calm(hardware.magnitude(20_000, 4_000_000));
+        let mut victims = nodes.clone();
+        hardware.shuffle(&mut victims);
+        victims.truncate(usize::from(replication) / 2);
+        let tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
+        let clock_bound = hardware.magnitude(1_000, 100_000_000);
+        let fsync = draw_fsync(&mut hardware, &tuning);
+        let kind = overrides.workload.as_deref();
+        let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
+        mix.clients = overrides.clients.unwrap_or(mix.clients);
+        mix.operations_max = overrides.operations.unwrap_or(mix.operations_max);
+        Self {
+            seed,
+            nodes,
+            shards,
+            replication,
+            lanes,
+            fsync,
+            tuning,
+            duration: millis * 1_000_000,
+            clock_bound,
+            drift_ppm,
+            disks,
+            weather,
+            classes,
+            victims,
+            mix,
+            plan: overrides.plan.clone(),
+        }
+    }
+
+    /// What a node is told at its `boot`-th boot.
+    #[must_use]
+    pub fn config(&self, me: NodeId, boot: u64, planted: Planted) -> Config {
+        let mut draw = Draw::new(self.seed, Domain::Boot, &[u64::from(me.0), boot]);
+        Config {
+            me,
+            nodes: self.nodes.clone(),
+            shards: self.shards,
+            replication: self.replication,
+            lanes: self.lanes,
+            fsync: self.fsync,
+            tuning: self.tuning.clone(),
+            seed: draw.next(),
+            planted,
+        }
+    }
+
+    /// Whether an acknowledged write is durable on a quorum before it is acknowledged.
+    #[must_use]
+    pub fn syncs_always(&self) -> bool {
+        self.fsync == FsyncPolicy::Always
+    }
+
+    /// One line for people, and the key under which like runs are counted.
+    #[must_use]
+    pub fn topology(&self) -> String {
+        format!("{} nodes, {} shards", self.nodes.len(), self.shards)
+    }
+}
+
+/// Each class is in one run of three, and one run of twelve has no faults: what fails there fails
+/// without an excuse.
+fn draw_classes(draw: &mut Draw, nodes: u32) -> BTreeSet<Class> {
+    let quiet = draw.chance(1, 12);
+    let rate = draw.between(15, 50);
+    Class::ALL
+        .iter()
+        .copied()
+        .filter(|_| draw.chance(rate, 100))
+        .filter(|class| !quiet && (nodes > 1 || !class.needs_peers()))
+        .collect()
+}
+
+fn draw_speed(draw: &mut Draw) -> Speed {
+    Speed {
+        write: draw.magnitude(2_000, 40_000),
+        sync: draw.magnitude(50_000, 6_000_000),
+        read: draw.magnitude(10_000, 400_000),
+    }
+}
+
+fn draw_fsync(draw: &mut Draw, tuning: &Tuning) -> FsyncPolicy {
+    match draw.weighted(&[18, 1, 1]) {
+        0 => FsyncPolicy::Always,
+        1 => FsyncPolicy::Interval(tuning.heartbeat * 2),
+        _ => FsyncPolicy::Never,
+    }
+}
+
+/// Small on purpose: the rare paths of production (rotation, compaction, snapshots, slices that end in the
+/// middle) are to be the common ones here. Times follow the network's, or nothing would ever be elected.
+fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
+    let heartbeat = Duration(draw.magnitude(20_000_000, 100_000_000).max(delay * 8));
+    let small = draw.chance(2, 3);
+    let of = |draw: &mut Draw, small_range: (u64, u64), big: u64| {
+        if small { draw.magnitude(small_range.0, small_range.1) } else { big }
+    };
+    Tuning {
+        block_bytes: if draw.chance(1, 2) { 512 } else { 4096 },
+        shuffle_lanes: draw.chance(1, 2),
+        heartbeat,
+        election: heartbeat * draw.between(3, 6),
+        quiesce_after: heartbeat * draw.magnitude(3, 40),
+        // A command may be a megabyte by contract and is a fifth of it here; a chunk is a megabyte; and no
+        // batch crosses segments.
+        wal_segment_bytes: of(draw, (512 << 10, 4 << 20), 8 << 20).next_multiple_of(4096),
+        table_segment_bytes: of(draw, (512 << 10, 4 << 20), 8 << 20).next_multiple_of(4096),
+        chunk_segment_bytes: of(draw, (3 << 20, 8 << 20), 16 << 20).next_multiple_of(4096),
+        log_bytes_max: of(draw, (8 << 10, 1 << 20), 8 << 20),
+        wal_segments_max: draw.between(2, 4),
+        checkpoint_every: Duration::from_millis(of(draw, (50, 2_000), 5_000)),
+        append_bytes_max: of(draw, (512, 64 << 10), 512 << 10),
+        append_inflight_max: draw.magnitude(1, 64) as u32,
+        snapshot_slice_bytes: of(draw, (256, 64 << 10), 256 << 10),
+        slice_items: of(draw, (1, 64), 512) as u32,
+        requests_max: of(draw, (4, 1024), 16_384) as u32,
+        request_timeout: Duration::from_millis(draw.magnitude(1_000, 15_000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_has_one_kind_and_seeds_differ_in_kind() {
+        let kind = |seed| format!("{:?}", Setup::draw(seed, &Overrides::default()));
+        assert_eq!(kind(5), kind(5));
+        let setups: Vec<Setup> =
+            (0..500).map(|seed| Setup::draw(seed, &Overrides::default())).collect();
+        let topologies: BTreeSet<String> = setups.iter().map(Setup::topology).collect();
+        assert!(topologies.len() > 15, "{topologies:?}");
+        for class in Class::ALL {
+            let with = setups.iter().filter(|setup| setup.classes.contains(class)).count();
+            assert!((50..350).contains(&with), "{class:?} in {with} of 500 runs");
+        }
+        assert!(setups.iter().any(|setup| setup.classes.is_empty()));
+    }
+
+    #[test]
+    fn no_run_has_more_victims_than_its_quorums_can_spare() {
+        for seed in 0..500 {
+            let setup = Setup::draw(seed, &Overrides::default());
+            assert!(setup.victims.len() * 2 < setup.nodes.len(), "seed {seed}");
+            assert!(usize::from(setup.replication) <= setup.nodes.len());
+            let spare = usize::from(setup.replication) / 2;
+            assert!(setup.victims.len() <= spare, "seed {seed}: {:?}", setup.victims);
+            assert!(setup.shards.is_power_of_two() && setup.shards <= 256);
+        }
+    }
+
+    #[test]
+    fn an_override_changes_what_it_says_and_nothing_else() {
+        let plain = Setup::draw(9, &Overrides::default());
+        let fixed = Setup::draw(9, &Overrides { shards: Some(128), ..Overrides::default() });
+        assert_eq!(fixed.shards, 128);
+        assert_eq!(plain.nodes, fixed.nodes);
+        assert_eq!(plain.classes, fixed.classes);
+        assert_eq!(plain.duration, fixed.duration);
+        assert_eq!(format!("{:?}", plain.tuning), format!("{:?}", fixed.tuning));
+    }
+}

@@ -1,0 +1,328 @@
+//! Clients: what they ask, of whom, and how long they wait.
+//!
+//! Clients are closed loops: one operation after another, each a [`script::Script`] of one or more requests. They
+//! are not polite. They ask before the cluster is ready, they ask for what nobody made, several of them
+//! write one key, they give up in the middle and leave the store to clean up after them.
+//!
+//! In the **load** phase an operation whose outcome is unknown stays unknown, and the client goes on to the
+//! next one. In the **proof** phase, after everything has healed, each client is given a list of operations that
+//! must come to a definite end: those that do not are tried again until they do or the run is a
+//! violation of liveness ([`crate::checkers::liveness`]). The proof reads every key and every byte of
+//! every object back, and those reads are part of the history like any other.
+
+mod bodies;
+pub mod content;
+pub mod mix;
+pub mod multipart;
+pub mod script;
+
+use crate::draw::{Domain, Draw};
+use content::Contents;
+use ironseed_core::object::api::{Answer, Outcome, Refusal, Request};
+use ironseed_core::types::NodeId;
+pub use mix::Mix;
+use mix::Seen;
+use script::{End, Script};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A request that a client makes.
+#[derive(Clone, Debug)]
+pub struct Issue {
+    /// The client's name for it.
+    pub call: Call,
+    /// The node that it asks.
+    pub node: NodeId,
+    /// What it asks.
+    pub request: Request,
+    /// How long it waits for the answer: nanoseconds.
+    pub patience: u64,
+    /// Whether it tells the node when it stops waiting.
+    pub cancels: bool,
+}
+
+/// A client's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// The client, from 0.
+    pub client: u32,
+    /// Which operation of the client.
+    operation: u64,
+    /// Which request of the operation.
+    tag: u64,
+}
+
+/// All clients of a run.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    mix: Mix,
+    clients: Vec<Client>,
+    /// What bodies there are.
+    pub contents: Contents,
+    seen: Seen,
+    begun: u64,
+    phase: Phase,
+    counts: BTreeMap<&'static str, u64>,
+    wrong: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Load,
+    Settle,
+    Proof,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    draw: Draw,
+    operation: u64,
+    running: Option<Running>,
+    /// Operations that must succeed, in the proof.
+    owed: VecDeque<mix::Operation>,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    script: Script,
+    node: NodeId,
+    owed: Option<mix::Operation>,
+    waiting: BTreeMap<u64, Request>,
+}
+
+impl Clients {
+    /// The clients of this mix.
+    #[must_use]
+    pub fn new(seed: u64, mix: Mix) -> Self {
+        let client = |number: u32| Client {
+            draw: Draw::new(seed, Domain::Client, &[u64::from(number)]),
+            operation: 0,
+            running: None,
+            owed: VecDeque::new(),
+        };
+        Self {
+            clients: (0..mix.clients).map(client).collect(),
+            mix,
+            contents: Contents::default(),
+            seen: Seen::default(),
+            begun: 0,
+            phase: Phase::Load,
+            counts: BTreeMap::new(),
+            wrong: None,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.mix.clients
+    }
+
+    /// When a client should be woken again: nanoseconds from now.
+    pub fn pause(&mut self, client: u32) -> u64 {
+        let think = self.mix.think;
+        let Client { draw, running, owed, .. } = &mut self.clients[client as usize];
+        let idle = match self.phase {
+            Phase::Load => think,
+            Phase::Proof if !owed.is_empty() => 1_000_000,
+            Phase::Settle | Phase::Proof => 20_000_000,
+        };
+        if running.is_some() { draw.between(1_000, 50_000) } else { draw.latency(idle) }
+    }
+
+    /// Whether an answer, or the lack of one, will move this client.
+    #[must_use]
+    pub fn is_waiting(&self, client: u32) -> bool {
+        let running = &self.clients[client as usize].running;
+        running.as_ref().is_some_and(|running| !running.waiting.is_empty())
+    }
+
+    /// The requests that a client makes now. None without a node to ask.
+    pub fn wake(&mut self, now: u64, client: u32, up: &[NodeId]) -> Vec<Issue> {
+        if up.is_empty() {
+            return Vec::new();
+        }
+        if self.clients[client as usize].running.is_none() {
+            self.begin(client, up);
+        }
+        let mix = &self.mix;
+        let Client { draw, operation, running, .. } = &mut self.clients[client as usize];
+        let Some(Running { script, node, waiting, .. }) = running else { return Vec::new() };
+        let mut issues = Vec::new();
+        while let Some((tag, request)) = script.poll(now) {
+            if !up.contains(node) || draw.chance(1, 8) {
+                *node = *draw.pick(up);
+            }
+            waiting.insert(tag, request.clone());
+            issues.push(Issue {
+                call: Call { client, operation: *operation, tag },
+                node: *node,
+                request,
+                patience: draw.magnitude(mix.patience / 8 + 1, mix.patience),
+                cancels: draw.chance(1, 2),
+            });
+        }
+        issues
+    }
+
+    /// Starts the client's next operation, if it has one.
+    fn begin(&mut self, client: u32, up: &[NodeId]) {
+        let Client { draw, operation, running, owed } = &mut self.clients[client as usize];
+        let next = match self.phase {
+            Phase::Load if self.begun < self.mix.operations_max => {
+                Some((self.mix.next(draw, &self.seen), None))
+            }
+            Phase::Load | Phase::Settle => None,
+            Phase::Proof => owed.pop_front().map(|operation| (operation.clone(), Some(operation))),
+        };
+        let Some((next, owed)) = next else { return };
+        self.begun += 1;
+        *operation += 1;
+        *self.counts.entry(next.name()).or_default() += 1;
+        // A body is named by who wrote it and when, so that no two are alike.
+        let body = u64::from(client) << 40 | *operation << 8;
+        let script = next.script(body, &mut self.contents);
+        let node = *draw.pick(up);
+        *running = Some(Running { script, node, owed, waiting: BTreeMap::new() });
+    }
+
+    /// A request's outcome, or that the client waits no longer ([`Refusal::OutcomeUnknown`]). `false` if
+    /// the client had given it up.
+    pub fn on_outcome(&mut self, now: u64, call: Call, outcome: Outcome) -> bool {
+        let Client { operation, running: slot, owed, .. } = &mut self.clients[call.client as usize];
+        let Some(running) = slot.as_mut().filter(|_| *operation == call.operation) else {
+            return false;
+        };
+        let Some(request) = running.waiting.remove(&call.tag) else { return false };
+        self.seen.learn(&request, &outcome);
+        if let Err(refusal) = &outcome {
+            *self.counts.entry(refusal_name(refusal)).or_default() += 1;
+        }
+        running.script.on_outcome(now, call.tag, outcome, &mut self.contents);
+        match running.script.end() {
+            None => {}
+            Some(End::Wrong(what)) => {
+                self.wrong = Some(what.clone());
+                *slot = None;
+            }
+            Some(end) => {
+                // An operation that must succeed goes back to the end of the line.
+                if *end == End::Indefinite
+                    && let Some(again) = running.owed.take()
+                {
+                    owed.push_back(again);
+                }
+                *slot = None;
+            }
+        }
+        true
+    }
+
+    /// No operation begins any more.
+    pub const fn settle(&mut self) {
+        self.phase = Phase::Settle;
+    }
+
+    /// Gives the clients what must succeed: reading everything back, and writing a little.
+    pub fn prove(&mut self) {
+        self.phase = Phase::Proof;
+        let owed = self.mix.proof(&self.seen);
+        let count = self.clients.len();
+        for (position, operation) in owed.into_iter().enumerate() {
+            self.clients[position % count].owed.push_back(operation);
+        }
+    }
+
+    /// Whether no operation is under way or owed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.clients.iter().all(|client| client.running.is_none() && client.owed.is_empty())
+    }
+
+    /// Operations that are under way or owed, for a report.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<String> {
+        let running = |client: &Client| {
+            let running = client.running.as_ref()?;
+            let operation = running.owed.as_ref()?;
+            let waiting: Vec<_> = running.waiting.values().map(short).collect();
+            Some(format!("{operation:?} at {:?}, waiting for {waiting:?}", running.node))
+        };
+        let owed = self.clients.iter().flat_map(|client| &client.owed);
+        self.clients
+            .iter()
+            .filter_map(running)
+            .chain(owed.map(|owed| format!("{owed:?}")))
+            .collect()
+    }
+
+    /// Whether the load phase has begun all its operations.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.begun >= self.mix.operations_max
+    }
+
+    /// What the store said that it must never say: wrong bytes, answers of the wrong kind.
+    pub const fn take_wrong(&mut self) -> Option<String> {
+        self.wrong.take()
+    }
+
+    /// Operations by name, and refusals by theirs.
+    #[must_use]
+    pub const fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
+    }
+}
+
+/// A request without its body, for people.
+#[must_use]
+pub fn short(request: &Request) -> String {
+    let mut text = format!("{request:?}");
+    if let Some((cut, _)) = text.char_indices().nth(160) {
+        text.truncate(cut);
+        text.push_str("...");
+    }
+    text
+}
+
+/// An outcome without its body, for people.
+#[must_use]
+pub fn short_outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Ok(Answer::Chunk(bytes)) => format!("Chunk of {} bytes", bytes.len()),
+        Ok(answer) => {
+            let mut text = format!("{answer:?}");
+            if let Some((cut, _)) = text.char_indices().nth(160) {
+                text.truncate(cut);
+                text.push_str("...");
+            }
+            text
+        }
+        Err(refusal) => format!("refused: {refusal:?}"),
+    }
+}
+
+const fn refusal_name(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoSuchBucket => "refused-no-such-bucket",
+        Refusal::BucketAlreadyOwnedByYou => "refused-bucket-exists",
+        Refusal::BucketNotEmpty => "refused-bucket-not-empty",
+        Refusal::BucketBusy => "refused-bucket-busy",
+        Refusal::NoSuchKey => "refused-no-such-key",
+        Refusal::NoSuchUpload => "refused-no-such-upload",
+        Refusal::InvalidPart => "refused-invalid-part",
+        Refusal::InvalidPartOrder => "refused-invalid-part-order",
+        Refusal::PartTooSmall => "refused-part-too-small",
+        Refusal::PreconditionFailed => "refused-precondition-failed",
+        Refusal::NoSuchBlob => "refused-no-such-blob",
+        Refusal::Restage => "refused-restage",
+        Refusal::ChunkUnavailable => "refused-chunk-unavailable",
+        Refusal::Invalid(_) => "refused-invalid",
+        Refusal::NoSpace => "refused-no-space",
+        Refusal::Unavailable(_) => "refused-unavailable",
+        Refusal::Busy => "refused-busy",
+        Refusal::OutcomeUnknown => "outcome-unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests;

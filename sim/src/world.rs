@@ -1,0 +1,552 @@
+//! The world: one queue of events in virtual time, the nodes, and everything around them.
+//!
+//! A machine's step takes no time; everything it asks for does. An effect becomes an event in the
+//! future, drawn from the seed ([`crate::draw`]), and the world pops one event after another. Nothing
+//! else moves: no thread, no clock, no map with random order. So a seed is a run.
+//!
+//! The world is a driver of the same rank as the runtime: it executes effects and feeds completions, and
+//! decides nothing. It is generic over the machine, so that its own promises can be tested without a
+//! store ([`Machine`]).
+
+mod disaster;
+mod slot;
+
+use crate::checkers::oracles::{self, Oracles};
+use crate::checkers::{Violation, liveness};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::draw::{Domain, Draw};
+use crate::faults::{self, Planned};
+use crate::history::History;
+use crate::net::Network;
+use crate::setup::Setup;
+use crate::stats::Stats;
+use crate::trace::{Kind, Tracer};
+use crate::workload::{Call, Clients, Issue, short, short_outcome};
+use bytes::Bytes;
+use ironseed_core::codec;
+use ironseed_core::machine::{Hashed, Instant, Io, IoDone, IoOp, Now};
+use ironseed_core::node::Node;
+use ironseed_core::node::api::{Config, Effect, Founding, Input};
+use ironseed_core::node::message::PeerMessage;
+use ironseed_core::object::api::{Outcome, Refusal};
+use ironseed_core::planted::Planted;
+use ironseed_core::types::{ClusterId, NodeId, OpId, RequestId};
+use slot::Slot;
+use std::collections::BTreeMap;
+
+/// What the world drives: a [`Node`], or a toy in the world's own tests.
+pub trait Machine {
+    /// A machine that has not been booted yet.
+    fn new(config: Config) -> Self;
+    /// Feeds one input; appends what must happen.
+    fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>);
+    /// When it wants a timer.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+impl Machine for Node {
+    fn new(config: Config) -> Self {
+        Self::new(config)
+    }
+
+    fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        Self::step(self, now, input, effects);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Self::deadline(self)
+    }
+}
+
+/// Everything there is in a run.
+#[derive(Debug)]
+pub struct World<M> {
+    /// What kind of run it is.
+    pub setup: Setup,
+    /// What clients asked and were answered.
+    pub history: History,
+    /// The clients.
+    pub clients: Clients,
+    /// The record of the run.
+    pub tracer: Tracer,
+    /// Counts of the run.
+    pub stats: Stats,
+    planted: Planted,
+    now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    scheduled: u64,
+    slots: Vec<Slot<M>>,
+    network: Network,
+    plan: Vec<Planned>,
+    oracles: Oracles,
+    violation: Option<Violation>,
+    /// Where each unanswered request is.
+    asked: BTreeMap<Call, (usize, RequestId)>,
+    /// When each client is to be woken; any other waking is stale.
+    wakes: Vec<u64>,
+    effects: Vec<Effect>,
+    /// Set once nothing is broken any more: faults that end later have nothing to mend.
+    healed: bool,
+}
+
+/// Something that happens at an instant. `node` is a position in `slots`; `boot` says in which life.
+#[derive(Debug)]
+enum Event {
+    Boot { node: usize, boot: u64 },
+    Deliver { from: usize, to: usize, message: PeerMessage },
+    Disk { node: usize, boot: u64, op: OpId },
+    Hashed { node: usize, boot: u64, op: OpId, bytes: Bytes },
+    Timer { node: usize, boot: u64 },
+    Client { client: u32 },
+    GiveUp { call: Call, cancels: bool },
+    Fault { number: usize },
+    Mend { number: usize },
+}
+
+impl<M: Machine> World<M> {
+    /// The world of this run, before anything has happened.
+    #[must_use]
+    pub fn new(setup: Setup, planted: Planted, tracer: Tracer) -> Self {
+        let mut draw = Draw::new(setup.seed, Domain::Clock, &[]);
+        let slots = setup
+            .nodes
+            .iter()
+            .zip(setup.disks.iter().zip(&setup.drift_ppm))
+            .map(|(&id, (&speed, &drift))| {
+                let disk = Disk::new(setup.seed, u64::from(id.0), speed);
+                let mut clock = Clock::new(drift, setup.clock_bound);
+                let bound = setup.clock_bound as i64;
+                clock.step_wall(draw.below(setup.clock_bound * 2 + 1) as i64 - bound);
+                Slot::new(id, disk, clock)
+            })
+            .collect();
+        let plan = faults::plan(&setup);
+        let mut world = Self {
+            history: History::default(),
+            clients: Clients::new(setup.seed, setup.mix.clone()),
+            tracer,
+            stats: Stats { runs: 1, ..Stats::default() },
+            planted,
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            slots,
+            network: Network::new(setup.seed, setup.weather),
+            oracles: Oracles::new(&setup, setup.syncs_always()),
+            violation: None,
+            asked: BTreeMap::new(),
+            wakes: Vec::new(),
+            effects: Vec::new(),
+            healed: false,
+            plan,
+            setup,
+        };
+        world.begin(&mut draw);
+        world
+    }
+
+    /// Schedules what begins by itself.
+    fn begin(&mut self, draw: &mut Draw) {
+        for node in 0..self.slots.len() {
+            let delay = draw.magnitude(1, 200_000_000);
+            self.schedule(delay, Event::Boot { node, boot: 0 });
+        }
+        for client in 0..self.clients.count() {
+            let delay = draw.magnitude(1, 300_000_000);
+            self.wakes.push(delay);
+            self.schedule(delay, Event::Client { client });
+        }
+        for number in 0..self.plan.len() {
+            let at = self.plan[number].at;
+            self.schedule(at, Event::Fault { number });
+        }
+    }
+
+    /// World time.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Runs until `until`, or until `enough` says so after an event, or until something is wrong.
+    pub fn run(&mut self, until: u64, enough: impl Fn(&Self) -> bool) -> Option<Violation> {
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > until {
+                break;
+            }
+            let ((at, _), event) = entry.remove_entry();
+            self.now = at;
+            self.happen(event);
+            if let Some(wrong) = self.clients.take_wrong() {
+                self.violate(Violation::new("objects", at, wrong));
+            }
+            if self.violation.is_some() {
+                return self.violation.take();
+            }
+            if enough(self) {
+                return None;
+            }
+        }
+        self.now = self.now.max(until);
+        None
+    }
+
+    /// The first violation counts: what follows may follow from it.
+    fn violate(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    fn schedule(&mut self, delay: u64, event: Event) {
+        self.scheduled += 1;
+        self.queue.insert((self.now + delay.max(1), self.scheduled), event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Boot { node, boot } if self.slots[node].boot == boot => self.boot(node),
+            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Disk { node, boot, op } if self.lives(node, boot) => self.complete(node, op),
+            Event::Hashed { node, boot, op, bytes } if self.lives(node, boot) => {
+                let parts = [node as u64, op.0];
+                self.tracer
+                    .event(self.now, Kind::Hashed, &parts, || format!("n{} {op:?}", node + 1));
+                let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
+                self.feed(node, Input::Done { op, result });
+            }
+            Event::Timer { node, boot } if self.lives(node, boot) => {
+                if self.slots[node].timer == Some(self.now) {
+                    self.slots[node].timer = None;
+                    let id = self.slots[node].id;
+                    let line = || format!("{id:?} timer");
+                    self.tracer.event(self.now, Kind::Timer, &[node as u64], line);
+                    self.feed(node, Input::Timer);
+                }
+            }
+            Event::Client { client } => self.wake_client(client),
+            Event::GiveUp { call, cancels } => self.give_up(call, cancels),
+            Event::Fault { number } => self.strike(number),
+            Event::Mend { number } => self.mend(number),
+            // Of an earlier life of the node.
+            Event::Boot { .. }
+            | Event::Disk { .. }
+            | Event::Hashed { .. }
+            | Event::Timer { .. } => {}
+        }
+    }
+
+    fn lives(&self, node: usize, boot: u64) -> bool {
+        self.slots[node].boot == boot && self.slots[node].is_up()
+    }
+
+    /// Gives an input to a machine, at once or when it goes on.
+    fn feed(&mut self, node: usize, input: Input) {
+        let slot = &mut self.slots[node];
+        let Some(machine) = &mut slot.machine else { return };
+        if let Some(waiting) = &mut slot.paused {
+            return waiting.push_back(input);
+        }
+        let now = slot.clock.now(self.now);
+        let mut effects = core::mem::take(&mut self.effects);
+        machine.step(now, input, &mut effects);
+        if effects.len() > liveness::EFFECTS_PER_STEP_MAX {
+            let asked = effects.iter().filter(|effect| !matches!(effect, Effect::Trace(_))).count();
+            if asked > liveness::EFFECTS_PER_STEP_MAX {
+                let last = format!("{:?}", slot.id);
+                self.violate(liveness::overworked(self.now, asked, &last));
+            }
+        }
+        for effect in effects.drain(..) {
+            self.execute(node, effect);
+        }
+        self.effects = effects;
+        self.set_timer(node);
+    }
+
+    fn set_timer(&mut self, node: usize) {
+        let slot = &mut self.slots[node];
+        let deadline = slot.machine.as_ref().and_then(Machine::deadline);
+        let Some(at) = deadline.map(|deadline| slot.clock.world_at(deadline)) else {
+            slot.timer = None;
+            return;
+        };
+        let at = at.max(self.now + 1);
+        if slot.timer != Some(at) {
+            slot.timer = Some(at);
+            let boot = slot.boot;
+            self.schedule(at - self.now, Event::Timer { node, boot });
+        }
+    }
+
+    fn execute(&mut self, node: usize, effect: Effect) {
+        // What a step asked for after its machine had halted or stopped is asked by nobody.
+        if !self.slots[node].is_up() {
+            return;
+        }
+        match effect {
+            Effect::Io(IoOp { op, io }) => self.issue(node, op, io),
+            Effect::Hash { op, bytes } => {
+                let slot = &self.slots[node];
+                let boot = slot.boot;
+                let mut draw =
+                    Draw::new(self.setup.seed, Domain::Hash, &[node as u64, slot.boot, op.0]);
+                let delay = draw.latency(5_000 + bytes.len() as u64);
+                self.schedule(delay, Event::Hashed { node, boot, op, bytes });
+            }
+            Effect::Send { to, message } => self.send(node, to, message),
+            Effect::Reply { id, outcome } => self.reply(node, id, outcome),
+            Effect::Trace(trace) => {
+                let id = self.slots[node].id;
+                let line = || format!("{id:?} {trace:?}");
+                self.tracer.event(self.now, Kind::Trace, &[node as u64], line);
+                if let Some(name) = oracles::rare(&trace) {
+                    Stats::count(&mut self.stats.rare, name, 1);
+                }
+                if let Some(violation) = self.oracles.on_trace(self.now, id, &trace) {
+                    self.violate(violation);
+                }
+            }
+            Effect::Stopped => self.stopped(node),
+            Effect::Halt(halt) => self.halted(node, &halt.reason),
+        }
+    }
+
+    fn issue(&mut self, node: usize, op: OpId, io: Io) {
+        let slot = &mut self.slots[node];
+        let id = slot.id;
+        let parts = [node as u64, op.0];
+        self.tracer
+            .event(self.now, Kind::Io, &parts, || format!("{id:?} {op:?} {}", describe(&io)));
+        if let Io::Write { data, offset, .. } = &io {
+            self.tracer.content(&offset.to_le_bytes());
+            data.iter().for_each(|piece| self.tracer.content(piece));
+        }
+        let delay = slot.disk.issue(op, io);
+        let boot = slot.boot;
+        self.schedule(delay, Event::Disk { node, boot, op });
+    }
+
+    fn complete(&mut self, node: usize, op: OpId) {
+        let slot = &mut self.slots[node];
+        let Some(completion) = slot.disk.complete(op) else { return };
+        let id = slot.id;
+        let failed = completion.result.is_err();
+        let parts = [node as u64, op.0, u64::from(failed)];
+        self.tracer.event(self.now, Kind::Done, &parts, || match &completion.result {
+            Ok(_) => format!("{id:?} {op:?} done"),
+            Err(error) => format!("{id:?} {op:?} failed: {error:?}"),
+        });
+        if failed {
+            Stats::count(&mut self.stats.rare, "disk-operation-failed", 1);
+        }
+        self.oracles.on_completion(id, &completion, &slot.disk);
+        self.feed(node, Input::Done { op, result: completion.result });
+    }
+
+    fn send(&mut self, node: usize, to: NodeId, message: PeerMessage) {
+        let from = self.slots[node].id;
+        let Some(target) = self.slots.iter().position(|slot| slot.id == to && to != from) else {
+            let what = format!("{from:?} sends to {to:?}, which is no peer");
+            return self.violate(Violation::new("contract", self.now, what));
+        };
+        let bulk = if message.is_bulk() { message.encode().1.len() as u64 } else { 0 };
+        let fate = self.network.send(self.now, from, to, bulk);
+        let line = || format!("{from:?} -> {to:?} {}", cut(format!("{message:?}")));
+        self.tracer.event(self.now, Kind::Send, &[node as u64, target as u64], line);
+        if fate.through_bytes || cfg!(debug_assertions) {
+            let (head, body) = message.encode();
+            if fate.through_bytes {
+                self.tracer.content(&head);
+            }
+            let decoded = PeerMessage::decode(&head, body);
+            if decoded.as_ref() != Ok(&message) {
+                let what = format!("{message:?} comes back as {decoded:?}");
+                self.violate(Violation::new("codec", self.now, what));
+            }
+        }
+        let copies = vec![message; fate.arrivals.len()];
+        for (at, message) in fate.arrivals.into_iter().zip(copies) {
+            let delay = at.saturating_sub(self.now);
+            self.schedule(delay, Event::Deliver { from: node, to: target, message });
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
+        let (sender, receiver) = (self.slots[from].id, self.slots[to].id);
+        if !self.network.lets_through(sender, receiver) || !self.slots[to].is_up() {
+            return;
+        }
+        let line = || format!("{receiver:?} <- {sender:?} {}", cut(format!("{message:?}")));
+        self.tracer.event(self.now, Kind::Deliver, &[from as u64, to as u64], line);
+        self.feed(to, Input::Message { from: sender, message });
+    }
+
+    fn wake_client(&mut self, client: u32) {
+        if self.wakes[client as usize] != self.now {
+            return;
+        }
+        let up: Vec<NodeId> =
+            self.slots.iter().filter(|slot| slot.is_up()).map(|slot| slot.id).collect();
+        for issue in self.clients.wake(self.now, client, &up) {
+            self.ask(issue);
+        }
+        // What it waits for wakes it.
+        if !self.clients.is_waiting(client) {
+            self.plan_wake(client);
+        }
+    }
+
+    /// Wakes a client after a pause of its own choice; any earlier plan is off.
+    fn plan_wake(&mut self, client: u32) {
+        let delay = self.clients.pause(client).max(1);
+        self.wakes[client as usize] = self.now + delay;
+        self.schedule(delay, Event::Client { client });
+    }
+
+    fn ask(&mut self, issue: Issue) {
+        let Issue { call, node: id, request, patience, cancels } = issue;
+        let Some(node) = self.slots.iter().position(|slot| slot.id == id) else { return };
+        let entry = self.history.call(self.now, call.client, id, &request);
+        let request_id = self.slots[node].accept(call, entry);
+        let line = || format!("c{} asks {id:?} {request_id:?} {}", call.client, short(&request));
+        let parts = [u64::from(call.client), node as u64, request_id.0];
+        self.tracer.event(self.now, Kind::Request, &parts, line);
+        self.asked.insert(call, (node, request_id));
+        self.schedule(patience, Event::GiveUp { call, cancels });
+        self.feed(node, Input::Request { id: request_id, request });
+    }
+
+    fn reply(&mut self, node: usize, id: RequestId, outcome: Outcome) {
+        let me = self.slots[node].id;
+        let Some((call, entry)) = self.slots[node].requests.remove(&id) else {
+            return self.unasked(node, id);
+        };
+        let line = || format!("{me:?} answers c{} {id:?} {}", call.client, short_outcome(&outcome));
+        self.tracer.event(self.now, Kind::Reply, &[node as u64, id.0], line);
+        self.tracer.content(&codec::encode(&outcome.as_ref().err()));
+        if let Ok(answer) = &outcome {
+            self.tracer.content(&codec::encode(answer));
+        }
+        // A client that has stopped waiting hears nothing: for it the outcome stays unknown.
+        if self.asked.remove(&call).is_some() {
+            if let Some(entry) = entry {
+                self.history.returned(entry, self.now, &outcome);
+            }
+            self.clients.on_outcome(self.now, call, outcome);
+            self.plan_wake(call.client);
+        }
+    }
+
+    fn unasked(&mut self, node: usize, id: RequestId) {
+        let me = self.slots[node].id;
+        let what = format!("{me:?} answers {id:?}, which nobody asked or which was answered");
+        self.violate(Violation::new("contract", self.now, what));
+    }
+
+    fn give_up(&mut self, call: Call, cancels: bool) {
+        let Some((node, id)) = self.asked.remove(&call) else { return };
+        let line = || format!("c{} waits no longer for {id:?}", call.client);
+        self.tracer.event(self.now, Kind::GiveUp, &[u64::from(call.client), id.0], line);
+        Stats::count(&mut self.stats.rare, "client-gave-up", 1);
+        self.clients.on_outcome(self.now, call, Err(Refusal::OutcomeUnknown));
+        self.plan_wake(call.client);
+        // The node may still answer, and nobody listens; it must not answer twice.
+        if cancels && self.slots[node].requests.contains_key(&id) {
+            self.feed(node, Input::Cancel { id });
+        }
+    }
+
+    fn boot(&mut self, node: usize) {
+        let slot = &mut self.slots[node];
+        if slot.is_up() || self.now < slot.up_at {
+            return;
+        }
+        slot.boot += 1;
+        let (id, boot) = (slot.id, slot.boot);
+        let coordinates = [u64::from(id.0), boot, 1];
+        let mut draw = Draw::new(self.setup.seed, Domain::Boot, &coordinates);
+        slot.clock.boot(self.now, draw.magnitude(1, 1 << 60));
+        let files = slot.disk.found();
+        // The operator founds on the first node, and tries again for as long as it left no trace.
+        let found = (node == 0 && files.is_empty()).then(|| founding(self.setup.seed));
+        slot.machine = Some(M::new(self.setup.config(id, boot, self.planted)));
+        let line = || {
+            let founds = if found.is_some() { ", founding" } else { "" };
+            format!("{id:?} boots, {} files{founds}", files.len())
+        };
+        self.tracer.event(self.now, Kind::Boot, &[node as u64, files.len() as u64], line);
+        self.oracles.on_boot(id);
+        if boot > 1 {
+            Stats::count(&mut self.stats.rare, "restart", 1);
+        }
+        self.feed(node, Input::Boot { files, found });
+    }
+
+    /// Nodes that were told to stop and have not.
+    #[must_use]
+    pub fn stopping(&self) -> Vec<NodeId> {
+        self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
+    }
+
+    /// The run is over: what the parts of the world have counted.
+    pub fn finish(&mut self) {
+        let counts = self.network.counts();
+        let messages = &mut self.stats.messages;
+        for (name, count) in [
+            ("sent", counts.sent),
+            ("lost", counts.lost),
+            ("cut", counts.cut),
+            ("duplicated", counts.duplicated),
+            ("replayed", counts.replayed),
+        ] {
+            Stats::count(messages, name, count);
+        }
+        for (name, count) in self.clients.counts() {
+            Stats::count(&mut self.stats.workload, name, *count);
+        }
+        Stats::count(&mut self.stats.topology, &self.setup.topology(), 1);
+        Stats::count(&mut self.stats.workload, &format!("runs-{}", self.setup.mix.kind), 1);
+        self.stats.events = self.tracer.events();
+        self.stats.sim_nanos = self.now;
+    }
+}
+
+/// What the operator founds the cluster with.
+fn founding(seed: u64) -> Founding {
+    let mut draw = Draw::new(seed, Domain::Setup, &[5]);
+    let mut cluster = [0; 16];
+    cluster[..8].copy_from_slice(&draw.next().to_le_bytes());
+    cluster[8..].copy_from_slice(&draw.next().to_le_bytes());
+    Founding {
+        cluster: ClusterId(cluster),
+        access_key: "root".into(),
+        secret_key: "a secret that nobody keeps".into(),
+    }
+}
+
+/// A disk operation without its bytes.
+fn describe(io: &Io) -> String {
+    match io {
+        Io::Create { file, bytes } => format!("create {file}, {bytes} bytes"),
+        Io::Write { file, offset, data } => {
+            let bytes: usize = data.iter().map(Bytes::len).sum();
+            format!("write {file} at {offset}, {bytes} bytes")
+        }
+        Io::Sync { file } => format!("sync {file}"),
+        Io::Read { file, offset, len } => format!("read {file} at {offset}, {len} bytes"),
+        Io::Rename { from, to } => format!("rename {from} to {to}"),
+        Io::Remove { file } => format!("remove {file}"),
+        Io::SyncDir => "sync directory".into(),
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(240) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

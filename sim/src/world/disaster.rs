@@ -1,0 +1,275 @@
+//! Disasters, and the healing of everything.
+
+use super::{Event, Machine, World};
+use crate::disk::Trap;
+use crate::draw::{Domain, Draw};
+use crate::faults::{Crash, Fault, Operation};
+use crate::stats::Stats;
+use crate::trace::Kind;
+use ironseed_core::node::api::Input;
+use ironseed_core::types::NodeId;
+use std::collections::VecDeque;
+
+impl<M: Machine> World<M> {
+    /// A planned fault strikes.
+    pub(super) fn strike(&mut self, number: usize) {
+        if self.healed {
+            return;
+        }
+        let fault = self.plan[number].fault.clone();
+        let line = || format!("fault {number}: {fault:?}");
+        self.tracer.event(self.now, Kind::Fault, &[number as u64], line);
+        let struck = match &fault {
+            Fault::Crash { nodes, how, lasts } => {
+                let mut struck = false;
+                for &node in nodes {
+                    struck |= self.at(node).is_some_and(|node| self.crash(node, *how, *lasts));
+                }
+                struck
+            }
+            Fault::Pause { node, lasts } => {
+                let struck = self.at(*node).is_some_and(|node| self.pause(node));
+                if struck {
+                    self.schedule(*lasts, Event::Mend { number });
+                }
+                struck
+            }
+            Fault::Cut { from, to, both_ways, lasts } => {
+                self.each_link(from, to, *both_ways, |world, a, b| world.network.cut(a, b));
+                self.schedule(*lasts, Event::Mend { number });
+                true
+            }
+            Fault::Clog { from, to, lasts } => {
+                let until = self.now + lasts;
+                self.each_link(from, to, true, |world, a, b| world.network.clog(a, b, until));
+                true
+            }
+            Fault::Storm { weather, lasts } => {
+                self.network.set_weather(*weather);
+                self.schedule(*lasts, Event::Mend { number });
+                true
+            }
+            Fault::Rot { node, salt, bits } => {
+                self.at(*node).is_some_and(|node| self.rot(node, *salt, *bits))
+            }
+            Fault::DiskError { node, operation } => self.on_disk(*node, |disk| {
+                disk.arm(match operation {
+                    Operation::Read => Trap::Read,
+                    Operation::Write => Trap::Write,
+                    Operation::Sync => Trap::Sync,
+                });
+            }),
+            Fault::DiskFull { node, spare, lasts } => {
+                self.schedule(*lasts, Event::Mend { number });
+                self.on_disk(*node, |disk| disk.fill(Some(*spare)))
+            }
+            Fault::DiskSlow { node, times, lasts } => {
+                self.schedule(*lasts, Event::Mend { number });
+                self.on_disk(*node, |disk| disk.slow(*times))
+            }
+            Fault::ClockStep { node, by } => self.at(*node).is_some_and(|node| {
+                self.slots[node].clock.step_wall(*by);
+                true
+            }),
+        };
+        if struck {
+            Stats::count(&mut self.stats.faults, fault.name(), 1);
+        }
+    }
+
+    /// A fault that lasts is over.
+    pub(super) fn mend(&mut self, number: usize) {
+        if self.healed {
+            return;
+        }
+        let line = || format!("fault {number} is over");
+        self.tracer.event(self.now, Kind::Mend, &[number as u64], line);
+        match self.plan[number].fault.clone() {
+            Fault::Cut { from, to, both_ways, .. } => {
+                self.each_link(&from, &to, both_ways, |world, a, b| world.network.mend(a, b));
+            }
+            Fault::Storm { .. } => self.network.set_weather(self.setup.weather),
+            Fault::Pause { node, .. } => {
+                if let Some(node) = self.at(node) {
+                    self.resume(node);
+                }
+            }
+            Fault::DiskFull { node, .. } => {
+                self.on_disk(node, |disk| disk.fill(None));
+            }
+            Fault::DiskSlow { node, .. } => {
+                self.on_disk(node, |disk| disk.slow(1));
+            }
+            Fault::Crash { .. }
+            | Fault::Clog { .. }
+            | Fault::Rot { .. }
+            | Fault::DiskError { .. }
+            | Fault::ClockStep { .. } => {}
+        }
+    }
+
+    /// Mends every link and disk, sets every clock right, lets every process go on and starts those that
+    /// are down. Nothing breaks after this.
+    pub fn heal(&mut self) {
+        self.tracer.event(self.now, Kind::Phase, &[1], || "everything heals".into());
+        self.healed = true;
+        self.network.heal();
+        for node in 0..self.slots.len() {
+            let slot = &mut self.slots[node];
+            slot.disk.heal();
+            slot.clock.correct();
+            slot.up_at = self.now;
+            slot.stopping = slot.stopping.map(|_| self.now);
+            if slot.pauses > 0 {
+                slot.pauses = 1;
+                self.resume(node);
+            }
+            if !self.slots[node].is_up() {
+                let boot = self.slots[node].boot;
+                self.schedule(1, Event::Boot { node, boot });
+            }
+        }
+    }
+
+    fn at(&self, node: u32) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.id == NodeId(node))
+    }
+
+    fn on_disk(&mut self, node: u32, change: impl FnOnce(&mut crate::disk::Disk)) -> bool {
+        let Some(node) = self.at(node) else { return false };
+        change(&mut self.slots[node].disk);
+        true
+    }
+
+    fn each_link(
+        &mut self,
+        from: &[u32],
+        to: &[u32],
+        both_ways: bool,
+        mut change: impl FnMut(&mut Self, NodeId, NodeId),
+    ) {
+        for &a in from {
+            for &b in to {
+                change(self, NodeId(a), NodeId(b));
+                if both_ways {
+                    change(self, NodeId(b), NodeId(a));
+                }
+            }
+        }
+    }
+
+    fn crash(&mut self, node: usize, how: Crash, lasts: u64) -> bool {
+        let until = self.now + lasts;
+        let slot = &mut self.slots[node];
+        if !slot.is_up() {
+            return false;
+        }
+        match how {
+            Crash::Stop => {
+                // A process that hangs does not hear its operator.
+                if slot.paused.is_some() || slot.stopping.is_some() {
+                    return false;
+                }
+                slot.stopping = Some(until);
+                self.feed(node, Input::Stop);
+            }
+            Crash::Power => {
+                slot.disk.lose_power();
+                self.fall(node, until, "loses power");
+            }
+            Crash::Kill => {
+                slot.disk.kill();
+                self.fall(node, until, "is killed");
+            }
+        }
+        true
+    }
+
+    /// A node is down until then.
+    fn fall(&mut self, node: usize, until: u64, why: &str) {
+        let slot = &mut self.slots[node];
+        let id = slot.id;
+        self.tracer.event(self.now, Kind::Down, &[node as u64], || format!("{id:?} {why}"));
+        slot.up_at = until;
+        let boot = slot.boot;
+        let calls = slot.fall();
+        let mut draw = Draw::new(self.setup.seed, Domain::Boot, &[node as u64, boot, 2]);
+        // Clients see their connections break, a little later.
+        for call in calls {
+            let delay = draw.magnitude(100_000, 50_000_000);
+            self.schedule(delay, Event::GiveUp { call, cancels: false });
+        }
+        self.schedule(until.saturating_sub(self.now), Event::Boot { node, boot });
+    }
+
+    /// The machine says that it has stopped: its process ends.
+    pub(super) fn stopped(&mut self, node: usize) {
+        Stats::count(&mut self.stats.rare, "graceful-stop", 1);
+        let slot = &mut self.slots[node];
+        let until = slot.stopping.unwrap_or(self.now + RESTART_AFTER).max(self.now + 1);
+        slot.disk.kill();
+        self.fall(node, until, "has stopped");
+    }
+
+    /// The machine says that its store can't go on: its process ends, and somebody restarts it.
+    pub(super) fn halted(&mut self, node: usize, reason: &str) {
+        if !self.slots[node].is_up() {
+            return;
+        }
+        Stats::count(&mut self.stats.rare, "halt", 1);
+        self.slots[node].disk.kill();
+        let why = format!("halts: {reason}");
+        self.fall(node, self.now + RESTART_AFTER, &why);
+    }
+
+    fn pause(&mut self, node: usize) -> bool {
+        let slot = &mut self.slots[node];
+        if !slot.is_up() {
+            return false;
+        }
+        slot.pauses += 1;
+        slot.paused.get_or_insert_with(VecDeque::new);
+        true
+    }
+
+    /// A process goes on, if no other pause lies over it, and gets all that has waited for it.
+    fn resume(&mut self, node: usize) {
+        let slot = &mut self.slots[node];
+        slot.pauses = slot.pauses.saturating_sub(1);
+        if slot.pauses > 0 {
+            return;
+        }
+        for input in slot.paused.take().into_iter().flatten() {
+            self.feed(node, input);
+        }
+    }
+
+    /// Flips bits where rot may strike, in one place or in several.
+    fn rot(&mut self, node: usize, salt: u64, bits: u32) -> bool {
+        let id = self.slots[node].id;
+        let ranges = self.oracles.durable.rottable(id);
+        if ranges.is_empty() {
+            return false;
+        }
+        let mut draw = Draw::new(self.setup.seed, Domain::Rot, &[salt]);
+        let mut place = *draw.pick(&ranges);
+        let mut struck = false;
+        for _ in 0..bits {
+            if draw.chance(1, 2) {
+                place = *draw.pick(&ranges);
+            }
+            let (file, start, end) = place;
+            let (offset, bit) = (start + draw.below(end - start), draw.below(8) as u32);
+            if self.slots[node].disk.flip(file, offset, bit) {
+                struck = true;
+                let line = || format!("{id:?} rots: {file} at byte {offset}, bit {bit}");
+                let parts = [node as u64, file.number, offset, u64::from(bit)];
+                self.tracer.event(self.now, Kind::Fault, &parts, line);
+            }
+        }
+        struck
+    }
+}
+
+/// How long a process manager waits before it starts a process again: nanoseconds.
+const RESTART_AFTER: u64 = 100_000_000;
