@@ -251,8 +251,11 @@ pub fn start<M: Machine>(
         net,
     };
     let (ended, exit) = oneshot::channel();
+    let span = tracing::info_span!("node", name = %parts.name);
     std::thread::Builder::new().name(parts.name).spawn(move || {
         let _abort = AbortOnPanic;
+        // Several nodes may share a process and its log.
+        let _span = span.entered();
         let end = driver.run();
         // Joins the disk's threads before anyone hears of the end.
         drop(driver);

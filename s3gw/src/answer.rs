@@ -97,12 +97,7 @@ fn full(bytes: Bytes) -> AnswerBody {
 }
 
 /// `message` is escaped already.
-fn error_response(
-    status: StatusCode,
-    code: &str,
-    message: &str,
-    asked: &Asked<'_>,
-) -> Response<AnswerBody> {
+fn error_response(status: StatusCode, code: &str, message: &str, asked: &Asked<'_>) -> Response<AnswerBody> {
     let bodyless = asked.head || status == StatusCode::NOT_MODIFIED;
     let body = if bodyless {
         Bytes::new()

@@ -298,9 +298,7 @@ impl<S: Store> Download<S> {
                 };
                 let outcome = store.call(request).await.map(|answer| match answer {
                     // The room comes back when the last slice of the chunk has left the socket.
-                    Answer::Chunk(bytes) => {
-                        Answer::Chunk(Bytes::from_owner(Held(bytes.0, room)).into())
-                    }
+                    Answer::Chunk(bytes) => Answer::Chunk(Bytes::from_owner(Held(bytes.0, room)).into()),
                     other => other,
                 });
                 (ticket, Ok(outcome))

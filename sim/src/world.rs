@@ -209,8 +209,7 @@ impl<M: Machine> World<M> {
             Event::Disk { node, boot, op } if self.lives(node, boot) => self.complete(node, op),
             Event::Hashed { node, boot, op, bytes } if self.lives(node, boot) => {
                 let parts = [node as u64, op.0];
-                self.tracer
-                    .event(self.now, Kind::Hashed, &parts, || format!("n{} {op:?}", node + 1));
+                self.tracer.event(self.now, Kind::Hashed, &parts, || format!("n{} {op:?}", node + 1));
                 let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
                 self.feed(node, Input::Done { op, result });
             }
@@ -228,10 +227,7 @@ impl<M: Machine> World<M> {
             Event::Fault { number } => self.strike(number),
             Event::Mend { number } => self.mend(number),
             // Of an earlier life of the node.
-            Event::Boot { .. }
-            | Event::Disk { .. }
-            | Event::Hashed { .. }
-            | Event::Timer { .. } => {}
+            Event::Boot { .. } | Event::Disk { .. } | Event::Hashed { .. } | Event::Timer { .. } => {}
         }
     }
 
@@ -315,8 +311,7 @@ impl<M: Machine> World<M> {
         let slot = &mut self.slots[node];
         let id = slot.id;
         let parts = [node as u64, op.0];
-        self.tracer
-            .event(self.now, Kind::Io, &parts, || format!("{id:?} {op:?} {}", describe(&io)));
+        self.tracer.event(self.now, Kind::Io, &parts, || format!("{id:?} {op:?} {}", describe(&io)));
         if let Io::Write { data, offset, .. } = &io {
             self.tracer.content(&offset.to_le_bytes());
             data.iter().for_each(|piece| self.tracer.content(piece));

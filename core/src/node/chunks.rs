@@ -52,7 +52,8 @@ impl Chunks {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        Some(self.missing_at.min(self.sweep_at))
+        let rounds = self.missing_at.min(self.sweep_at);
+        Some(self.store.deadline().map_or(rounds, |at| at.min(rounds)))
     }
 
     pub(super) fn stats(&self) -> Stats {

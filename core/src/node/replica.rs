@@ -186,7 +186,8 @@ impl Replica {
 
     /// When it wants [`ReplicaInput::Timer`].
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let collect = self.leads().then(|| self.collector.deadline()).flatten();
+        let collects = self.leads() && self.damage.is_none() && self.group.shard().is_some();
+        let collect = if collects { self.collector.deadline() } else { None };
         [self.raft.deadline(), collect, self.stream_deadline()].into_iter().flatten().min()
     }
 
@@ -633,7 +634,8 @@ impl Replica {
     /// What an operator wants to know.
     pub(super) fn describe(&self, voters: Vec<NodeId>) -> GroupStatus {
         let raft = self.raft.status();
-        let matched = raft.followers.iter().filter(|follower| follower.active);
+        // Nobody says anything in a quiet group; it went quiet because all voters had everything.
+        let matched = raft.followers.iter().filter(|follower| follower.active || raft.quiet);
         GroupStatus {
             group: self.group,
             role: match raft.role {

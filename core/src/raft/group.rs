@@ -20,9 +20,9 @@ use alloc::vec::Vec;
 /// One replica of one group.
 ///
 /// - Compacted <= applied <= handed to apply <= durable here and committed <= last, unless the state is
-///   damaged ([`Self::assert_invariants`]).
-/// - The term is at least that of the last entry ([`Self::assert_invariants`]).
-/// - Only a replica in full standing whose state is whole leads ([`Self::assert_invariants`]).
+///   damaged (`assert_invariants`).
+/// - The term is at least that of the last entry (`assert_invariants`).
+/// - Only a replica in full standing whose state is whole leads (`assert_invariants`).
 /// - At most one leader a term is ever followed (`follow`).
 /// - Term and vote are durable before any message of that term leaves (the gates in `say`).
 #[derive(Clone, Debug)]

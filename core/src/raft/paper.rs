@@ -549,3 +549,17 @@ fn a_replica_that_abstains_answers_conditionally_and_is_not_counted() {
     leader.hear(ONE, 2, Body::AppendReply { outcome, counts: false });
     assert_eq!(leader.commit_index(), 0);
 }
+
+/// A state that a later leader committed may be ahead of what the leader of our term ever had: we must
+/// not call ourselves equal to that one.
+#[test]
+fn s7_a_state_brings_the_term_of_its_leader() {
+    let mut replica = Replica::follower(5, &[1]);
+    replica.hear(ONE, 5, heartbeat(1, 0, at(1, 1)));
+    let configuration = replica.group.configuration_at(Index(0));
+    replica.input(Input::SnapshotInstalled { term: Term(6), position: at(90, 4), configuration });
+    assert_eq!(replica.sent(), [], "nothing to the leader of a term that is over");
+    assert_eq!((replica.group.term(), replica.group.leader()), (Term(6), None));
+    replica.hear(ONE, 5, heartbeat(2, 0, at(1, 1)));
+    assert_eq!(replica.sent(), [(ONE, Body::Outdated, Some(PersistId(1)))]);
+}

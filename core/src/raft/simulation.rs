@@ -22,6 +22,10 @@ struct Run {
     cut: Vec<(NodeId, NodeId)>,
     /// Disks whose syncs don't always last: their nodes abstain after each crash.
     lax: bool,
+    /// Leaders are cut off with entries that nobody else has, again and again.
+    stormy: bool,
+    /// A leader was elected or committed something in the last step: a bad moment to lose it.
+    fragile: bool,
     proposals: u64,
     /// Reads under way: what was applied anywhere when each began.
     reads: BTreeMap<u64, Index>,
@@ -35,8 +39,19 @@ impl Run {
         let mut rng = Rng::new(seed);
         let count = [1, 3, 3, 3, 5][usize::try_from(rng.below(5)).unwrap()];
         let lax = rng.chance(1, 4);
+        let stormy = rng.chance(1, 3);
+        let mut cluster = Cluster::new(count, rng.next(), planted);
+        // One entry an append, a few, or many.
+        cluster.config.append_bytes_max = [1, 300, 4_096][usize::try_from(rng.below(3)).unwrap()];
+        cluster.config.append_inflight_max = u32::try_from(rng.between(1, 8)).unwrap();
+        for id in cluster.ids() {
+            cluster.crash(id, 0);
+            cluster.restart(id, Standing::Full); // with these settings
+        }
         Self {
-            cluster: Cluster::new(count, rng.next(), planted),
+            cluster,
+            stormy,
+            fragile: false,
             rng,
             cut: Vec::new(),
             lax,
@@ -63,6 +78,10 @@ impl Run {
     }
 
     fn step(&mut self) {
+        let chance = if core::mem::take(&mut self.fragile) { 20 } else { 1 };
+        if self.stormy && self.rng.chance(chance, 60) {
+            self.storm();
+        }
         match self.rng.below(1000) {
             0..450 => self.deliver(),
             450..700 => self.sync(),
@@ -228,6 +247,24 @@ impl Run {
         }
     }
 
+    /// The leader takes an entry and is cut off; whoever was cut off before may be back.
+    fn storm(&mut self) {
+        let Some(leader) = self.cluster.leader() else { return };
+        if self.rng.chance(1, 2) {
+            self.propose();
+        }
+        self.cut.clear();
+        (0..4).for_each(|_| self.restart());
+        for peer in self.cluster.ids().into_iter().filter(|peer| *peer != leader) {
+            self.cut.extend([(leader, peer), (peer, leader)]);
+            self.cluster.input(peer, Input::PeerSuspected { node: leader });
+        }
+        if self.rng.chance(1, 2) {
+            self.cluster.crash(leader, usize::MAX);
+        }
+        self.count("storm");
+    }
+
     fn transfer(&mut self) {
         if let Some(id) = self.cluster.leader() {
             self.cluster.input(id, Input::TransferAway);
@@ -250,9 +287,12 @@ impl Run {
 
     /// Linearizability of reads, and what happened.
     fn observe(&mut self) {
-        for (id, output) in core::mem::take(&mut self.cluster.seen) {
+        for (node, output) in core::mem::take(&mut self.cluster.seen) {
             match output {
-                Output::Committed { upto } => self.acknowledged = self.acknowledged.max(upto),
+                Output::Committed { upto } => {
+                    self.acknowledged = self.acknowledged.max(upto);
+                    self.fragile |= self.cluster.leader() == Some(node);
+                }
                 Output::ReadReady { id, index } => {
                     let floor = self.reads.remove(&id).unwrap();
                     assert!(
@@ -264,7 +304,10 @@ impl Run {
                 Output::ReadRejected { id, .. } => {
                     self.reads.remove(&id).unwrap();
                 }
-                Output::Role { role: Role::Leader, .. } => self.count("leader"),
+                Output::Role { role: Role::Leader, .. } => {
+                    self.fragile = true;
+                    self.count("leader");
+                }
                 Output::WantSnapshot { .. } => self.count("snapshot"),
                 Output::Readmitted => self.count("readmitted"),
                 Output::Trace(super::Event::Repaired { .. }) => self.count("repaired"),
@@ -274,7 +317,6 @@ impl Run {
                 Output::Trace(super::Event::Unanimous { .. }) => self.count("unanimous"),
                 _ => {}
             }
-            let _ = id;
         }
     }
 
@@ -294,23 +336,20 @@ impl Run {
             self.cluster.input(id, Input::Wake);
         }
         let mut marker = None;
-        for _ in 0..600 {
+        for round in 0..600 {
             self.settle();
-            if let Some(leader) = self.cluster.leader() {
-                let settled =
-                    self.cluster.group(leader).status().followers.iter().all(|f| f.counts);
-                if marker.is_none() && settled {
-                    self.cluster.input(leader, Input::Propose { id: 0, command: "m".into() });
-                    marker = Some(self.cluster.group(leader).status().last.index);
-                }
+            if let (Some(leader), None) = (self.cluster.leader(), marker) {
+                self.cluster.input(leader, Input::Propose { id: 0, command: "m".into() });
+                marker = Some(self.cluster.group(leader).status().last.index);
             }
             self.observe();
-            let quiet = self.cluster.ids().iter().all(|id| {
-                let status = self.cluster.group(*id).status();
-                status.quiet && Some(status.applied_index) >= marker && status.lost == 0
-            });
-            if marker.is_some() && quiet {
+            let statuses = self.cluster.ids().into_iter().map(|id| self.cluster.group(id).status());
+            let quiet = statuses.clone().all(|status| status.quiet && status.lost == 0);
+            if quiet && statuses.clone().all(|status| Some(status.applied_index) >= marker) {
                 return;
+            }
+            if quiet || round == 200 {
+                marker = None; // it was refused, or went to a leader that was deposed: once more
             }
         }
         let all = self.cluster.ids();
@@ -374,7 +413,7 @@ fn planted_bugs_are_seen() {
         let fails = |seed: &u64| {
             std::panic::catch_unwind(|| run(*seed, 2_500, Planted::with(bug))).is_err()
         };
-        (bug, (0..seeds(2_000)).find(fails))
+        (bug, (0..seeds(20_000)).find(fails))
     });
     std::panic::set_hook(quiet);
     std::eprintln!("{found:?}");

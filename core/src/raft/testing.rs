@@ -123,7 +123,8 @@ pub(super) struct Cluster {
     pub(super) net: Vec<Flight>,
     /// Outputs that a client or an operator sees, and role changes, since they were last taken.
     pub(super) seen: Vec<(NodeId, Output)>,
-    config: Config,
+    /// Of every node but for who it is.
+    pub(super) config: Config,
     rng: Rng,
     /// Who led each term: election safety.
     leaders: BTreeMap<Term, NodeId>,

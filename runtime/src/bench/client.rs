@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use std::fmt;
@@ -99,11 +99,14 @@ impl Client {
         length: Option<u64>,
     ) -> Result<u64, RequestError> {
         let uri = self.signer.presign(method.as_str(), &self.host, path, query);
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(HOST, &self.host)
-            .body(Full::new(body));
+        let request = Request::builder().uri(uri).header(HOST, &self.host);
+        // hyper leaves it out where it is 0, and S3 wants to see it.
+        let request = if method == Method::PUT {
+            request.header(CONTENT_LENGTH, body.len())
+        } else {
+            request
+        };
+        let request = request.method(method).body(Full::new(body));
         let request = request.map_err(io)?;
         let result = timeout(REQUEST_TIMEOUT, self.send(request)).await;
         let result = result.unwrap_or_else(|_| Err(io("no answer in time")));

@@ -84,11 +84,15 @@ async fn server() -> (String, Arc<Mutex<BTreeMap<String, Bytes>>>) {
                 async move {
                     let (parts, body) = request.into_parts();
                     assert!(parts.uri.query().unwrap_or("").contains("X-Amz-Signature="));
+                    let sized = parts.headers.contains_key("content-length");
+                    assert!(sized || parts.method != Method::PUT, "S3 answers 411");
                     let body = body.collect().await.unwrap().to_bytes();
                     let path = parts.uri.path().to_owned();
                     let mut response = Response::new(Full::new(Bytes::new()));
                     if count.fetch_add(1, Ordering::Relaxed) % 100 == 99 {
                         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    } else if path == "/bench" {
+                        // Making it, or a page of it.
                     } else if parts.method == Method::PUT {
                         kept.lock().unwrap().insert(path, body);
                     } else if let Some(body) = kept.lock().unwrap().get(&path) {
@@ -145,6 +149,14 @@ async fn puts_and_gets_are_counted_with_their_bytes_and_errors() {
     let prepared =
         objects.lock().unwrap().keys().filter(|key| key.starts_with("/bench/get-3000/")).count();
     assert_eq!(prepared, 50);
+
+    let list = measure(&endpoint, Operation::List).await;
+    let listed = objects
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(key, body)| key.starts_with("/bench/list/") && body.is_empty());
+    assert_eq!((listed.count(), list["op"].as_str()), (50, Some("list")));
 }
 
 #[tokio::test]

@@ -123,8 +123,7 @@ impl Logs {
 
     /// Decodes what has become durable behind what is known of a file.
     fn scan(&mut self, file: FileId, disk: &Disk, entry_kind: u8) {
-        let Some(mut segment) = self.segments.remove(&file).or_else(|| self.open(file, disk))
-        else {
+        let Some(mut segment) = self.segments.remove(&file).or_else(|| self.open(file, disk)) else {
             return;
         };
         while let Some(header) = segment.head(file, disk) {
@@ -194,12 +193,12 @@ mod tests {
     use super::*;
     use crate::disk::Speed;
     use bytes::Bytes;
-    use ironseed_core::machine::OpIds;
     use ironseed_core::machine::{FoundFile, Instant, Io, IoOp};
     use ironseed_core::types::{OpId, OpId as Op};
     use ironseed_core::wal::{
         Config, Identity, LogOutput, Record, Recovery, RecoveryOutput, SegmentLog,
     };
+    use ironseed_core::machine::OpIds;
 
     const ENTRY: u8 = 1;
     const G: GroupId = GroupId(4);
@@ -316,7 +315,11 @@ mod tests {
         rig.oracle.quorum = 2;
         rig.append(1, ENTRY);
         rig.run(true);
-        let violation = rig.oracle.acknowledged(5, G, Position { term: Term(2), index: Index(1) });
+        let violation = rig.oracle.acknowledged(
+            5,
+            G,
+            Position { term: Term(2), index: Index(1) },
+        );
         assert!(violation.expect("one of two").what.contains("[n1]"));
     }
 

@@ -3,9 +3,9 @@
 //! A new kind of trace event needs a line here and nowhere else: in [`observation`] if a checker should
 //! see it, in [`rare`] if a swarm should count it.
 
-use super::Violation;
 use super::durable::DurableLog;
 use super::raft::{Observation, Raft};
+use super::Violation;
 use crate::disk::{Completion, Disk};
 use crate::setup::Setup;
 use ironseed_core::node::trace::Trace;

@@ -118,7 +118,8 @@ impl Raft {
                     replica.committed = position.index.max(replica.committed);
                 }
                 let mine = (position.term, node);
-                let (term, other) = *self.committed.entry((group, position.index)).or_insert(mine);
+                let (term, other) =
+                    *self.committed.entry((group, position.index)).or_insert(mine);
                 if term != position.term {
                     Some(format!(
                         "{group:?} committed {position:?} on {node:?} and {term:?} on {other:?} there"
@@ -180,8 +181,7 @@ mod tests {
 
     #[test]
     fn equal_indexes_have_equal_states() {
-        let state =
-            |applied, byte| Observation::State { applied: Index(applied), hash: [byte; 32] };
+        let state = |applied, byte| Observation::State { applied: Index(applied), hash: [byte; 32] };
         check(&[(1, state(5, 1)), (2, state(5, 1)), (2, state(6, 2))], false);
         check(&[(1, state(5, 1)), (2, state(5, 2))], true);
     }
