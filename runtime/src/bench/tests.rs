@@ -151,11 +151,9 @@ async fn puts_and_gets_are_counted_with_their_bytes_and_errors() {
     assert_eq!(prepared, 50);
 
     let list = measure(&endpoint, Operation::List).await;
-    let listed = objects
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|(key, body)| key.starts_with("/bench/list/") && body.is_empty());
+    let objects = objects.lock().unwrap().clone();
+    let listed =
+        objects.iter().filter(|(key, body)| key.starts_with("/bench/list/") && body.is_empty());
     assert_eq!((listed.count(), list["op"].as_str()), (50, Some("list")));
 }
 
