@@ -224,7 +224,9 @@ impl Running {
         status.suspected = self.peers.lost().collect();
         let group = |(group, replica): (&GroupId, &Replica)| {
             let voters = self.groups.get(group).cloned().unwrap_or_default();
-            replica.describe(voters)
+            let mut described = replica.describe(voters);
+            described.matched.retain(|(node, _)| !status.suspected.contains(node));
+            described
         };
         status.groups = self.replicas.iter().map(group).collect();
         let chunks = self.chunks.stats();
