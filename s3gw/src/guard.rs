@@ -15,7 +15,7 @@ pub mod payload;
 pub mod sigv4;
 
 use crate::checksum::Announced;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::text::{parse_query, unpercent};
 use crate::{Config, Store};
 use auth::{PayloadKind, Signable, Signed, authenticate};
@@ -92,7 +92,7 @@ pub fn judge<S: Store>(
     body: RawBody,
     store: &S,
     config: &Config,
-) -> std::result::Result<Admitted, (crate::error::Error, Payload)> {
+) -> std::result::Result<Admitted, (Error, Box<Payload>)> {
     let patience = Patience { window: config.body_timeout, bytes_min: config.body_bytes_min };
     let plain = payload::Framing::Plain { hash: None };
     match examine(parts, store, config) {
@@ -104,9 +104,9 @@ pub fn judge<S: Store>(
                     query.into_iter().filter(|(name, _)| !name.starts_with("X-Amz-")).collect();
                 Ok(Admitted { row, bucket, key, query, announced, payload })
             }
-            Err(error) => Err((error, Payload::new(body, plain, None, patience))),
+            Err(error) => Err((error, Box::new(Payload::new(body, plain, None, patience)))),
         },
-        Err(error) => Err((error, Payload::new(body, plain, None, patience))),
+        Err(error) => Err((error, Box::new(Payload::new(body, plain, None, patience)))),
     }
 }
 

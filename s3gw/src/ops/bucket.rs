@@ -19,11 +19,10 @@ pub(super) async fn list_buckets<S: Store>(
     let input = request.input;
     let limit = match input.max_buckets {
         None => BUCKETS_MAX,
-        Some(limit) => {
-            u32::try_from(limit).ok().filter(|limit| (1..=BUCKETS_MAX).contains(limit)).ok_or_else(
-                || Error::from(Code::InvalidArgument.because("max-buckets must be 1 to 10000")),
-            )?
-        }
+        Some(limit) => u32::try_from(limit)
+            .ok()
+            .filter(|limit| (1..=BUCKETS_MAX).contains(limit))
+            .ok_or_else(|| Code::InvalidArgument.because("max-buckets must be 1 to 10000"))?,
     };
     let prefix = input.prefix.clone().unwrap_or_default();
     let after = input.continuation_token.as_deref().map(parse_token).transpose()?;
@@ -96,10 +95,9 @@ pub(super) async fn create_bucket<S: Store>(
     let input = request.input;
     if let Some(config) = input.create_bucket_configuration {
         if config.bucket.is_some() || config.location.is_some() {
-            return Err(Error::from(
-                Code::NotImplemented.because("directory buckets are not implemented"),
-            )
-            .into());
+            return Err(Code::NotImplemented
+                .because("directory buckets are not implemented")
+                .into());
         }
         let constraint = config.location_constraint;
         if constraint

@@ -75,18 +75,18 @@ pub(super) async fn copy_object<S: Store>(
         let why = "This copy request is illegal because it is trying to copy an object to itself without \
                    changing the object's metadata, storage class, website redirect location or encryption \
                    attributes.";
-        return Err(Error::from(Code::InvalidRequest.because(why)).into());
+        return Err(Code::InvalidRequest.because(why).into());
     }
     let asked = match call.header("x-amz-checksum-algorithm") {
         None => None,
         Some(name) => Some(named(name).ok_or_else(|| {
-            Error::from(Code::InvalidRequest.because("Checksum algorithm provided is unsupported."))
+            Code::InvalidRequest.because("Checksum algorithm provided is unsupported.")
         })?),
     };
     let object = find_source(ops, &call, source).await?;
     if object.bytes > PUT_BYTES_MAX {
         let why = "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120";
-        return Err(Error::from(Code::InvalidRequest.because(why)).into());
+        return Err(Code::InvalidRequest.because(why).into());
     }
     let kept = &object.attributes;
     let mut attributes = if new_metadata {

@@ -4,7 +4,7 @@
 use super::multipart::{parse_upload, show_upload};
 use super::{Call, Ops, owner, strange};
 use crate::Store;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::text::{base64, moment, percent, unbase64};
 use ironseed_core::object::api::{
     Answer, ListFrom, ListObjects, ListedObject, Listing, PAGE_MAX, Request,
@@ -198,13 +198,11 @@ pub(super) async fn list_object_versions<S: Store>(
     let (prefix, delimiter) = (input.prefix.unwrap_or_default(), not_empty(input.delimiter));
     // Every key has one version, so wherever in a key's versions a page ended, it ended behind the key.
     if input.version_id_marker.as_deref().is_some_and(|version| !matches!(version, "" | "null")) {
-        return Err(
-            Error::from(Code::InvalidArgument.because("Invalid version id specified")).into()
-        );
+        return Err(Code::InvalidArgument.because("Invalid version id specified").into());
     }
     if input.version_id_marker.is_some() && input.key_marker.is_none() {
         let why = "A version-id marker cannot be specified without a key marker.";
-        return Err(Error::from(Code::InvalidArgument.because(why)).into());
+        return Err(Code::InvalidArgument.because(why).into());
     }
     let from = after_marker(input.key_marker.as_deref(), &prefix, delimiter.as_deref());
     let bucket = input.bucket.clone();
@@ -258,7 +256,7 @@ pub(super) async fn list_multipart_uploads<S: Store>(
         None => None,
         Some(Ok(upload)) => Some(upload),
         Some(Err(_)) => {
-            return Err(Error::from(Code::InvalidArgument.because("Invalid uploadId marker")).into());
+            return Err(Code::InvalidArgument.because("Invalid uploadId marker").into());
         }
     };
     let after = match after_marker(key_marker.as_deref(), &prefix, delimiter.as_deref()) {

@@ -399,9 +399,9 @@ pub(super) async fn list_parts<S: Store>(
     let limit = super::list::limit("max-parts", request.input.max_parts)?;
     let after = match call.param("part-number-marker") {
         None | Some("") => 0,
-        Some(marker) => marker.parse().map_err(|_| {
-            Error::from(Code::InvalidArgument.because("part-number-marker is malformed"))
-        })?,
+        Some(marker) => marker
+            .parse()
+            .map_err(|_| Code::InvalidArgument.because("part-number-marker is malformed"))?,
     };
     let (parts, truncated, attributes) = parts_page(ops, &call, upload, after, limit).await?;
     let next = parts.last().map_or(after, |part| part.number);

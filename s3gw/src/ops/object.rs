@@ -187,7 +187,7 @@ async fn look_up<S: Store>(ops: &Ops<S>, call: &Call) -> S3Result<Read> {
     let (wanted, parts) = match part {
         Some(number) if call.headers.contains_key(header::RANGE) => {
             let why = format!("partNumber {number} and Range can't be combined");
-            return Err(Error::from(Code::InvalidRequest.because(why)).into());
+            return Err(Code::InvalidRequest.because(why).into());
         }
         Some(number) => {
             let (range, parts) = part_range(ops, call, &object, number).await?;

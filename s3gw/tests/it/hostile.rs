@@ -302,9 +302,8 @@ async fn bodies_that_are_not_what_was_promised() {
     let mut stream = server.client.connect().await;
     stream.write_all(&bytes[..bytes.len() - 4]).await.expect("the server reads");
     stream.shutdown().await.expect("half closed");
-    if let Some(answer) = read_answer(&mut stream, false).await {
-        answer.refused(400, "IncompleteBody");
-    }
+    let answer = read_answer(&mut stream, false).await.expect("an answer");
+    assert!(answer.refused(400, "IncompleteBody").closed);
     let bodies = [
         ("4\r\nbody\r\n", "4"),
         ("4\r\nbody\r\n0\r\n\r\n", "5"),

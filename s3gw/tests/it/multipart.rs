@@ -77,7 +77,7 @@ async fn parts_become_an_object() {
         ("true", "7")
     );
     let uploads = server.client.get("/bucket?uploads").await.expect(200);
-    assert_eq!(uploads.fields("UploadId"), [upload.clone()]);
+    assert_eq!(uploads.fields("UploadId"), [upload.as_str()]);
     let document = document(&[(2, &first), (7, &second)]);
     let done = complete(&server, &upload, &document, &[]).await.expect(200);
     let of_md5s: Vec<u8> = [Md5::digest(&one), Md5::digest(&two)].concat();
