@@ -11,7 +11,7 @@
 //! - An inner node has at least two children, and one split key less: the split before a child is at
 //!   most the child's first key and above every key of the child before.
 //!
-//! Memory: arrays grow by [`GROWTH`] places at a time, so that an entry costs its key's handle, its
+//! Memory: arrays grow by `GROWTH` places at a time, so that an entry costs its key's handle, its
 //! value and about a tenth more.
 
 use alloc::sync::Arc;
@@ -372,12 +372,190 @@ impl<V> Rubble<V> {
         let mut freed = 0;
         while freed < entries {
             let Some(node) = self.nodes.pop() else { return true };
-            freed += node.len();
             // A node that a clone still shares only loses a reference.
-            if let Some(Node::Inner(inner)) = Arc::into_inner(node) {
+            let Some(node) = Arc::into_inner(node) else {
+                freed += 1;
+                continue;
+            };
+            freed += node.len();
+            if let Node::Inner(inner) = node {
                 self.nodes.extend(inner.children);
             }
         }
         self.nodes.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test that is wrong may panic")]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use alloc::collections::BTreeMap;
+
+    impl<V> Map<V> {
+        /// The invariants at the top of the file.
+        fn assert_invariants(&self) {
+            let mut leaves = Vec::new();
+            check(&self.root, None, None, 0, &mut leaves);
+            assert!(leaves.windows(2).all(|pair| pair[0].0 == pair[1].0), "leaves at {leaves:?}");
+            assert_eq!(leaves.iter().map(|(_, entries)| entries).sum::<usize>(), self.len);
+            assert!(leaves.len() == 1 || leaves.iter().all(|(_, entries)| *entries > 0));
+        }
+    }
+
+    fn check<V>(
+        node: &Node<V>,
+        low: Option<&Key>,
+        high: Option<&Key>,
+        depth: usize,
+        leaves: &mut Vec<(usize, usize)>,
+    ) {
+        assert!(node.len() <= NODE_MAX);
+        let keys = match node {
+            Node::Leaf(leaf) => &leaf.keys,
+            Node::Inner(inner) => &inner.splits,
+        };
+        assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(keys.iter().all(|key| low.is_none_or(|low| low <= key)));
+        assert!(keys.iter().all(|key| high.is_none_or(|high| key < high)));
+        match node {
+            Node::Leaf(leaf) => {
+                assert_eq!(leaf.keys.len(), leaf.values.len());
+                leaves.push((depth, leaf.keys.len()));
+            }
+            Node::Inner(inner) => {
+                assert!(inner.children.len() >= 2);
+                assert_eq!(inner.children.len(), inner.splits.len() + 1);
+                for (at, child) in inner.children.iter().enumerate() {
+                    let low = if at == 0 { low } else { inner.splits.get(at - 1) };
+                    check(child, low, inner.splits.get(at).or(high), depth + 1, leaves);
+                }
+            }
+        }
+    }
+
+    type Model = BTreeMap<Key, u64>;
+
+    fn assert_same(map: &Map<u64>, model: &Model) {
+        map.assert_invariants();
+        assert!(map.range(Bound::Unbounded).eq(model.iter()));
+        assert_eq!(map.len(), model.len());
+        assert_eq!(map.is_empty(), model.is_empty());
+    }
+
+    fn key(number: u64) -> Key {
+        Key::from(&number.to_be_bytes()[6..])
+    }
+
+    /// Random writes and removals against `BTreeMap`, with clones that must stay as they were.
+    fn compare(seed: u64, keys: u64, rounds: u64) {
+        let mut rng = Rng::new(seed);
+        let (mut map, mut model) = (Map::default(), Model::new());
+        let mut clones: Vec<(Map<u64>, Model)> = Vec::new();
+        for round in 0..rounds {
+            // The tree grows and shrinks by turns, down to nothing and up again.
+            let removal = if (round / (keys * 3)).is_multiple_of(2) { 2 } else { 8 };
+            let at = key(rng.below(keys));
+            if rng.chance(removal, 10) {
+                assert_eq!(map.remove(&at), model.remove(&at));
+            } else {
+                assert_eq!(map.insert(at.clone(), round), model.insert(at.clone(), round));
+            }
+            let at = key(rng.below(keys));
+            assert_eq!(map.get(&at), model.get(&at));
+            if rng.chance(1, 4)
+                && let Some(value) = model.get_mut(&at)
+            {
+                *value += 1;
+                *map.get_mut(&at).expect("in the model") += 1;
+            }
+            if rng.chance(1, 200) {
+                clones.push((map.clone(), model.clone()));
+            }
+            if clones.len() > 3 {
+                let (map, model) = clones.remove(0);
+                assert_same(&map, &model);
+            }
+            if rng.chance(1, 50) {
+                map.assert_invariants();
+                let bound =
+                    if rng.chance(1, 2) { Bound::Included(&*at) } else { Bound::Excluded(&*at) };
+                let owned = match bound {
+                    Bound::Included(_) => Bound::Included(at.clone()),
+                    _ => Bound::Excluded(at.clone()),
+                };
+                let expected = model.range((owned, Bound::Unbounded)).take(70);
+                assert!(map.range(bound).take(70).eq(expected), "from {bound:?}");
+            }
+        }
+        assert_same(&map, &model);
+        clones.iter().for_each(|(map, model)| assert_same(map, model));
+    }
+
+    #[test]
+    fn it_is_an_ordered_map_and_clones_stand_still() {
+        for seed in 0..20 {
+            compare(seed, 1 + seed * seed, 3_000);
+        }
+        compare(77, 5_000, 60_000);
+    }
+
+    #[test]
+    fn rising_keys_fill_their_nodes() {
+        let mut map = Map::default();
+        for number in 0..20_000 {
+            map.insert(key(number), number);
+        }
+        let mut leaves = Vec::new();
+        check(&map.root, None, None, 0, &mut leaves);
+        let fill = 20_000 * 100 / (leaves.len() * NODE_MAX);
+        assert!(fill >= 70, "{fill} % full");
+        map.assert_invariants();
+    }
+
+    #[test]
+    fn a_write_copies_only_its_path() {
+        let mut map = Map::default();
+        (0..20_000).for_each(|number| assert_eq!(map.insert(key(number), number), None));
+        let clone = map.clone();
+        map.insert(key(10_000), 0);
+        let (mut shared, mut all) = (0, 0);
+        count_shared(&map.root, false, &mut shared, &mut all);
+        assert!(all > 800 && all - shared <= 4, "{shared} of {all} nodes are shared");
+        assert_eq!(clone.get(&key(10_000)), Some(&10_000));
+        assert_eq!(map.remove(b"none"), None);
+    }
+
+    /// Nodes below a shared one count as shared.
+    fn count_shared(node: &Arc<Node<u64>>, above: bool, shared: &mut u32, all: &mut u32) {
+        let here = above || Arc::strong_count(node) > 1;
+        *all += 1;
+        *shared += u32::from(here);
+        if let Node::Inner(inner) = &**node {
+            inner.children.iter().for_each(|child| count_shared(child, here, shared, all));
+        }
+    }
+
+    #[test]
+    fn rubble_is_cleared_in_slices_and_spares_what_is_shared() {
+        let mut map = Map::default();
+        (0..5_000).for_each(|number| assert_eq!(map.insert(key(number), number), None));
+        let mut clone = map.clone();
+        clone.insert(key(77), 0);
+        let mut rubble = map.into_rubble();
+        let mut slices = 1;
+        while !rubble.clear(10) {
+            slices += 1;
+        }
+        assert!(slices < 12, "{slices} slices, although the clone shares all but one path");
+        clone.assert_invariants();
+        assert_eq!(clone.len(), 5_000);
+        let mut rubble = clone.into_rubble();
+        let mut slices = 1;
+        while !rubble.clear(100) {
+            slices += 1;
+        }
+        assert!((35..60).contains(&slices), "{slices} slices");
     }
 }

@@ -5,13 +5,14 @@
 //! | --- | --- | --- |
 //! | 0x01 | the group's header | nothing |
 //! | 0x02 | request sessions | node u32, then nothing (the session) or incarnation u64, seq u64 (a reply) |
-//! | 0x03 | bucket state | bucket u64 |
+//! | 0x03 | bucket state | bucket u64, or nothing (the floor), or u64 max, bucket u64 (removed above it) |
 //! | 0x04 | blobs | opened u64 |
 //! | 0x05 | extents | opened u64, seq u32 |
 //! | 0x06 | uploads in progress | bucket u64, key (escaped, closed), opened u64 |
 //! | 0x07 | parts | opened u64 of the upload, number u16 |
 //! | 0x08 | bucket registry (meta group) | name |
-//! | 0x09 | cluster record (meta group) | nothing, or what the record is of |
+//! | 0x09 | cluster record (meta group) | nothing, or what the record is of (`creating`, bucket u64) |
+//! | 0x0a | blobs that the collector looks at | opened u64 |
 //! | 0x10 | objects | bucket u64, key |
 //! | 0x20 | key-value space | key |
 //!
@@ -39,6 +40,8 @@ pub const PARTS: u8 = 0x07;
 pub const REGISTRY: u8 = 0x08;
 /// Identity, nodes and credentials of the cluster, in the meta group.
 pub const CLUSTER: u8 = 0x09;
+/// Blobs that the collector looks at: staged or dead, so few.
+pub const CHORES: u8 = 0x0a;
 /// Objects.
 pub const OBJECTS: u8 = 0x10;
 /// The key-value space.
@@ -85,13 +88,37 @@ pub fn bucket(id: BucketId) -> Key {
     join(BUCKETS, &[&id.0.to_be_bytes()])
 }
 
+/// The bucket below which every bucket has been installed at this shard.
+#[must_use]
+pub fn bucket_floor() -> Key {
+    Key::from([BUCKETS])
+}
+
+/// What all marks of removed buckets begin with. No bucket has this id.
+#[must_use]
+pub fn removed_buckets() -> Key {
+    bucket(BucketId(u64::MAX))
+}
+
+/// The mark of a removed bucket at or above the floor.
+#[must_use]
+pub fn removed_bucket(id: BucketId) -> Key {
+    join(BUCKETS, &[&u64::MAX.to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+/// The bucket of a key that ends in its id: a mark of a removed bucket, or of one that is being made.
+#[must_use]
+pub fn marked_bucket(key: &[u8]) -> Option<BucketId> {
+    Some(BucketId(u64::from_be_bytes(*key.last_chunk()?)))
+}
+
 /// A blob of this shard.
 #[must_use]
 pub fn blob(blob: BlobId) -> Key {
     join(BLOBS, &[&blob.opened.0.to_be_bytes()])
 }
 
-/// The blob that a key of [`BLOBS`], [`EXTENTS`] or [`PARTS`] belongs to.
+/// The blob that a key of [`BLOBS`], [`EXTENTS`], [`PARTS`] or [`CHORES`] belongs to.
 #[must_use]
 pub fn blob_of(home: ShardId, key: &[u8]) -> Option<BlobId> {
     let opened = key.get(1..9)?.try_into().ok()?;
@@ -179,6 +206,18 @@ pub fn registry(name: &str) -> Key {
     join(REGISTRY, &[name.as_bytes()])
 }
 
+/// What all marks of buckets that are being made begin with.
+#[must_use]
+pub fn creating_buckets() -> Key {
+    cluster(b"creating")
+}
+
+/// The mark of a bucket that is being made.
+#[must_use]
+pub fn creating_bucket(id: BucketId) -> Key {
+    join(CLUSTER, &[b"creating", &id.0.to_be_bytes()])
+}
+
 /// A record of the cluster.
 #[must_use]
 pub fn cluster(what: &[u8]) -> Key {
@@ -189,6 +228,12 @@ pub fn cluster(what: &[u8]) -> Key {
 #[must_use]
 pub fn objects(bucket: BucketId) -> Key {
     join(OBJECTS, &[&bucket.0.to_be_bytes()])
+}
+
+/// The mark of a blob that the collector looks at.
+#[must_use]
+pub fn chore(blob: BlobId) -> Key {
+    join(CHORES, &[&blob.opened.0.to_be_bytes()])
 }
 
 /// An object, or what all objects with a prefix begin with.

@@ -24,7 +24,7 @@ const RECORD_OVERHEAD: u64 = 48;
 /// Where bytes are in the table log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct RecordLocation {
-    /// The segment, from 1.
+    /// The segment.
     pub segment: u64,
     /// Byte offset in its file.
     pub offset: u64,

@@ -514,7 +514,7 @@ pub enum Answer {
         parts: Vec<Part>,
         /// Whether the page was cut off.
         truncated: bool,
-        /// What the upload was created with.
+        /// What the upload was created with; nothing once it is completed: the object has it then.
         attributes: Attributes,
     },
     /// Uploads in progress.

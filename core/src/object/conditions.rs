@@ -154,6 +154,7 @@ impl Preconditions {
 const IMPOSSIBLE: ETag = ETag { md5: [0; 16], parts: u16::MAX };
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use alloc::string::ToString;

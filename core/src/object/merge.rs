@@ -18,6 +18,7 @@ use crate::types::{BlobId, BucketId, ShardId};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use bincode::{Decode, Encode};
 
 /// A page of uploads in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct UploadsPage {
 }
 
 /// Which uploads in progress to list: [`super::api::Request::ListUploads`] without the bucket's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ListUploads {
     /// The bucket.
     pub bucket: BucketId,
@@ -192,6 +193,9 @@ enum Progress {
     Whole,
 }
 
+/// A row of a page; `None` for a common prefix.
+type Row<'a, T> = (&'a Place, Option<&'a T>);
+
 #[derive(Clone, Debug)]
 struct Merge<T> {
     limit: usize,
@@ -286,7 +290,7 @@ impl<T> Merge<T> {
     }
 
     /// The rows of the page and, if there is more, its last one.
-    fn page(&self) -> Option<(impl Iterator<Item = (&Place, Option<&T>)>, Option<Cut>)> {
+    fn page(&self) -> Option<(impl Iterator<Item = Row<'_, T>>, Option<Cut>)> {
         if self.limit > 0 && !self.is_certain() {
             return None;
         }
