@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 /// How much of a refused body is read before the answer, and for how long: enough that an ordinary
 /// client gets to see why, little enough to be no gift to another.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Everything that requests share.
 pub struct Gateway<S: Store> {

@@ -11,8 +11,8 @@ use crate::stream::{Stored, receive};
 use crate::text::{hex, moment, unhex_md5};
 use http::HeaderMap;
 use ironseed_core::object::api::{
-    Answer, Attributes, Checksum, ChecksumAlgorithm, NamedPart, NewPart, PAGE_MAX, PART_NUMBER_MAX,
-    Part, Refusal, Request,
+    Answer, Attributes, Checksum, ChecksumAlgorithm, Content, NamedPart, NewPart, PAGE_MAX,
+    PART_NUMBER_MAX, Part, Refusal, Request,
 };
 use ironseed_core::types::{BlobId, Index, ShardId};
 use s3s::dto;
@@ -321,12 +321,12 @@ async fn completed_checksum<S: Store>(
             "The upload was created using another checksum type than the complete request names.",
         ));
     }
-    // Without one asked for at creation, an announced one is still verified where the parts allow it.
-    let Some((algorithm, composite)) =
-        wanted.or(expected.as_ref().map(|(algorithm, _)| (*algorithm, false)))
-    else {
-        return Ok(None);
-    };
+    // Without one asked for at creation, an announced one is still verified where the parts allow it. A
+    // completed upload no longer says what was asked for: then the claim itself shows its type.
+    let claimed = expected.as_ref().map(|(algorithm, text)| {
+        (*algorithm, text.contains('-') || kind == Some(checksum_kind(true).as_str()))
+    });
+    let Some((algorithm, composite)) = wanted.or(claimed) else { return Ok(None) };
     if !allowed(algorithm, composite) {
         return Err(
             Code::InvalidRequest.because("the upload was created without a checksum algorithm")
@@ -390,6 +390,14 @@ pub(super) async fn abort_multipart_upload<S: Store>(
     Ok(S3Response::new(dto::AbortMultipartUploadOutput::default()))
 }
 
+async fn is_completed<S: Store>(ops: &Ops<S>, call: &Call, upload: BlobId) -> Result<bool> {
+    match ops.find(&call.bucket, &call.key).await {
+        Ok(object) => Ok(object.content == Content::Parts { upload }),
+        Err(Error { code: Code::NoSuchKey, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) async fn list_parts<S: Store>(
     ops: &Ops<S>,
     request: S3Request<dto::ListPartsInput>,
@@ -404,6 +412,11 @@ pub(super) async fn list_parts<S: Store>(
             .map_err(|_| Code::InvalidArgument.because("part-number-marker is malformed"))?,
     };
     let (parts, truncated, attributes) = parts_page(ops, &call, upload, after, limit).await?;
+    // The store also lists the parts behind an object; to S3 that upload is over. It has no attributes
+    // of its own then, which spares all others the second question.
+    if attributes == Attributes::default() && is_completed(ops, &call, upload).await? {
+        return Err(Error::from(Code::NoSuchUpload).into());
+    }
     let next = parts.last().map_or(after, |part| part.number);
     let mut output = dto::ListPartsOutput {
         bucket: Some(call.bucket.clone()),

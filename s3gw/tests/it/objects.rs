@@ -102,13 +102,11 @@ async fn headers_metadata_and_tags_come_back() {
 #[tokio::test]
 async fn checksums_are_verified_stored_and_returned() {
     let server = Server::with_bucket().await;
-    // Of "body"; computed by another implementation.
     let rows = [
-        ("crc32", "gMNRLA==".to_owned()),
         ("sha1", base64(&sha1::Sha1::digest(b"body"))),
         ("sha256", base64(&sha2::Sha256::digest(b"body"))),
     ];
-    for (name, value) in rows.iter().skip(1) {
+    for (name, value) in &rows {
         let header = format!("x-amz-checksum-{name}");
         let put = server.client.draft("PUT", "/bucket/key").body(b"body").header(&header, value);
         let put = server.client.send(&put).await.expect(200);
@@ -218,8 +216,7 @@ async fn many_objects_are_deleted_at_once() {
 async fn copies_carry_what_they_are_told_to() {
     let server = Server::with_bucket().await;
     let body = bytes(3 * CHUNK_BYTES + 5);
-    let put = server.client.draft("PUT", "/bucket/from ü").body(&body);
-    let put = server.client.draft("PUT", "/bucket/from%20%C3%BC").body(&put.body);
+    let put = server.client.draft("PUT", "/bucket/from%20%C3%BC").body(&body);
     let put = put
         .header("x-amz-meta-a", "1")
         .header("content-type", "a/b")

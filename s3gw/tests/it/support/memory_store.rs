@@ -285,7 +285,14 @@ impl State {
                     found.parts.values().filter(|part| part.number > after).cloned().collect();
                 let truncated = all.len() > limit as usize;
                 let parts = all.into_iter().take(limit as usize).collect();
-                Ok(Answer::Parts { parts, truncated, attributes: found.attributes.clone() })
+                Ok(Answer::Parts {
+                    parts,
+                    truncated,
+                    attributes: match found.completed {
+                        Some(_) => Attributes::default(),
+                        None => found.attributes.clone(),
+                    },
+                })
             }
             Request::CompleteUpload { bucket, key, upload, parts, checksum, condition } => {
                 let current = self.bucket(&bucket)?.objects.get(&key).map(|object| object.etag);
