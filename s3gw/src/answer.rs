@@ -74,6 +74,10 @@ pub fn finish(response: Response<s3s::Body>, asked: &Asked<'_>) -> Response<Answ
         out.headers_mut().extend(parts.headers);
         return out;
     }
+    // s3s gives reads no say in their status.
+    if parts.status == StatusCode::OK && parts.headers.contains_key(header::CONTENT_RANGE) {
+        parts.status = StatusCode::PARTIAL_CONTENT;
+    }
     let bodyless = asked.head || parts.status == StatusCode::NOT_MODIFIED;
     if parts.status == StatusCode::NOT_MODIFIED {
         parts.headers.remove(header::CONTENT_TYPE);
@@ -97,7 +101,12 @@ fn full(bytes: Bytes) -> AnswerBody {
 }
 
 /// `message` is escaped already.
-fn error_response(status: StatusCode, code: &str, message: &str, asked: &Asked<'_>) -> Response<AnswerBody> {
+fn error_response(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    asked: &Asked<'_>,
+) -> Response<AnswerBody> {
     let bodyless = asked.head || status == StatusCode::NOT_MODIFIED;
     let body = if bodyless {
         Bytes::new()

@@ -38,7 +38,9 @@ pub fn named(name: &str) -> Option<ChecksumAlgorithm> {
     ALGORITHMS.iter().find(|row| row.2.eq_ignore_ascii_case(name)).map(|row| row.0)
 }
 
-fn row(algorithm: ChecksumAlgorithm) -> &'static (ChecksumAlgorithm, &'static str, &'static str, usize) {
+fn row(
+    algorithm: ChecksumAlgorithm,
+) -> &'static (ChecksumAlgorithm, &'static str, &'static str, usize) {
     ALGORITHMS.iter().find(|row| row.0 == algorithm).expect("every algorithm has its row")
 }
 
@@ -110,8 +112,9 @@ impl Announced {
                 match algorithm {
                     Some(algorithm) if found.is_none() => found = Some(algorithm),
                     _ => {
-                        return Err(Code::InvalidRequest
-                            .because("The value specified in the x-amz-trailer header is not supported"));
+                        return Err(Code::InvalidRequest.because(
+                            "The value specified in the x-amz-trailer header is not supported",
+                        ));
                     }
                 }
             }
@@ -124,7 +127,8 @@ impl Announced {
     fn check_named_algorithm(&self, headers: &HeaderMap) -> Result<()> {
         let Some(value) = headers.get("x-amz-sdk-checksum-algorithm") else { return Ok(()) };
         let algorithm = value.to_str().ok().and_then(named).ok_or_else(|| {
-            Code::InvalidRequest.because("Value for x-amz-sdk-checksum-algorithm header is invalid.")
+            Code::InvalidRequest
+                .because("Value for x-amz-sdk-checksum-algorithm header is invalid.")
         })?;
         match &self.checksum {
             Some((announced, _)) if *announced == algorithm => Ok(()),
@@ -141,7 +145,9 @@ impl Announced {
     /// An announced checksum that did not come, or came malformed; one that was not announced.
     pub fn take_trailers(&mut self, trailers: &[(String, String)]) -> Result<()> {
         for (name, value) in trailers {
-            let Some((algorithm, ..)) = ALGORITHMS.iter().find(|row| row.1 == name) else { continue };
+            let Some((algorithm, ..)) = ALGORITHMS.iter().find(|row| row.1 == name) else {
+                continue;
+            };
             match &mut self.checksum {
                 Some((announced, slot @ None)) if announced == algorithm => {
                     let value = parse_value(*algorithm, value);
@@ -261,13 +267,14 @@ impl Summary {
     /// `BadDigest` where they differ.
     pub fn verify(&self, announced: &Announced) -> Result<()> {
         if announced.md5.is_some_and(|md5| md5 != self.md5) {
-            return Err(Code::BadDigest.because(
-                "The Content-MD5 you specified did not match what we received.",
-            ));
+            return Err(Code::BadDigest
+                .because("The Content-MD5 you specified did not match what we received."));
         }
         let Some((algorithm, Some(value))) = &announced.checksum else { return Ok(()) };
         match &self.checksum {
-            Some(computed) if computed.algorithm == *algorithm && computed.value == *value => Ok(()),
+            Some(computed) if computed.algorithm == *algorithm && computed.value == *value => {
+                Ok(())
+            }
             _ => Err(Code::BadDigest.because(format!(
                 "The {} you specified did not match the calculated checksum.",
                 name(*algorithm)
@@ -346,7 +353,11 @@ mod tests {
                     from = to;
                 }
                 let parts = parts.iter().map(|(value, bytes)| (value.as_slice(), *bytes));
-                assert_eq!(of_parts(algorithm, false, parts).value, of(algorithm, &bytes), "{cuts:?}");
+                assert_eq!(
+                    of_parts(algorithm, false, parts).value,
+                    of(algorithm, &bytes),
+                    "{cuts:?}"
+                );
             }
         }
     }

@@ -169,9 +169,8 @@ impl From<Refusal> for Error {
 impl From<Error> for S3Error {
     fn from(error: Error) -> Self {
         let name = error.code.as_str();
-        let code = S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or_else(|| {
-            S3ErrorCode::Custom(name.to_owned().into())
-        });
+        let code = S3ErrorCode::from_bytes(name.as_bytes())
+            .unwrap_or_else(|| S3ErrorCode::Custom(name.to_owned().into()));
         let mut out = Self::with_message(code, error.message);
         out.set_status_code(error.code.status());
         out

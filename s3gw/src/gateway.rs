@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 /// How much of a refused body is read before the answer, and for how long: enough that an ordinary
 /// client gets to see why, little enough to be no gift to another.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Everything that requests share.
 pub struct Gateway<S: Store> {
@@ -47,7 +47,11 @@ impl<S: Store> Gateway<S> {
     }
 
     /// Answers one request. `verdict` is what was seen of its head on the wire.
-    pub async fn handle(&self, request: Request<RawBody>, verdict: Verdict) -> Response<AnswerBody> {
+    pub async fn handle(
+        &self,
+        request: Request<RawBody>,
+        verdict: Verdict,
+    ) -> Response<AnswerBody> {
         let started = Instant::now();
         let id = self.ids.next();
         let (parts, body) = request.into_parts();
@@ -91,7 +95,12 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    async fn carry_out(&self, parts: &Parts, admitted: Admitted, asked: &Asked<'_>) -> Response<AnswerBody> {
+    async fn carry_out(
+        &self,
+        parts: &Parts,
+        admitted: Admitted,
+        asked: &Asked<'_>,
+    ) -> Response<AnswerBody> {
         let Admitted { row, bucket, key, query, announced, mut payload } = admitted;
         let mut document = Bytes::new();
         let mut _room = None;
@@ -101,12 +110,16 @@ impl<S: Store> Gateway<S> {
             if row.body == BodyUse::Large {
                 match self.budget.take(max).await {
                     Ok(room) => _room = Some(room),
-                    Err(error) => return drained(answer::refuse(&error, asked), &mut payload, parts).await,
+                    Err(error) => {
+                        return drained(answer::refuse(&error, asked), &mut payload, parts).await;
+                    }
                 }
             }
             match read_document(&mut payload, &announced, max).await {
                 Ok(bytes) => document = bytes,
-                Err(error) => return drained(answer::refuse(&error, asked), &mut payload, parts).await,
+                Err(error) => {
+                    return drained(answer::refuse(&error, asked), &mut payload, parts).await;
+                }
             }
         }
         let request = match sanitised(parts, row, &bucket, &key, &query, document) {
@@ -114,7 +127,8 @@ impl<S: Store> Gateway<S> {
             Err(error) => return answer::refuse(&error, asked),
         };
         let headers = parts.headers.clone();
-        let call = Arc::new(Call { headers, query, bucket, key, announced, payload: payload.into() });
+        let call =
+            Arc::new(Call { headers, query, bucket, key, announced, payload: payload.into() });
         let mut request = request;
         request.extensions_mut().insert(Arc::clone(&call));
         let response = match self.s3s.call(request).await {

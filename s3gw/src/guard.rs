@@ -15,7 +15,7 @@ pub mod payload;
 pub mod sigv4;
 
 use crate::checksum::Announced;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::text::{parse_query, unpercent};
 use crate::{Config, Store};
 use auth::{PayloadKind, Signable, Signed, authenticate};
@@ -92,7 +92,7 @@ pub fn judge<S: Store>(
     body: RawBody,
     store: &S,
     config: &Config,
-) -> std::result::Result<Admitted, (crate::error::Error, Payload)> {
+) -> std::result::Result<Admitted, (Error, Box<Payload>)> {
     let patience = Patience { window: config.body_timeout, bytes_min: config.body_bytes_min };
     let plain = payload::Framing::Plain { hash: None };
     match examine(parts, store, config) {
@@ -104,9 +104,9 @@ pub fn judge<S: Store>(
                     query.into_iter().filter(|(name, _)| !name.starts_with("X-Amz-")).collect();
                 Ok(Admitted { row, bucket, key, query, announced, payload })
             }
-            Err(error) => Err((error, Payload::new(body, plain, None, patience))),
+            Err(error) => Err((error, Box::new(Payload::new(body, plain, None, patience)))),
         },
-        Err(error) => Err((error, Payload::new(body, plain, None, patience))),
+        Err(error) => Err((error, Box::new(Payload::new(body, plain, None, patience)))),
     }
 }
 
@@ -151,7 +151,9 @@ fn examine<S: Store>(
     };
     let unannounced = announced.md5.is_none() && announced.checksum.is_none();
     if row.op == Op::DeleteObjects && unannounced {
-        return Err(Code::InvalidRequest.because("Missing required header for this request: Content-MD5"));
+        return Err(
+            Code::InvalidRequest.because("Missing required header for this request: Content-MD5")
+        );
     }
     Ok((target, signed, row, announced))
 }
@@ -159,10 +161,15 @@ fn examine<S: Store>(
 /// Finds bucket and key in path or host.
 fn locate(parts: &Parts, config: &Config) -> Result<Target> {
     let host = match parts.headers.get("host") {
-        Some(host) => host.to_str().map_err(|_| Code::InvalidRequest.because("invalid Host header"))?,
+        Some(host) => {
+            host.to_str().map_err(|_| Code::InvalidRequest.because("invalid Host header"))?
+        }
         None => return Err(Code::InvalidRequest.because("missing Host header")),
     };
-    let host = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let host = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
     let host = host.to_ascii_lowercase();
     let in_host = config.domains.iter().find_map(|domain| {
         host.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'))
@@ -217,7 +224,10 @@ fn check_headers(headers: &HeaderMap, row: &Row) -> Result<()> {
     match text("x-amz-acl") {
         // All of these leave the object to its owner alone, which is what it is.
         None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") => {}
-        Some("public-read" | "public-read-write" | "authenticated-read" | "aws-exec-read" | "log-delivery-write") => {
+        Some(
+            "public-read" | "public-read-write" | "authenticated-read" | "aws-exec-read"
+            | "log-delivery-write",
+        ) => {
             return Err(Code::NotImplemented.because("only private ACLs are implemented"));
         }
         Some(_) => return Err(Code::InvalidArgument.because("x-amz-acl is no canned ACL")),
@@ -225,12 +235,26 @@ fn check_headers(headers: &HeaderMap, row: &Row) -> Result<()> {
     match text("x-amz-storage-class") {
         None | Some("STANDARD") => {}
         Some(
-            "REDUCED_REDUNDANCY" | "STANDARD_IA" | "ONEZONE_IA" | "INTELLIGENT_TIERING" | "GLACIER"
-            | "DEEP_ARCHIVE" | "OUTPOSTS" | "GLACIER_IR" | "SNOW" | "EXPRESS_ONEZONE",
-        ) => return Err(Code::NotImplemented.because("only the storage class STANDARD is implemented")),
+            "REDUCED_REDUNDANCY"
+            | "STANDARD_IA"
+            | "ONEZONE_IA"
+            | "INTELLIGENT_TIERING"
+            | "GLACIER"
+            | "DEEP_ARCHIVE"
+            | "OUTPOSTS"
+            | "GLACIER_IR"
+            | "SNOW"
+            | "EXPRESS_ONEZONE",
+        ) => {
+            return Err(
+                Code::NotImplemented.because("only the storage class STANDARD is implemented")
+            );
+        }
         Some(_) => return Err(Code::InvalidStorageClass.into()),
     }
-    if text("x-amz-bucket-object-lock-enabled").is_some_and(|value| !value.eq_ignore_ascii_case("false")) {
+    if text("x-amz-bucket-object-lock-enabled")
+        .is_some_and(|value| !value.eq_ignore_ascii_case("false"))
+    {
         return Err(Code::NotImplemented.because("object lock is not implemented"));
     }
     match text("x-amz-object-ownership") {
@@ -240,14 +264,15 @@ fn check_headers(headers: &HeaderMap, row: &Row) -> Result<()> {
         }
         Some(_) => return Err(Code::InvalidArgument.because("x-amz-object-ownership")),
     }
-    let metadata = headers
-        .iter()
-        .filter_map(|(name, value)| name.as_str().strip_prefix("x-amz-meta-").map(|name| name.len() + value.len()));
+    let metadata = headers.iter().filter_map(|(name, value)| {
+        name.as_str().strip_prefix("x-amz-meta-").map(|name| name.len() + value.len())
+    });
     let stores = matches!(row.op, Op::PutObject | Op::CopyObject | Op::CreateMultipartUpload);
     if stores && metadata.sum::<usize>() > METADATA_BYTES_MAX {
         return Err(Code::MetadataTooLarge.into());
     }
-    let multipart = text("content-type").is_some_and(|kind| kind.starts_with("multipart/form-data"));
+    let multipart =
+        text("content-type").is_some_and(|kind| kind.starts_with("multipart/form-data"));
     if multipart && parts_of_form(row) {
         return Err(Code::NotImplemented.because("POST policy uploads are not implemented"));
     }

@@ -30,6 +30,9 @@
 //! # Caveats
 //! - One set of root credentials: no users, no policies; anonymous requests are refused.
 //! - HTTP/1.1 without TLS. Put a TLS proxy in front, or use presigned URLs over a trusted network.
+//! - s3s logs every refused request, and every malformed document whole, as an error: a binary should
+//!   silence its target (`s3s=off`). What matters is logged here, without signatures.
+//! - A copy answers when it is done: a client with a short timeout may lose patience with gigabytes.
 //! - s3s compares nothing secret here: signatures are verified in [`guard`], in constant time.
 
 pub mod answer;

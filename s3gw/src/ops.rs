@@ -65,7 +65,8 @@ impl Call {
     /// What the write demands of the key.
     fn condition(&self) -> Result<Condition> {
         Condition::of_write(self.header("if-match"), self.header("if-none-match")).map_err(|_| {
-            Code::NotImplemented.because("this condition implies functionality that is not implemented")
+            Code::NotImplemented
+                .because("this condition implies functionality that is not implemented")
         })
     }
 
@@ -73,7 +74,9 @@ impl Call {
     fn preconditions(&self, prefix: &str) -> Preconditions {
         let header = |name: &str| self.header(&format!("{prefix}{name}"));
         let date = |name: &str| {
-            header(name).and_then(crate::text::parse_http_date).and_then(|at| u64::try_from(at).ok())
+            header(name)
+                .and_then(crate::text::parse_http_date)
+                .and_then(|at| u64::try_from(at).ok())
         };
         Preconditions {
             if_match: header("if-match").map(TagMatch::parse),
@@ -145,8 +148,9 @@ fn owner() -> Owner {
 }
 
 fn put_header(headers: &mut HeaderMap, name: &'static str, value: &str) -> Result<()> {
-    let value = HeaderValue::from_str(value)
-        .map_err(|_| Code::InvalidArgument.because(format!("the value for {name} is not allowed in a header")))?;
+    let value = HeaderValue::from_str(value).map_err(|_| {
+        Code::InvalidArgument.because(format!("the value for {name} is not allowed in a header"))
+    })?;
     headers.insert(name, value);
     Ok(())
 }

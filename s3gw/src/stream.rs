@@ -2,10 +2,11 @@
 //! more than [`crate::Config::buffer_bytes_max`] of all together.
 //!
 //! The cutting and putting together is core's [`Uploader`] and [`Downloader`]; here they are driven from
-//! sockets. An upload takes room for bytes before it reads them, a download for a chunk before it asks
-//! for it, and room comes back when the store has taken the bytes, or the socket. Who finds no room for
-//! [`crate::Config::buffer_wait`] is refused, so that no crowd of slow clients can wait for each other
-//! for ever.
+//! sockets. Whoever waits for room holds nothing that another waits for, so nobody waits for ever: an
+//! upload takes room for a whole chunk before its first byte and keeps it to the end, and fills a second
+//! chunk while the first is on its way to the replicas only if there is room at once. A download takes
+//! room for each chunk before it asks for it, and gives it back when the socket has taken the bytes. Who
+//! finds no room for [`crate::Config::buffer_wait`] is refused.
 //!
 //! A transfer whose future is dropped, because its client went away, gives its blob up.
 
@@ -21,7 +22,9 @@ use ironseed_core::machine::Instant as CoreInstant;
 use ironseed_core::object::api::{
     Answer, CHUNK_BYTES, ChecksumAlgorithm, Object, Outcome, PUT_BYTES_MAX, Request,
 };
-use ironseed_core::object::transfer::{Call, Downloader, Failure, Ticket, Uploaded, Uploader};
+use ironseed_core::object::transfer::{
+    Call, Downloader, Failure, READ_AHEAD, Ticket, Uploaded, Uploader,
+};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -47,7 +50,7 @@ impl Budget {
     #[must_use]
     pub fn new(bytes: usize, wait: Duration) -> Self {
         // Less than a few transfers' worth could never move a chunk.
-        let pieces = (bytes / ROOM_BYTES).max(4 * CHUNK_BYTES / ROOM_BYTES);
+        let pieces = (bytes / ROOM_BYTES).max(8 * CHUNK_BYTES / ROOM_BYTES);
         Self { room: Arc::new(Semaphore::new(pieces)), wait, epoch: Instant::now() }
     }
 
@@ -69,6 +72,11 @@ impl Budget {
         self.room.available_permits() * ROOM_BYTES
     }
 
+    fn take_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let pieces = u32::try_from(bytes.div_ceil(ROOM_BYTES)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).try_acquire_many_owned(pieces).ok()
+    }
+
     fn now(&self) -> CoreInstant {
         CoreInstant(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
@@ -78,30 +86,57 @@ impl Budget {
     }
 }
 
-/// Room taken by one upload, as it grows and shrinks.
+/// The room of one upload: what it keeps to its end, and what it has on top of that for now.
 struct Room {
+    kept: usize,
     permit: OwnedSemaphorePermit,
 }
 
 impl Room {
-    fn bytes(&self) -> usize {
-        self.permit.num_permits() * ROOM_BYTES
+    /// Room for the chunk that fills, for the piece that overfills it, and for `beside`.
+    async fn take(budget: &Budget, promised: Option<u64>, beside: usize) -> Result<Self> {
+        let kept = ROOM_BYTES + whole_or(promised) + beside;
+        Ok(Self { kept, permit: budget.take(kept).await? })
     }
 
-    /// Gives back what is not needed for `bytes`.
-    fn shrink(&mut self, bytes: usize) {
-        let surplus = self.permit.num_permits().saturating_sub(bytes.div_ceil(ROOM_BYTES));
+    /// Whether there is, or can be at once, room for `bytes`. Gives back what is no longer needed.
+    fn fits(&mut self, budget: &Budget, bytes: usize) -> bool {
+        let wanted = bytes.max(self.kept).div_ceil(ROOM_BYTES);
+        let surplus = self.permit.num_permits().saturating_sub(wanted);
         drop(self.permit.split(surplus));
+        let lacks = wanted - self.permit.num_permits();
+        if let Some(more) = budget.take_now(lacks * ROOM_BYTES).filter(|_| lacks > 0) {
+            self.permit.merge(more);
+        }
+        self.permit.num_permits() == wanted
     }
+}
+
+/// A chunk, or less if no more is to come.
+fn whole_or(left: Option<u64>) -> usize {
+    left.and_then(|left| usize::try_from(left).ok())
+        .map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES))
 }
 
 /// Where bytes come from: a client's body or another object.
 pub trait Pieces: Send {
+    /// How many bytes there are in all, as far as is known.
+    fn promised(&self) -> Option<u64>;
+
+    /// Bytes that the source itself keeps in memory, without room of its own.
+    fn kept(&self) -> usize {
+        0
+    }
+
     /// The next bytes, `None` at the end. May be dropped and called again.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 }
 
 impl Pieces for Payload {
+    fn promised(&self) -> Option<u64> {
+        Self::promised(self)
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>> {
         Self::next(self).await
     }
@@ -200,7 +235,8 @@ pub async fn store_pieces<S: Store>(
     algorithm: Option<ChecksumAlgorithm>,
 ) -> Result<(Stored<S>, Summary)> {
     let mut digests = Digests::new(algorithm);
-    let mut room = Room { permit: budget.take(ROOM_BYTES).await? };
+    let promised = source.promised();
+    let mut room = Room::take(budget, promised, source.kept()).await?;
     let mut up = Uploading {
         store: Arc::clone(store),
         budget: budget.clone(),
@@ -214,18 +250,22 @@ pub async fn store_pieces<S: Store>(
         if up.machine.is_idle() {
             break;
         }
-        let reads = !ended && up.machine.wants_bytes();
-        let needed = up.machine.held_bytes() + if reads { ROOM_BYTES } else { 0 };
-        room.shrink(needed);
-        let lacks = needed.saturating_sub(room.bytes());
+        let reads = !ended && up.machine.wants_bytes() && {
+            // The chunk that fills counts whole from its first byte, so that it can be filled.
+            let filling =
+                usize::try_from(up.machine.bytes() % CHUNK_BYTES as u64).unwrap_or(CHUNK_BYTES);
+            let left = promised.map(|all| all.saturating_sub(up.machine.bytes()) + filling as u64);
+            let held = up.machine.held_bytes();
+            assert!(held >= filling, "{held} bytes held with {filling} in the chunk that fills");
+            room.fits(budget, source.kept() + held - filling + whole_or(left) + ROOM_BYTES)
+        };
         let wake = up.wake();
         tokio::select! {
             biased;
             Some((ticket, outcome)) = up.calls.next(), if !up.calls.is_empty() => {
                 up.machine.on_outcome(ticket, outcome?);
             }
-            permit = budget.take(lacks), if lacks > 0 => room.permit.merge(permit?),
-            piece = source.next(), if reads && lacks == 0 => match piece? {
+            piece = source.next(), if reads => match piece? {
                 Some(piece) => {
                     digests.update(&piece);
                     up.machine.push(&piece);
@@ -268,6 +308,9 @@ pub struct Download<S: Store> {
     budget: Budget,
     machine: Downloader,
     calls: Calls,
+    bytes: u64,
+    /// Whether the chunks take their own room; otherwise whoever takes the bytes has room for them.
+    roomy: bool,
 }
 
 impl<S: Store> Download<S> {
@@ -281,15 +324,24 @@ impl<S: Store> Download<S> {
         range: Range<u64>,
     ) -> Self {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        let bytes = range.end - range.start;
         let machine = Downloader::new(bucket, key, &object.content, object.bytes, range);
-        Self { store: Arc::clone(store), budget: budget.clone(), machine, calls: Calls::new() }
+        let (store, budget) = (Arc::clone(store), budget.clone());
+        Self { store, budget, machine, calls: Calls::new(), bytes, roomy: true }
+    }
+
+    /// For a copy, whose upload takes room for both: two that wait for each other's room would wait long.
+    #[must_use]
+    pub fn without_room(self) -> Self {
+        Self { roomy: false, ..self }
     }
 
     fn start_calls(&mut self) {
         while let Some(Call { ticket, request }) = self.machine.poll(self.budget.now()) {
             let (store, budget) = (Arc::clone(&self.store), self.budget.clone());
+            let takes_room = self.roomy && matches!(request, Request::ReadChunk { .. });
             self.calls.push(Box::pin(async move {
-                if !matches!(request, Request::ReadChunk { .. }) {
+                if !takes_room {
                     return (ticket, Ok(store.call(request).await));
                 }
                 let room = match budget.take(CHUNK_BYTES).await {
@@ -298,7 +350,9 @@ impl<S: Store> Download<S> {
                 };
                 let outcome = store.call(request).await.map(|answer| match answer {
                     // The room comes back when the last slice of the chunk has left the socket.
-                    Answer::Chunk(bytes) => Answer::Chunk(Bytes::from_owner(Held(bytes.0, room)).into()),
+                    Answer::Chunk(bytes) => {
+                        Answer::Chunk(Bytes::from_owner(Held(bytes.0, room)).into())
+                    }
                     other => other,
                 });
                 (ticket, Ok(outcome))
@@ -311,7 +365,8 @@ impl<S: Store> Download<S> {
     ///
     /// # Errors
     /// Whatever the store refuses.
-    pub async fn into_body(mut self, bytes: u64) -> Result<BodyStream> {
+    pub async fn into_body(mut self) -> Result<BodyStream> {
+        let bytes = self.bytes;
         let first = if bytes == 0 { None } else { Pieces::next(&mut self).await? };
         let (sender, receiver) = mpsc::channel(1);
         if let Some(first) = first {
@@ -345,6 +400,16 @@ impl<S: Store> Download<S> {
 }
 
 impl<S: Store> Pieces for Download<S> {
+    fn promised(&self) -> Option<u64> {
+        Some(self.bytes)
+    }
+
+    fn kept(&self) -> usize {
+        // What it reads ahead, and the chunk that is being taken.
+        whole_or(Some(self.bytes))
+            * if self.bytes > CHUNK_BYTES as u64 { READ_AHEAD + 1 } else { 1 }
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if let Some(failure) = self.machine.failure() {

@@ -63,16 +63,26 @@ pub struct Watch {
 enum State {
     Head,
     /// A body of known length.
-    Body { left: u64 },
+    Body {
+        left: u64,
+    },
     /// A chunk's length.
-    Size { size: u64 },
+    Size {
+        size: u64,
+    },
     /// The rest of that line.
-    Extension { size: u64 },
-    Chunk { left: u64 },
+    Extension {
+        size: u64,
+    },
+    Chunk {
+        left: u64,
+    },
     /// The line end behind a chunk.
     ChunkEnd,
     /// A trailer line; whether anything is on it yet.
-    Trailer { empty: bool },
+    Trailer {
+        empty: bool,
+    },
     /// Nothing more can be said: hyper is about to close the connection.
     Lost,
 }
@@ -162,7 +172,8 @@ impl Watch {
         self.state = State::Lost;
         let Ok(httparse::Status::Complete(_)) = request.parse(&self.head) else { return };
         let values = |name: &str| -> Vec<&[u8]> {
-            let named = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+            let named =
+                request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
             named.map(|header| header.value).collect()
         };
         let (lengths, encodings) = (values("content-length"), values("transfer-encoding"));
@@ -203,7 +214,11 @@ impl<T> Watched<T> {
         Self { inner, watch: Watch::new(verdicts), write_timeout, stalled: None }
     }
 
-    fn check_progress<R>(&mut self, progress: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+    fn check_progress<R>(
+        &mut self,
+        progress: Poll<io::Result<R>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
         if progress.is_ready() {
             self.stalled = None;
             return progress;
@@ -218,7 +233,11 @@ impl<T> Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
@@ -228,7 +247,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.check_progress(progress, cx)
     }

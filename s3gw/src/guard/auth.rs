@@ -173,8 +173,7 @@ fn by_header<S: Store>(request: &Signable<'_>, header: &str, store: &S) -> Resul
 }
 
 fn by_query<S: Store>(request: &Signable<'_>, store: &S) -> Result<Signed> {
-    let malformed =
-        |why: &'static str| Code::AuthorizationQueryParametersError.because(why);
+    let malformed = |why: &'static str| Code::AuthorizationQueryParametersError.because(why);
     let field = |name: &str| {
         let mut found = request.query.iter().filter(|(key, _)| key == name);
         let first = found.next().map(|(_, value)| value.as_str());
@@ -217,21 +216,17 @@ fn by_query<S: Store>(request: &Signable<'_>, store: &S) -> Result<Signed> {
     if request.now > seconds + expires {
         return Err(Code::AccessDenied.because("Request has expired"));
     }
-    let in_header = request.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
+    let in_header =
+        request.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
     let in_query = request.query.iter().find(|(name, _)| name == "X-Amz-Content-Sha256");
-    let payload = in_header.or(in_query.map(|(_, value)| value.as_str())).unwrap_or("UNSIGNED-PAYLOAD");
+    let payload =
+        in_header.or(in_query.map(|(_, value)| value.as_str())).unwrap_or("UNSIGNED-PAYLOAD");
     let kind = PayloadKind::parse(payload)?;
     let headers = signed_headers(request, names)?;
     let query: Vec<(String, String)> =
         request.query.iter().filter(|(name, _)| name != "X-Amz-Signature").cloned().collect();
     verify(request, &query, &headers, payload, (&scope, &key, date), signature)?;
-    Ok(Signed {
-        scope,
-        key,
-        date: date.to_owned(),
-        signature: signature.to_owned(),
-        payload: kind,
-    })
+    Ok(Signed { scope, key, date: date.to_owned(), signature: signature.to_owned(), payload: kind })
 }
 
 fn check_scope<S: Store>(scope: &Scope, store: &S, code: Code) -> Result<()> {
@@ -258,7 +253,9 @@ fn signing_key<S: Store>(scope: &Scope, store: &S) -> Result<[u8; 32]> {
 
 /// When the client says that it signed: seconds since the Unix epoch, and the signed notation.
 fn date_of(headers: &HeaderMap) -> Result<(i64, String)> {
-    let none = || Code::AccessDenied.because("AWS authentication requires a valid Date or x-amz-date header");
+    let none = || {
+        Code::AccessDenied.because("AWS authentication requires a valid Date or x-amz-date header")
+    };
     if let Some(date) = headers.get("x-amz-date") {
         let date = date.to_str().map_err(|_| none())?;
         return Ok((parse_amz_date(date).ok_or_else(none)?, date.to_owned()));
@@ -273,8 +270,9 @@ fn date_of(headers: &HeaderMap) -> Result<(i64, String)> {
 fn signed_headers(request: &Signable<'_>, names: &str) -> Result<Vec<(String, String)>> {
     let names: Vec<String> = names.split(';').map(str::to_ascii_lowercase).collect();
     let unsigned = |name: &str| {
-        Code::AccessDenied
-            .because(format!("There were headers present in the request which were not signed: {name}"))
+        Code::AccessDenied.because(format!(
+            "There were headers present in the request which were not signed: {name}"
+        ))
     };
     if !names.iter().any(|name| name == "host") {
         return Err(unsigned("host"));

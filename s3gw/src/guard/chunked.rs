@@ -31,9 +31,13 @@ pub struct Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Head,
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// The CR and LF after a chunk's data; `seen` of them have come.
-    DataEnd { seen: usize },
+    DataEnd {
+        seen: usize,
+    },
     Trailers,
 }
 
@@ -144,9 +148,8 @@ impl Decoder {
         let length = u64::from_str_radix(length, 16).ok().filter(|_| digits);
         let length = length.ok_or_else(|| malformed("a chunk length is malformed"))?;
         if length > self.missing {
-            return Err(Code::IncompleteBody.because(
-                "the chunks hold more than x-amz-decoded-content-length says",
-            ));
+            return Err(Code::IncompleteBody
+                .because("the chunks hold more than x-amz-decoded-content-length says"));
         }
         if let Some(signer) = &mut self.signer {
             let signature = extension.strip_prefix("chunk-signature=");
@@ -194,7 +197,12 @@ mod tests {
     use super::*;
 
     /// Decodes `body` fed in pieces of `step` bytes.
-    fn decode(body: &[u8], bytes: u64, trailers: bool, step: usize) -> Result<(Vec<u8>, usize), Code> {
+    fn decode(
+        body: &[u8],
+        bytes: u64,
+        trailers: bool,
+        step: usize,
+    ) -> Result<(Vec<u8>, usize), Code> {
         let mut decoder = Decoder::new(bytes, None, trailers);
         let mut out = Vec::new();
         for piece in body.chunks(step) {

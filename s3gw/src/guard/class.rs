@@ -105,7 +105,8 @@ impl Row {
     /// Whether s3s gets to see this parameter. The overrides of a read's headers are applied here.
     #[must_use]
     pub fn passes(&self, name: &str) -> bool {
-        (self.markers.contains(&name) || self.params.contains(&name)) && !name.starts_with("response-")
+        (self.markers.contains(&name) || self.params.contains(&name))
+            && !name.starts_with("response-")
     }
 
     const fn body(self, body: BodyUse) -> Self {
@@ -151,7 +152,13 @@ const READ_PARAMS: &[&str] = &[
 static ROWS: &[Row] = &{
     use Level::{Bucket, Object, Service};
     [
-        row(Op::ListBuckets, "GET", Service, &[], &["max-buckets", "continuation-token", "prefix", "bucket-region"]),
+        row(
+            Op::ListBuckets,
+            "GET",
+            Service,
+            &[],
+            &["max-buckets", "continuation-token", "prefix", "bucket-region"],
+        ),
         row(Op::CreateBucket, "PUT", Bucket, &[], &[]),
         row(Op::HeadBucket, "HEAD", Bucket, &[], &[]),
         row(Op::DeleteBucket, "DELETE", Bucket, &[], &[]),
@@ -168,29 +175,79 @@ static ROWS: &[Row] = &{
         row(Op::GetBucketOwnershipControls, "GET", Bucket, &["ownershipControls"], &[]),
         row(Op::GetPublicAccessBlock, "GET", Bucket, &["publicAccessBlock"], &[]),
         row(Op::GetObjectLockConfiguration, "GET", Bucket, &["object-lock"], &[]),
-        row(Op::ListMultipartUploads, "GET", Bucket, &["uploads"], &[
-            "delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker",
-        ]),
-        row(Op::ListObjectVersions, "GET", Bucket, &["versions"], &[
-            "delimiter", "encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker",
-        ]),
-        row(Op::ListObjectsV2, "GET", Bucket, &["list-type"], &[
-            "continuation-token", "delimiter", "encoding-type", "fetch-owner", "max-keys", "prefix", "start-after",
-        ]),
-        row(Op::ListObjects, "GET", Bucket, &[], &["delimiter", "encoding-type", "marker", "max-keys", "prefix"]),
+        row(
+            Op::ListMultipartUploads,
+            "GET",
+            Bucket,
+            &["uploads"],
+            &[
+                "delimiter",
+                "encoding-type",
+                "key-marker",
+                "max-uploads",
+                "prefix",
+                "upload-id-marker",
+            ],
+        ),
+        row(
+            Op::ListObjectVersions,
+            "GET",
+            Bucket,
+            &["versions"],
+            &[
+                "delimiter",
+                "encoding-type",
+                "key-marker",
+                "max-keys",
+                "prefix",
+                "version-id-marker",
+            ],
+        ),
+        row(
+            Op::ListObjectsV2,
+            "GET",
+            Bucket,
+            &["list-type"],
+            &[
+                "continuation-token",
+                "delimiter",
+                "encoding-type",
+                "fetch-owner",
+                "max-keys",
+                "prefix",
+                "start-after",
+            ],
+        ),
+        row(
+            Op::ListObjects,
+            "GET",
+            Bucket,
+            &[],
+            &["delimiter", "encoding-type", "marker", "max-keys", "prefix"],
+        ),
         row(Op::DeleteObjects, "POST", Bucket, &["delete"], &[]).body(BodyUse::Large),
         row(Op::GetObjectAcl, "GET", Object, &["acl"], &["versionId"]),
         row(Op::GetObjectTagging, "GET", Object, &["tagging"], &["versionId"]),
-        row(Op::ListParts, "GET", Object, &["uploadId"], &["max-parts", "part-number-marker", "encoding-type"]),
+        row(
+            Op::ListParts,
+            "GET",
+            Object,
+            &["uploadId"],
+            &["max-parts", "part-number-marker", "encoding-type"],
+        ),
         row(Op::GetObject, "GET", Object, &[], READ_PARAMS).conditions(READ),
         row(Op::HeadObject, "HEAD", Object, &[], READ_PARAMS).conditions(READ),
         row(Op::PutObjectTagging, "PUT", Object, &["tagging"], &["versionId"]),
-        row(Op::UploadPartCopy, "PUT", Object, &["partNumber", "uploadId"], &[]).copies().conditions(SOURCE),
+        row(Op::UploadPartCopy, "PUT", Object, &["partNumber", "uploadId"], &[])
+            .copies()
+            .conditions(SOURCE),
         row(Op::UploadPart, "PUT", Object, &["partNumber", "uploadId"], &[]).body(BodyUse::Stream),
         row(Op::CopyObject, "PUT", Object, &[], &[]).copies().conditions(COPY),
         row(Op::PutObject, "PUT", Object, &[], &[]).conditions(WRITE).body(BodyUse::Stream),
         row(Op::CreateMultipartUpload, "POST", Object, &["uploads"], &[]),
-        row(Op::CompleteMultipartUpload, "POST", Object, &["uploadId"], &[]).conditions(WRITE).body(BodyUse::Large),
+        row(Op::CompleteMultipartUpload, "POST", Object, &["uploadId"], &[])
+            .conditions(WRITE)
+            .body(BodyUse::Large),
         row(Op::DeleteObjectTagging, "DELETE", Object, &["tagging"], &["versionId"]),
         row(Op::AbortMultipartUpload, "DELETE", Object, &["uploadId"], &[]),
         row(Op::DeleteObject, "DELETE", Object, &[], &["versionId"]).conditions(&["if-match"]),
@@ -200,12 +257,48 @@ static ROWS: &[Row] = &{
 /// Parameters that select an operation or change its meaning somewhere in S3. Elsewhere they are not
 /// ignored. A parameter without a value counts as one of them even if we have never heard of it.
 const MEANINGFUL: &[&str] = &[
-    "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "intelligent-tiering",
-    "inventory", "legal-hold", "lifecycle", "list-type", "location", "logging", "metadataConfiguration",
-    "metadataInventoryTable", "metadataJournalTable", "metadataTable", "metrics", "notification", "object-lock",
-    "ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock", "renameObject",
-    "replication", "requestPayment", "restore", "retention", "select", "select-type", "session", "tagging",
-    "torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website",
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "list-type",
+    "location",
+    "logging",
+    "metadataConfiguration",
+    "metadataInventoryTable",
+    "metadataJournalTable",
+    "metadataTable",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "partNumber",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "renameObject",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "select-type",
+    "session",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
 ];
 
 /// Every conditional header there is.
@@ -293,7 +386,12 @@ fn not_implemented(what: String) -> Error {
 mod tests {
     use super::*;
 
-    fn of(method: &Method, level: Level, query: &str, headers: &[&'static str]) -> Result<Op, Code> {
+    fn of(
+        method: &Method,
+        level: Level,
+        query: &str,
+        headers: &[&'static str],
+    ) -> Result<Op, Code> {
         let query = crate::text::parse_query(query).expect("well formed");
         let mut map = HeaderMap::new();
         for name in headers {
@@ -312,14 +410,20 @@ mod tests {
             assert_eq!(of(&Method::PUT, Object, name, &[]), Err(Code::NotImplemented), "{name}");
         }
         assert_eq!(of(&Method::PUT, Object, "unheard-of", &[]), Err(Code::NotImplemented));
-        for query in ["accelerate", "logging", "requestPayment", "notification", "session", "replication"] {
+        for query in
+            ["accelerate", "logging", "requestPayment", "notification", "session", "replication"]
+        {
             assert_eq!(of(&Method::GET, Bucket, query, &[]), Err(Code::NotImplemented), "{query}");
         }
         for query in ["restore", "select&select-type=2", "torrent"] {
             assert_eq!(of(&Method::POST, Object, query, &[]), Err(Code::NotImplemented), "{query}");
         }
         for header in ["if-modified-since", "x-amz-server-side-encryption", "x-amz-grant-read"] {
-            assert_eq!(of(&Method::PUT, Object, "", &[header]), Err(Code::NotImplemented), "{header}");
+            assert_eq!(
+                of(&Method::PUT, Object, "", &[header]),
+                Err(Code::NotImplemented),
+                "{header}"
+            );
         }
         for condition in CONDITIONS {
             assert_eq!(of(&Method::GET, Bucket, "", &[condition]), Err(Code::NotImplemented));

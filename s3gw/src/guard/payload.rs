@@ -44,6 +44,7 @@ pub struct Payload {
     input: Bytes,
     begun: bool,
     ended: bool,
+    broken: bool,
     patience: Patience,
     /// Since when we have been asking for the next bytes. Survives a dropped [`Payload::next`].
     asked: Option<Instant>,
@@ -63,6 +64,7 @@ impl Payload {
             input: Bytes::new(),
             begun: false,
             ended: false,
+            broken: false,
             patience,
             asked: None,
             waited: Duration::ZERO,
@@ -82,10 +84,10 @@ impl Payload {
         self.begun
     }
 
-    /// Whether the client has nothing more to send.
+    /// Whether the body has come to its proper end: what follows on the connection is the next request.
     #[must_use]
     pub fn ended(&self) -> bool {
-        self.ended
+        self.ended && !self.broken
     }
 
     /// The next bytes; `None` once everything has come and everything holds.
@@ -143,7 +145,8 @@ impl Payload {
                 Ok(Some(Ok(frame))) => {
                     left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
                 }
-                Ok(Some(Err(_)) | None) => self.ended = true,
+                Ok(Some(Err(_))) => (self.ended, self.broken) = (true, true),
+                Ok(None) => self.ended = true,
                 Err(_) => return,
             }
         }
@@ -166,7 +169,7 @@ impl Payload {
                 }
             }
             Some(Err(_)) => {
-                self.ended = true;
+                (self.ended, self.broken) = (true, true);
                 return Err(Code::IncompleteBody.into());
             }
         }

@@ -32,8 +32,12 @@ impl Scope {
         let day = fields.next()?.to_owned();
         let access_key = fields.next()?.to_owned();
         let day_ok = day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit());
-        (end == "aws4_request" && day_ok && !access_key.is_empty())
-            .then_some(Self { access_key, day, region, service })
+        (end == "aws4_request" && day_ok && !access_key.is_empty()).then_some(Self {
+            access_key,
+            day,
+            region,
+            service,
+        })
     }
 
     fn text(&self) -> String {
@@ -127,7 +131,14 @@ impl ChunkSigner {
     #[must_use]
     pub fn new(scope: &Scope, key: [u8; 32], date: &str, seed: String) -> Self {
         let scope = scope.text();
-        Self { key, date: date.to_owned(), scope, previous: seed, given: String::new(), data: Sha256::new() }
+        Self {
+            key,
+            date: date.to_owned(),
+            scope,
+            previous: seed,
+            given: String::new(),
+            data: Sha256::new(),
+        }
     }
 
     /// A chunk begins that claims this signature.
@@ -176,7 +187,8 @@ impl ChunkSigner {
 }
 
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
+    let mut mac =
+        <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()
 }
@@ -189,7 +201,8 @@ mod tests {
     const DATE: &str = "20130524T000000Z";
 
     fn scope() -> Scope {
-        Scope::parse("AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request").expect("well formed")
+        Scope::parse("AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request")
+            .expect("well formed")
     }
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -22,15 +22,19 @@ pub(super) async fn list_buckets<S: Store>(
         Some(limit) => u32::try_from(limit)
             .ok()
             .filter(|limit| (1..=BUCKETS_MAX).contains(limit))
-            .ok_or_else(|| Error::from(Code::InvalidArgument.because("max-buckets must be 1 to 10000")))?,
+            .ok_or_else(|| Code::InvalidArgument.because("max-buckets must be 1 to 10000"))?,
     };
     let prefix = input.prefix.clone().unwrap_or_default();
     let after = input.continuation_token.as_deref().map(parse_token).transpose()?;
     // Buckets of another region can't be ours.
-    let elsewhere = input.bucket_region.as_deref().is_some_and(|region| region != ops.store.region());
+    let elsewhere =
+        input.bucket_region.as_deref().is_some_and(|region| region != ops.store.region());
     let (buckets, truncated) =
         if elsewhere { (Vec::new(), false) } else { collect(ops, &prefix, after, limit).await? };
-    let next = buckets.last().filter(|_| truncated).map(|last| base64(format!("b{}", last.name).as_bytes()));
+    let next = buckets
+        .last()
+        .filter(|_| truncated)
+        .map(|last| base64(format!("b{}", last.name).as_bytes()));
     let paged = input.max_buckets.is_some() || input.bucket_region.is_some();
     let region = || paged.then(|| ops.store.region().to_owned());
     let buckets = buckets
@@ -52,7 +56,9 @@ pub(super) async fn list_buckets<S: Store>(
 fn parse_token(token: &str) -> Result<String> {
     let text = unbase64(token).and_then(|bytes| String::from_utf8(bytes).ok());
     let name = text.as_deref().and_then(|text| text.strip_prefix('b')).map(str::to_owned);
-    name.ok_or_else(|| Code::InvalidArgument.because("The continuation token provided is incorrect"))
+    name.ok_or_else(|| {
+        Code::InvalidArgument.because("The continuation token provided is incorrect")
+    })
 }
 
 async fn collect<S: Store>(
@@ -64,8 +70,11 @@ async fn collect<S: Store>(
     let mut all: Vec<BucketInfo> = Vec::new();
     loop {
         let left = limit - u32::try_from(all.len()).unwrap_or(limit);
-        let request =
-            Request::ListBuckets { prefix: prefix.to_owned(), after: after.take(), limit: left.min(PAGE_MAX) };
+        let request = Request::ListBuckets {
+            prefix: prefix.to_owned(),
+            after: after.take(),
+            limit: left.min(PAGE_MAX),
+        };
         let (buckets, truncated) = match ops.ask(request).await? {
             Answer::Buckets { buckets, truncated } => (buckets, truncated),
             other => return Err(strange(&other)),
@@ -86,10 +95,15 @@ pub(super) async fn create_bucket<S: Store>(
     let input = request.input;
     if let Some(config) = input.create_bucket_configuration {
         if config.bucket.is_some() || config.location.is_some() {
-            return Err(Error::from(Code::NotImplemented.because("directory buckets are not implemented")).into());
+            return Err(Code::NotImplemented
+                .because("directory buckets are not implemented")
+                .into());
         }
         let constraint = config.location_constraint;
-        if constraint.as_ref().is_some_and(|at| !at.as_str().is_empty() && at.as_str() != ops.store.region()) {
+        if constraint
+            .as_ref()
+            .is_some_and(|at| !at.as_str().is_empty() && at.as_str() != ops.store.region())
+        {
             return Err(Error::from(Code::IllegalLocationConstraintException).into());
         }
     }

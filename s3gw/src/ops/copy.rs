@@ -29,7 +29,11 @@ fn source_place(source: &dto::CopySource) -> Result<(&str, &str)> {
     }
 }
 
-async fn find_source<S: Store>(ops: &Ops<S>, call: &Call, (bucket, key): (&str, &str)) -> Result<Object> {
+async fn find_source<S: Store>(
+    ops: &Ops<S>,
+    call: &Call,
+    (bucket, key): (&str, &str),
+) -> Result<Object> {
     let object = ops.find(bucket, key).await?;
     match call.preconditions("x-amz-copy-source-").judge(&object.etag, object.modified) {
         Verdict::Proceed => Ok(object),
@@ -45,7 +49,7 @@ async fn copy_bytes<S: Store>(
     range: Range<u64>,
     algorithm: Option<ChecksumAlgorithm>,
 ) -> Result<(Stored<S>, Summary)> {
-    let mut download = Download::new(&ops.store, &ops.budget, source, object, range);
+    let mut download = Download::new(&ops.store, &ops.budget, source, object, range).without_room();
     store_pieces(ops.into(), call.place(), &mut download, algorithm).await
 }
 
@@ -71,30 +75,36 @@ pub(super) async fn copy_object<S: Store>(
         let why = "This copy request is illegal because it is trying to copy an object to itself without \
                    changing the object's metadata, storage class, website redirect location or encryption \
                    attributes.";
-        return Err(Error::from(Code::InvalidRequest.because(why)).into());
+        return Err(Code::InvalidRequest.because(why).into());
     }
     let asked = match call.header("x-amz-checksum-algorithm") {
         None => None,
         Some(name) => Some(named(name).ok_or_else(|| {
-            Error::from(Code::InvalidRequest.because("Checksum algorithm provided is unsupported."))
+            Code::InvalidRequest.because("Checksum algorithm provided is unsupported.")
         })?),
     };
     let object = find_source(ops, &call, source).await?;
     if object.bytes > PUT_BYTES_MAX {
         let why = "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120";
-        return Err(Error::from(Code::InvalidRequest.because(why)).into());
+        return Err(Code::InvalidRequest.because(why).into());
     }
     let kept = &object.attributes;
     let mut attributes = if new_metadata {
         attributes(&call)?
     } else {
-        Attributes { headers: kept.headers.clone(), metadata: kept.metadata.clone(), ..Attributes::default() }
+        Attributes {
+            headers: kept.headers.clone(),
+            metadata: kept.metadata.clone(),
+            ..Attributes::default()
+        }
     };
     attributes.tags = if new_tags { tags_of(&call)? } else { kept.tags.clone() };
     let algorithm = asked.or(kept.checksum.as_ref().map(|checksum| checksum.algorithm));
-    let (stored, summary) = copy_bytes(ops, &call, source, &object, 0..object.bytes, algorithm).await?;
+    let (stored, summary) =
+        copy_bytes(ops, &call, source, &object, 0..object.bytes, algorithm).await?;
     attributes.checksum = summary.checksum.clone();
-    let (etag, committed) = name_object(ops, &call, stored, attributes, summary.md5, condition).await?;
+    let (etag, committed) =
+        name_object(ops, &call, stored, attributes, summary.md5, condition).await?;
     let mut result = dto::CopyObjectResult {
         e_tag: Some(dto::ETag::Strong(etag.to_string())),
         last_modified: Some(moment(committed.0).into()),
@@ -117,7 +127,9 @@ pub(super) async fn upload_part_copy<S: Store>(
     let upload = parse_upload(&request.input.upload_id)?;
     let source = source_place(&request.input.copy_source)?;
     // Before any byte is copied: an upload that is not there, and which checksum its parts need.
-    let algorithm = super::multipart::upload_checksum(ops, &call, upload).await?.map(|(algorithm, _)| algorithm);
+    let algorithm = super::multipart::upload_checksum(ops, &call, upload)
+        .await?
+        .map(|(algorithm, _)| algorithm);
     let object = find_source(ops, &call, source).await?;
     let range = match call.header("x-amz-copy-source-range") {
         None => 0..object.bytes,
@@ -149,16 +161,18 @@ fn source_range(text: &str, bytes: u64) -> Result<Range<u64>> {
              are the zero-based offsets of the first and last bytes to copy",
         )
     };
-    let (first, last) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')).ok_or_else(malformed)?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+    let (first, last) =
+        text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')).ok_or_else(malformed)?;
+    let digits = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?
+    };
     let (first, last) = digits(first).zip(digits(last)).ok_or_else(malformed)?;
     if first > last {
         return Err(malformed());
     }
     if last >= bytes {
-        return Err(Code::InvalidRange.because(format!(
-            "Range specified is not valid for source object of size: {bytes}"
-        )));
+        return Err(Code::InvalidRange
+            .because(format!("Range specified is not valid for source object of size: {bytes}")));
     }
     Ok(first..last + 1)
 }

@@ -65,7 +65,11 @@ pub(super) async fn delete_objects<S: Store>(
     }))
 }
 
-async fn delete_one<S: Store>(ops: &Ops<S>, bucket: &str, object: &dto::ObjectIdentifier) -> Result<()> {
+async fn delete_one<S: Store>(
+    ops: &Ops<S>,
+    bucket: &str,
+    object: &dto::ObjectIdentifier,
+) -> Result<()> {
     check_key(&object.key)?;
     if object.version_id.as_deref().is_some_and(|version| version != "null") {
         return Err(Code::InvalidArgument.because("Invalid version id specified"));

@@ -4,9 +4,11 @@
 use super::multipart::{parse_upload, show_upload};
 use super::{Call, Ops, owner, strange};
 use crate::Store;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::text::{base64, moment, percent, unbase64};
-use ironseed_core::object::api::{Answer, ListFrom, ListObjects, ListedObject, Listing, PAGE_MAX, Request};
+use ironseed_core::object::api::{
+    Answer, ListFrom, ListObjects, ListedObject, Listing, PAGE_MAX, Request,
+};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result};
 
@@ -15,7 +17,8 @@ pub(super) fn limit(name: &str, asked: Option<i32>) -> Result<u32> {
     match asked {
         None => Ok(PAGE_MAX),
         Some(asked) => u32::try_from(asked).map(|asked| asked.min(PAGE_MAX)).map_err(|_| {
-            Code::InvalidArgument.because(format!("Argument {name} must be an integer between 0 and 2147483647"))
+            Code::InvalidArgument
+                .because(format!("Argument {name} must be an integer between 0 and 2147483647"))
         }),
     }
 }
@@ -31,7 +34,9 @@ impl Writer {
         match encoding.map(dto::EncodingType::as_str) {
             None => Ok(Self { url: false }),
             Some("url") => Ok(Self { url: true }),
-            Some(_) => Err(Code::InvalidArgument.because("Invalid Encoding Method specified in Request")),
+            Some(_) => {
+                Err(Code::InvalidArgument.because("Invalid Encoding Method specified in Request"))
+            }
         }
     }
 
@@ -41,7 +46,8 @@ impl Writer {
     }
 
     fn prefixes(self, prefixes: Vec<String>) -> Option<dto::CommonPrefixList> {
-        let prefixes = prefixes.iter().map(|prefix| dto::CommonPrefix { prefix: Some(self.write(prefix)) });
+        let prefixes =
+            prefixes.iter().map(|prefix| dto::CommonPrefix { prefix: Some(self.write(prefix)) });
         Some(prefixes.collect())
     }
 
@@ -52,7 +58,9 @@ impl Writer {
             e_tag: Some(dto::ETag::Strong(object.etag.to_string())),
             last_modified: Some(moment(object.modified).into()),
             owner: with_owner.then(owner),
-            storage_class: Some(dto::ObjectStorageClass::from_static(dto::ObjectStorageClass::STANDARD)),
+            storage_class: Some(dto::ObjectStorageClass::from_static(
+                dto::ObjectStorageClass::STANDARD,
+            )),
             ..Default::default()
         });
         Some(objects.collect())
@@ -69,7 +77,9 @@ fn after_marker(marker: Option<&str>, prefix: &str, delimiter: Option<&str>) -> 
     let Some(marker) = marker.filter(|marker| !marker.is_empty()) else { return ListFrom::Start };
     let is_common_prefix = delimiter.is_some_and(|delimiter| {
         let rest = marker.strip_prefix(prefix);
-        rest.is_some_and(|rest| rest.find(delimiter).is_some_and(|at| at + delimiter.len() == rest.len()))
+        rest.is_some_and(|rest| {
+            rest.find(delimiter).is_some_and(|at| at + delimiter.len() == rest.len())
+        })
     });
     let marker = marker.to_owned();
     if is_common_prefix { ListFrom::AfterPrefix(marker) } else { ListFrom::After(marker) }
@@ -103,7 +113,9 @@ fn parse_token(token: &str) -> Result<ListFrom> {
             _ => None,
         }
     });
-    from.ok_or_else(|| Code::InvalidArgument.because("The continuation token provided is incorrect"))
+    from.ok_or_else(|| {
+        Code::InvalidArgument.because("The continuation token provided is incorrect")
+    })
 }
 
 async fn page<S: Store>(ops: &Ops<S>, list: ListObjects) -> Result<Listing> {
@@ -123,7 +135,8 @@ pub(super) async fn list_objects<S: Store>(
     let (prefix, delimiter) = (input.prefix.unwrap_or_default(), not_empty(input.delimiter));
     let from = after_marker(input.marker.as_deref(), &prefix, delimiter.as_deref());
     let bucket = input.bucket.clone();
-    let list = ListObjects { bucket, prefix: prefix.clone(), delimiter: delimiter.clone(), from, limit };
+    let list =
+        ListObjects { bucket, prefix: prefix.clone(), delimiter: delimiter.clone(), from, limit };
     let listing = page(ops, list).await?;
     let next = listing.next.as_ref().filter(|_| delimiter.is_some()).and_then(marker_of);
     Ok(S3Response::new(dto::ListObjectsOutput {
@@ -154,7 +167,8 @@ pub(super) async fn list_objects_v2<S: Store>(
         None => after_marker(input.start_after.as_deref(), &prefix, None),
     };
     let bucket = input.bucket.clone();
-    let list = ListObjects { bucket, prefix: prefix.clone(), delimiter: delimiter.clone(), from, limit };
+    let list =
+        ListObjects { bucket, prefix: prefix.clone(), delimiter: delimiter.clone(), from, limit };
     let listing = page(ops, list).await?;
     let count = listing.objects.len() + listing.common_prefixes.len();
     Ok(S3Response::new(dto::ListObjectsV2Output {
@@ -184,15 +198,16 @@ pub(super) async fn list_object_versions<S: Store>(
     let (prefix, delimiter) = (input.prefix.unwrap_or_default(), not_empty(input.delimiter));
     // Every key has one version, so wherever in a key's versions a page ended, it ended behind the key.
     if input.version_id_marker.as_deref().is_some_and(|version| !matches!(version, "" | "null")) {
-        return Err(Error::from(Code::InvalidArgument.because("Invalid version id specified")).into());
+        return Err(Code::InvalidArgument.because("Invalid version id specified").into());
     }
     if input.version_id_marker.is_some() && input.key_marker.is_none() {
         let why = "A version-id marker cannot be specified without a key marker.";
-        return Err(Error::from(Code::InvalidArgument.because(why)).into());
+        return Err(Code::InvalidArgument.because(why).into());
     }
     let from = after_marker(input.key_marker.as_deref(), &prefix, delimiter.as_deref());
     let bucket = input.bucket.clone();
-    let list = ListObjects { bucket, prefix: prefix.clone(), delimiter: delimiter.clone(), from, limit };
+    let list =
+        ListObjects { bucket, prefix: prefix.clone(), delimiter: delimiter.clone(), from, limit };
     let listing = page(ops, list).await?;
     let next = listing.next.as_ref().and_then(marker_of).map(|next| writer.write(next));
     let next_is_key = matches!(listing.next, Some(ListFrom::After(_)));
@@ -240,7 +255,9 @@ pub(super) async fn list_multipart_uploads<S: Store>(
     let upload = match upload_marker.as_deref().map(parse_upload) {
         None => None,
         Some(Ok(upload)) => Some(upload),
-        Some(Err(_)) => return Err(Error::from(Code::InvalidArgument.because("Invalid uploadId marker")).into()),
+        Some(Err(_)) => {
+            return Err(Code::InvalidArgument.because("Invalid uploadId marker").into());
+        }
     };
     let after = match after_marker(key_marker.as_deref(), &prefix, delimiter.as_deref()) {
         ListFrom::Start => None,
@@ -256,7 +273,9 @@ pub(super) async fn list_multipart_uploads<S: Store>(
         limit,
     };
     let (uploads, common_prefixes, truncated) = match ops.ask(list).await? {
-        Answer::Uploads { uploads, common_prefixes, truncated } => (uploads, common_prefixes, truncated),
+        Answer::Uploads { uploads, common_prefixes, truncated } => {
+            (uploads, common_prefixes, truncated)
+        }
         other => return Err(strange(&other).into()),
     };
     let last_upload = uploads.last().map(|last| (last.key.clone(), show_upload(last.upload)));

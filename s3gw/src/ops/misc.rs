@@ -97,7 +97,8 @@ pub(super) async fn get_object_tagging<S: Store>(
     call.check_version()?;
     let object = ops.find(&call.bucket, &call.key).await?;
     let tags = object.attributes.tags.into_iter();
-    let tag_set = tags.map(|(key, value)| dto::Tag { key: Some(key), value: Some(value) }).collect();
+    let tag_set =
+        tags.map(|(key, value)| dto::Tag { key: Some(key), value: Some(value) }).collect();
     Ok(S3Response::new(dto::GetObjectTaggingOutput { tag_set, version_id: None }))
 }
 
@@ -108,7 +109,8 @@ pub(super) async fn put_object_tagging<S: Store>(
     let call = Call::of(&request)?;
     call.check_version()?;
     let tags = request.input.tagging.tag_set.into_iter();
-    let tags: Option<Vec<_>> = tags.map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect();
+    let tags: Option<Vec<_>> =
+        tags.map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect();
     let tags = tags.ok_or_else(|| Error::from(Code::MalformedXML))?;
     check_tags(&tags).map_err(|error| Code::InvalidTag.because(error.to_string()))?;
     put_tags(ops, &call, tags).await?;
@@ -125,7 +127,11 @@ pub(super) async fn delete_object_tagging<S: Store>(
     Ok(S3Response::new(dto::DeleteObjectTaggingOutput { version_id: None }))
 }
 
-async fn put_tags<S: Store>(ops: &Ops<S>, call: &Call, tags: Vec<(String, String)>) -> Result<(), Error> {
+async fn put_tags<S: Store>(
+    ops: &Ops<S>,
+    call: &Call,
+    tags: Vec<(String, String)>,
+) -> Result<(), Error> {
     let (bucket, key) = (call.bucket.clone(), call.key.clone());
     ops.ask(Request::PutTags { bucket, key, tags }).await.map(|_| ())
 }

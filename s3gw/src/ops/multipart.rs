@@ -3,14 +3,16 @@
 use super::object::{attributes, parse_part_number};
 use super::{Call, Ops, owner, put_header, strange};
 use crate::Store;
-use crate::checksum::{ALGORITHMS, Summary, allowed, header_name, name, named, of_parts, parse_value, show};
+use crate::checksum::{
+    ALGORITHMS, Summary, allowed, header_name, name, named, of_parts, parse_value, show,
+};
 use crate::error::{Code, Error, Result};
 use crate::stream::{Stored, receive};
 use crate::text::{hex, moment, unhex_md5};
 use http::HeaderMap;
 use ironseed_core::object::api::{
-    Answer, Attributes, Checksum, ChecksumAlgorithm, NamedPart, NewPart, PAGE_MAX, PART_NUMBER_MAX, Part, Refusal,
-    Request,
+    Answer, Attributes, Checksum, ChecksumAlgorithm, Content, NamedPart, NewPart, PAGE_MAX,
+    PART_NUMBER_MAX, Part, Refusal, Request,
 };
 use ironseed_core::types::{BlobId, Index, ShardId};
 use s3s::dto;
@@ -50,7 +52,8 @@ pub(super) fn parse_upload(text: &str) -> Result<BlobId> {
 }
 
 fn checksum_kind(composite: bool) -> dto::ChecksumType {
-    let kind = if composite { dto::ChecksumType::COMPOSITE } else { dto::ChecksumType::FULL_OBJECT };
+    let kind =
+        if composite { dto::ChecksumType::COMPOSITE } else { dto::ChecksumType::FULL_OBJECT };
     dto::ChecksumType::from_static(kind)
 }
 
@@ -64,17 +67,25 @@ fn asked_checksum(call: &Call) -> Result<Option<(ChecksumAlgorithm, bool)>> {
                 .because("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")),
         };
     };
-    let algorithm = named(text)
-        .ok_or_else(|| Code::InvalidRequest.because("Checksum algorithm provided is unsupported."))?;
+    let algorithm = named(text).ok_or_else(|| {
+        Code::InvalidRequest.because("Checksum algorithm provided is unsupported.")
+    })?;
     let composite = match kind {
         None => allowed(algorithm, true),
         Some("COMPOSITE") => true,
         Some("FULL_OBJECT") => false,
-        Some(_) => return Err(Code::InvalidRequest.because("Value for x-amz-checksum-type header is invalid.")),
+        Some(_) => {
+            return Err(
+                Code::InvalidRequest.because("Value for x-amz-checksum-type header is invalid.")
+            );
+        }
     };
     if !allowed(algorithm, composite) {
         let kind = if composite { "COMPOSITE" } else { "FULL_OBJECT" };
-        let why = format!("The {kind} checksum type cannot be used with the {} checksum algorithm.", name(algorithm));
+        let why = format!(
+            "The {kind} checksum type cannot be used with the {} checksum algorithm.",
+            name(algorithm)
+        );
         return Err(Code::InvalidRequest.because(why));
     }
     Ok(Some((algorithm, composite)))
@@ -114,7 +125,8 @@ pub(super) async fn upload_part<S: Store>(
     let number = parse_part_number(call.param("partNumber").unwrap_or_default())?;
     let upload = parse_upload(&request.input.upload_id)?;
     let mut payload = call.payload.lock().await;
-    let (stored, summary) = receive(ops.into(), call.place(), &mut payload, &call.announced).await?;
+    let (stored, summary) =
+        receive(ops.into(), call.place(), &mut payload, &call.announced).await?;
     put_part(ops, &call, upload, number, stored, &summary).await?;
     let mut headers = HeaderMap::new();
     put_header(&mut headers, "etag", &format!("\"{}\"", hex(&summary.md5)))?;
@@ -179,8 +191,10 @@ struct Claimed {
 fn claimed(input: dto::CompletedPart) -> Result<Claimed> {
     let number = input.part_number.ok_or(Code::MalformedXML)?;
     let number = u16::try_from(number).ok().filter(|number| (1..=PART_NUMBER_MAX).contains(number));
-    let number = number
-        .ok_or_else(|| Code::InvalidArgument.because("Part number must be an integer between 1 and 10000, inclusive"))?;
+    let number = number.ok_or_else(|| {
+        Code::InvalidArgument
+            .because("Part number must be an integer between 1 and 10000, inclusive")
+    })?;
     let tag = input.e_tag.ok_or(Code::MalformedXML)?;
     let md5 = unhex_md5(tag.value()).ok_or(Code::InvalidPart)?;
     let given = [
@@ -201,7 +215,8 @@ pub(super) async fn complete_multipart_upload<S: Store>(
     let call = Call::of(&request)?;
     let upload = parse_upload(&request.input.upload_id)?;
     let condition = call.condition()?;
-    let listed = request.input.multipart_upload.and_then(|document| document.parts).unwrap_or_default();
+    let listed =
+        request.input.multipart_upload.and_then(|document| document.parts).unwrap_or_default();
     if listed.is_empty() || listed.len() > usize::from(PART_NUMBER_MAX) {
         return Err(Error::from(Code::MalformedXML).into());
     }
@@ -219,7 +234,8 @@ pub(super) async fn complete_multipart_upload<S: Store>(
     let count = u16::try_from(parts.len()).unwrap_or(PART_NUMBER_MAX);
     let (bucket, key) = (call.bucket.clone(), call.key.clone());
     let checksum_sent = checksum.clone();
-    let complete = Request::CompleteUpload { bucket, key, upload, parts, checksum: checksum_sent, condition };
+    let complete =
+        Request::CompleteUpload { bucket, key, upload, parts, checksum: checksum_sent, condition };
     let etag = match ops.ask(complete).await? {
         Answer::Written { etag, .. } => etag,
         other => return Err(strange(&other).into()),
@@ -278,7 +294,10 @@ async fn completed_checksum<S: Store>(
         let part = part.ok_or(Code::InvalidPart)?;
         if let Some((algorithm, text)) = &claim.checksum {
             let value = parse_value(*algorithm, text).ok_or(Code::InvalidPart)?;
-            let matches = part.checksum.as_ref().is_some_and(|c| c.algorithm == *algorithm && c.value == value);
+            let matches = part
+                .checksum
+                .as_ref()
+                .is_some_and(|c| c.algorithm == *algorithm && c.value == value);
             if !matches {
                 return Err(Code::InvalidPart.into());
             }
@@ -288,7 +307,9 @@ async fn completed_checksum<S: Store>(
     if let Some(size) = size {
         let sum: u64 = chosen.iter().map(|part| part.bytes).sum();
         if size.parse() != Ok(sum) {
-            let why = format!("The provided 'x-amz-mp-object-size' header value {size} does not match what was computed: {sum}");
+            let why = format!(
+                "The provided 'x-amz-mp-object-size' header value {size} does not match what was computed: {sum}"
+            );
             return Err(Code::InvalidRequest.because(why));
         }
     }
@@ -300,22 +321,30 @@ async fn completed_checksum<S: Store>(
             "The upload was created using another checksum type than the complete request names.",
         ));
     }
-    // Without one asked for at creation, an announced one is still verified where the parts allow it.
-    let Some((algorithm, composite)) = wanted.or(expected.as_ref().map(|(algorithm, _)| (*algorithm, false))) else {
-        return Ok(None);
-    };
+    // Without one asked for at creation, an announced one is still verified where the parts allow it. A
+    // completed upload no longer says what was asked for: then the claim itself shows its type.
+    let claimed = expected.as_ref().map(|(algorithm, text)| {
+        (*algorithm, text.contains('-') || kind == Some(checksum_kind(true).as_str()))
+    });
+    let Some((algorithm, composite)) = wanted.or(claimed) else { return Ok(None) };
     if !allowed(algorithm, composite) {
-        return Err(Code::InvalidRequest.because("the upload was created without a checksum algorithm"));
+        return Err(
+            Code::InvalidRequest.because("the upload was created without a checksum algorithm")
+        );
     }
     let values: Option<Vec<(&[u8], u64)>> = chosen
         .iter()
         .map(|part| {
-            let checksum = part.checksum.as_ref().filter(|checksum| checksum.algorithm == algorithm)?;
+            let checksum =
+                part.checksum.as_ref().filter(|checksum| checksum.algorithm == algorithm)?;
             Some((checksum.value.as_slice(), part.bytes))
         })
         .collect();
     let values = values.ok_or_else(|| {
-        let why = format!("The upload was created using a {} checksum. Every part needs one.", name(algorithm));
+        let why = format!(
+            "The upload was created using a {} checksum. Every part needs one.",
+            name(algorithm)
+        );
         Code::InvalidRequest.because(why)
     })?;
     let checksum = of_parts(algorithm, composite, values.into_iter());
@@ -336,9 +365,14 @@ fn claimed_checksum(call: &Call) -> Result<Option<(ChecksumAlgorithm, String)>> 
     let mut found = None;
     for (algorithm, header, ..) in ALGORITHMS {
         let Some(text) = call.header(header) else { continue };
-        let value = text.rsplit_once('-').filter(|(_, n)| n.parse::<u16>().is_ok()).map_or(text, |(value, _)| value);
+        let value = text
+            .rsplit_once('-')
+            .filter(|(_, n)| n.parse::<u16>().is_ok())
+            .map_or(text, |(value, _)| value);
         if found.is_some() || parse_value(algorithm, value).is_none() {
-            return Err(Code::InvalidRequest.because(format!("Value for {header} header is invalid.")));
+            return Err(
+                Code::InvalidRequest.because(format!("Value for {header} header is invalid."))
+            );
         }
         found = Some((algorithm, text.to_owned()));
     }
@@ -356,6 +390,14 @@ pub(super) async fn abort_multipart_upload<S: Store>(
     Ok(S3Response::new(dto::AbortMultipartUploadOutput::default()))
 }
 
+async fn is_completed<S: Store>(ops: &Ops<S>, call: &Call, upload: BlobId) -> Result<bool> {
+    match ops.find(&call.bucket, &call.key).await {
+        Ok(object) => Ok(object.content == Content::Parts { upload }),
+        Err(Error { code: Code::NoSuchKey, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) async fn list_parts<S: Store>(
     ops: &Ops<S>,
     request: S3Request<dto::ListPartsInput>,
@@ -367,9 +409,14 @@ pub(super) async fn list_parts<S: Store>(
         None | Some("") => 0,
         Some(marker) => marker
             .parse()
-            .map_err(|_| Error::from(Code::InvalidArgument.because("part-number-marker is malformed")))?,
+            .map_err(|_| Code::InvalidArgument.because("part-number-marker is malformed"))?,
     };
     let (parts, truncated, attributes) = parts_page(ops, &call, upload, after, limit).await?;
+    // The store also lists the parts behind an object; to S3 that upload is over. It has no attributes
+    // of its own then, which spares all others the second question.
+    if attributes == Attributes::default() && is_completed(ops, &call, upload).await? {
+        return Err(Error::from(Code::NoSuchUpload).into());
+    }
     let next = parts.last().map_or(after, |part| part.number);
     let mut output = dto::ListPartsOutput {
         bucket: Some(call.bucket.clone()),

@@ -6,9 +6,10 @@ use crate::checksum::{header_name, show};
 use crate::error::{Code, Error, Result};
 use crate::stream::{Download, Stored, receive};
 use crate::text::{base64, http_date, parse_http_date, parse_query};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ironseed_core::object::api::{
-    Answer, Attributes, Checksum, Condition, Content, ETag, NewObject, Object, Part, Refusal, Request,
+    Answer, Attributes, Checksum, Condition, Content, ETag, NewObject, Object, Part, Refusal,
+    Request,
 };
 use ironseed_core::object::conditions::Verdict;
 use ironseed_core::object::names::check_tags;
@@ -31,7 +32,9 @@ const STORED: [&str; 6] = [
 pub(super) fn attributes(call: &Call) -> Result<Attributes> {
     let mut attributes = Attributes { headers: headers_of(call)?, ..Attributes::default() };
     for name in call.headers.keys() {
-        let Some(short) = name.as_str().strip_prefix("x-amz-meta-").filter(|short| !short.is_empty()) else {
+        let Some(short) =
+            name.as_str().strip_prefix("x-amz-meta-").filter(|short| !short.is_empty())
+        else {
             continue;
         };
         let values: Option<Vec<&str>> = call
@@ -40,7 +43,8 @@ pub(super) fn attributes(call: &Call) -> Result<Attributes> {
             .iter()
             .map(|value| std::str::from_utf8(value.as_bytes()).ok())
             .collect();
-        let values = values.ok_or_else(|| Code::InvalidArgument.because(format!("{name} is not UTF-8")))?;
+        let values =
+            values.ok_or_else(|| Code::InvalidArgument.because(format!("{name} is not UTF-8")))?;
         attributes.metadata.push((short.to_owned(), values.join(",")));
     }
     attributes.metadata.sort();
@@ -57,7 +61,10 @@ fn headers_of(call: &Call) -> Result<Vec<(String, String)>> {
         let value = if name == "content-encoding" {
             // That was how the body travelled, not what it is.
             let codings = value.split(',').map(str::trim);
-            codings.filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked")).collect::<Vec<_>>().join(",")
+            codings
+                .filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked"))
+                .collect::<Vec<_>>()
+                .join(",")
         } else {
             value.to_owned()
         };
@@ -73,7 +80,8 @@ pub(super) fn tags_of(call: &Call) -> Result<Vec<(String, String)>> {
     let Some(value) = call.headers.get("x-amz-tagging") else { return Ok(Vec::new()) };
     let tags = value.to_str().ok().and_then(parse_query);
     let tags = tags.ok_or_else(|| {
-        Code::InvalidArgument.because("The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded")
+        Code::InvalidArgument
+            .because("The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded")
     })?;
     check_tags(&tags).map_err(|error| Code::InvalidTag.because(error.to_string()))?;
     Ok(tags)
@@ -87,7 +95,8 @@ pub(super) async fn put_object<S: Store>(
     let condition = call.condition()?;
     let attributes = attributes(&call)?;
     let mut payload = call.payload.lock().await;
-    let (stored, summary) = receive(ops.into(), call.place(), &mut payload, &call.announced).await?;
+    let (stored, summary) =
+        receive(ops.into(), call.place(), &mut payload, &call.announced).await?;
     let attributes = Attributes { checksum: summary.checksum.clone(), ..attributes };
     let (etag, _) = name_object(ops, &call, stored, attributes, summary.md5, condition).await?;
     let mut headers = HeaderMap::new();
@@ -136,11 +145,11 @@ pub(super) async fn get_object<S: Store>(
 ) -> S3Result<S3Response<dto::GetObjectOutput>> {
     let call = Call::of(&request)?;
     let read = look_up(ops, &call).await?;
-    let bytes = read.range.end - read.range.start;
-    let download = Download::new(&ops.store, &ops.budget, call.place(), &read.object, read.range.clone());
-    let body = dto::StreamingBlob::new(download.into_body(bytes).await?);
+    let download =
+        Download::new(&ops.store, &ops.budget, call.place(), &read.object, read.range.clone());
+    let body = dto::StreamingBlob::new(download.into_body().await?);
     let output = dto::GetObjectOutput { body: Some(body), ..Default::default() };
-    Ok(S3Response { output, status: Some(read.status), headers: read.headers, extensions: Default::default() })
+    Ok(S3Response::with_headers(output, read.headers))
 }
 
 pub(super) async fn head_object<S: Store>(
@@ -148,16 +157,14 @@ pub(super) async fn head_object<S: Store>(
     request: S3Request<dto::HeadObjectInput>,
 ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
     let call = Call::of(&request)?;
-    let Read { status, headers, .. } = look_up(ops, &call).await?;
-    let output = dto::HeadObjectOutput::default();
-    Ok(S3Response { output, status: Some(status), headers, extensions: Default::default() })
+    let Read { headers, .. } = look_up(ops, &call).await?;
+    Ok(S3Response::with_headers(dto::HeadObjectOutput::default(), headers))
 }
 
 /// A read that goes ahead.
 struct Read {
     object: Object,
     range: Range<u64>,
-    status: StatusCode,
     headers: HeaderMap,
 }
 
@@ -180,7 +187,7 @@ async fn look_up<S: Store>(ops: &Ops<S>, call: &Call) -> S3Result<Read> {
     let (wanted, parts) = match part {
         Some(number) if call.headers.contains_key(header::RANGE) => {
             let why = format!("partNumber {number} and Range can't be combined");
-            return Err(Error::from(Code::InvalidRequest.because(why)).into());
+            return Err(Code::InvalidRequest.because(why).into());
         }
         Some(number) => {
             let (range, parts) = part_range(ops, call, &object, number).await?;
@@ -189,9 +196,9 @@ async fn look_up<S: Store>(ops: &Ops<S>, call: &Call) -> S3Result<Read> {
         None => (wanted_range(call, &object), None),
     };
     let mut headers = object_headers(call, &object, matches!(wanted, Wanted::Whole))?;
-    let (status, range) = match wanted {
-        Wanted::Whole => (StatusCode::OK, 0..object.bytes),
-        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+    let (partial, range) = match wanted {
+        Wanted::Whole => (false, 0..object.bytes),
+        Wanted::Part(range) => (true, range),
         Wanted::Impossible => {
             let mut error = S3Error::from(Error::from(Code::InvalidRange));
             let mut headers = HeaderMap::new();
@@ -201,14 +208,15 @@ async fn look_up<S: Store>(ops: &Ops<S>, call: &Call) -> S3Result<Read> {
         }
     };
     put_header(&mut headers, "content-length", &(range.end - range.start).to_string())?;
-    if status == StatusCode::PARTIAL_CONTENT && range.end > range.start {
+    if partial && range.end > range.start {
+        // The answer's status follows from this header.
         let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, object.bytes);
         put_header(&mut headers, "content-range", &shown)?;
     }
     if let Some(parts) = parts {
         put_header(&mut headers, "x-amz-mp-parts-count", &parts.to_string())?;
     }
-    Ok(Read { object, range, status, headers })
+    Ok(Read { object, range, headers })
 }
 
 /// What of an object a read wants.
@@ -224,7 +232,9 @@ fn wanted_range(call: &Call, object: &Object) -> Wanted {
     // A client that has the beginning of another version must get the whole of this one.
     if let Some(validator) = call.header("if-range") {
         let same = match parse_http_date(validator) {
-            Some(date) => u64::try_from(date).is_ok_and(|date| object.modified / 1_000_000_000 <= date),
+            Some(date) => {
+                u64::try_from(date).is_ok_and(|date| object.modified / 1_000_000_000 <= date)
+            }
             None => ETag::parse(validator) == Some(object.etag),
         };
         if !same {
@@ -241,7 +251,9 @@ fn parse_range(text: &str, bytes: u64) -> Wanted {
         let valid = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         valid.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
     };
-    let Some((first, last)) = text.trim().strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
+    let Some((first, last)) =
+        text.trim().strip_prefix("bytes=").and_then(|spec| spec.split_once('-'))
+    else {
         return Wanted::Whole;
     };
     let (first, last) = (first.trim(), last.trim());
@@ -263,7 +275,10 @@ fn parse_range(text: &str, bytes: u64) -> Wanted {
 
 pub(super) fn parse_part_number(text: &str) -> Result<u16> {
     let number = text.parse().ok().filter(|number| (1..=10_000).contains(number));
-    number.ok_or_else(|| Code::InvalidArgument.because("Part number must be an integer between 1 and 10000, inclusive"))
+    number.ok_or_else(|| {
+        Code::InvalidArgument
+            .because("Part number must be an integer between 1 and 10000, inclusive")
+    })
 }
 
 /// Where a part lies in its object, and how many there are.
@@ -275,7 +290,11 @@ async fn part_range<S: Store>(
 ) -> Result<(Range<u64>, Option<u16>)> {
     let Content::Parts { upload } = object.content else {
         // An object that was put whole is its own first part.
-        return if number == 1 { Ok((0..object.bytes, None)) } else { Err(Code::InvalidRange.into()) };
+        return if number == 1 {
+            Ok((0..object.bytes, None))
+        } else {
+            Err(Code::InvalidRange.into())
+        };
     };
     let (mut start, mut after) = (0, 0);
     loop {
@@ -311,17 +330,23 @@ fn object_headers(call: &Call, object: &Object, whole: bool) -> Result<HeaderMap
     put_header(&mut headers, "content-type", "binary/octet-stream")?;
     for name in STORED {
         let stored = object.attributes.headers.iter().find(|(stored, _)| stored == name);
-        let value = call.param(&format!("response-{name}")).or(stored.map(|(_, value)| value.as_str()));
+        let value =
+            call.param(&format!("response-{name}")).or(stored.map(|(_, value)| value.as_str()));
         if let Some(value) = value {
-            let value = HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| Code::InvalidArgument.because(format!("response-{name} is no header value")))?;
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+                Code::InvalidArgument.because(format!("response-{name} is no header value"))
+            })?;
             headers.insert(name, value);
         }
     }
     for (name, value) in &object.attributes.metadata {
         let name = HeaderName::try_from(format!("x-amz-meta-{name}"));
         // Headers are ASCII: other text comes back as RFC 2047 has it, as from AWS.
-        let value = if value.is_ascii() { value.clone() } else { format!("=?UTF-8?B?{}?=", base64(value.as_bytes())) };
+        let value = if value.is_ascii() {
+            value.clone()
+        } else {
+            format!("=?UTF-8?B?{}?=", base64(value.as_bytes()))
+        };
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
             headers.insert(name, value);
         }
@@ -329,7 +354,8 @@ fn object_headers(call: &Call, object: &Object, whole: bool) -> Result<HeaderMap
     if !object.attributes.tags.is_empty() {
         put_header(&mut headers, "x-amz-tagging-count", &object.attributes.tags.len().to_string())?;
     }
-    let asked = call.header("x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case("ENABLED"));
+    let asked =
+        call.header("x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case("ENABLED"));
     if let Some(checksum) = object.attributes.checksum.as_ref().filter(|_| asked && whole) {
         put_checksum(&mut headers, checksum, object.etag.parts)?;
     }
