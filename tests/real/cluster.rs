@@ -158,8 +158,8 @@ impl Cluster {
         let status = self.status()?;
         let nodes = status.get("nodes").and_then(Value::as_array);
         let leads = nodes.into_iter().flatten().filter_map(|node| {
-            let id = usize::try_from(node.get("id")?.as_u64()?).ok()?;
-            Some((node.get("leaders")?.as_u64()?, id.checked_sub(1)?))
+            let id = usize::try_from(node.get("node")?.as_u64()?).ok()?;
+            Some((node.get("leads")?.as_u64()?, id.checked_sub(1)?))
         });
         let busiest = leads.filter(|(_, index)| *index < self.nodes.len()).max();
         busiest

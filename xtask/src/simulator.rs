@@ -86,12 +86,17 @@ impl Report {
         value.ok_or_else(|| Failure::new(format!("`{}` reports no `{key}`", self.shown)))
     }
 
-    /// How often something happened, wherever among the counts it stands; 0 if it is not there.
+    /// How often something happened, wherever among the counts it stands, and whether its name is
+    /// written with `-` or `_`; 0 if it is not there.
     pub(crate) fn happened(&self, event: &str) -> u64 {
         fn find(value: &Value, event: &str) -> u64 {
-            let Some(object) = value.as_object() else { return 0 };
-            let here = object.get(event).and_then(Value::as_u64).unwrap_or(0);
-            here + object.values().map(|value| find(value, event)).sum::<u64>()
+            let fields = value.as_object().into_iter().flatten();
+            fields
+                .map(|(name, value)| match value.as_u64() {
+                    Some(count) if name.replace('-', "_") == event => count,
+                    _ => find(value, event),
+                })
+                .sum()
         }
         find(&self.last, event)
     }
@@ -107,7 +112,7 @@ mod tests {
 
     #[test]
     fn counts_are_found_wherever_they_stand() {
-        let report = read(0, r#"{"violations":0,"counts":{"rare":{"snapshot_installed":7}}}"#);
+        let report = read(0, r#"{"violations":0,"counts":{"rare":{"snapshot-installed":7}}}"#);
         let report = report.expect("a report");
         assert!(report.clean);
         assert_eq!(report.happened("snapshot_installed"), 7);
