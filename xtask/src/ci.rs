@@ -196,8 +196,7 @@ fn seeds(_: &Args) -> Result {
     }
     let simulator = Simulator::build(Build::Release)?;
     for file in &files {
-        // Verbose traces would bury the verdict.
-        must_be_clean(&simulator.call(&["replay", file, "--quiet"])?)?;
+        simulator.replay(file)?;
     }
     println!("{} seeds are quiet", files.len());
     Ok(())

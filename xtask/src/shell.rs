@@ -1,5 +1,6 @@
 //! Running other programs: each is printed before it runs, and a failure names it.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -100,29 +101,37 @@ pub(crate) fn capture(mut command: Command) -> Result<String> {
 pub(crate) struct Finished {
     /// Its exit code, or `None` if a signal ended it.
     pub(crate) code: Option<i32>,
-    /// The last line that it printed and that was not empty.
-    pub(crate) last_line: String,
+    /// The last lines that it printed and that were not empty.
+    pub(crate) tail: VecDeque<String>,
     /// The command, as it was shown.
     pub(crate) shown: String,
 }
 
-/// Runs a program to its end, passes its lines on and remembers the last one.
-pub(crate) fn watch(mut command: Command) -> Result<Finished> {
+/// How many lines [`watch`] keeps.
+const TAIL: usize = 40;
+
+/// Runs a program to its end and remembers its last lines; `echo` also passes all of them on.
+pub(crate) fn watch(mut command: Command, echo: bool) -> Result<Finished> {
     let shown = show(&command);
     println!("$ {shown}");
     let mut child =
         command.stdout(Stdio::piped()).spawn().context(|| format!("can't start `{shown}`"))?;
-    let mut last_line = String::new();
+    let mut tail = VecDeque::new();
     let stdout = child.stdout.take().expect("piped above");
     for line in BufReader::new(stdout).lines() {
         let line = line.context(|| format!("output of `{shown}`"))?;
-        println!("  {line}");
+        if echo {
+            println!("  {line}");
+        }
         if !line.trim().is_empty() {
-            last_line = line;
+            tail.push_back(line);
+        }
+        if tail.len() > TAIL {
+            tail.pop_front();
         }
     }
     let status = child.wait().context(|| format!("waiting for `{shown}`"))?;
-    Ok(Finished { code: status.code(), last_line, shown })
+    Ok(Finished { code: status.code(), tail, shown })
 }
 
 /// The command as one would type it, with paths below the checkout made short.

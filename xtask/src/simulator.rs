@@ -50,13 +50,26 @@ impl Simulator {
     pub(crate) fn call<S: AsRef<str>>(&self, args: &[S]) -> Result<Report> {
         let mut command = Command::new(&self.program);
         command.args(args.iter().map(AsRef::as_ref)).current_dir(shell::root());
-        Report::read(shell::watch(command)?)
+        Report::read(shell::watch(command, true)?)
+    }
+
+    /// Replays a file of the corpus. Its trace is long and is only shown, the end of it, where the
+    /// seed fails again.
+    pub(crate) fn replay(&self, file: &str) -> Result {
+        let mut command = Command::new(&self.program);
+        command.args(["replay", file]).current_dir(shell::root());
+        let Finished { code, tail, shown } = shell::watch(command, false)?;
+        if code == Some(0) {
+            return Ok(());
+        }
+        tail.iter().for_each(|line| println!("  {line}"));
+        Err(Failure::new(format!("`{shown}` ended with {code:?}")))
     }
 }
 
 impl Report {
     fn read(finished: Finished) -> Result<Self> {
-        let Finished { code, last_line, shown } = finished;
+        let Finished { code, tail, shown } = finished;
         let clean = match code {
             Some(0) => true,
             Some(1) => false,
@@ -64,7 +77,8 @@ impl Report {
                 return Err(Failure::new(format!("`{shown}` ended with {other:?}: not a verdict")));
             }
         };
-        let last = serde_json::from_str(&last_line)
+        let last = tail.back().map(String::as_str).unwrap_or_default();
+        let last = serde_json::from_str(last)
             .context(|| format!("the last line of `{shown}` is no JSON object"))?;
         let report = Self { shown, clean, last };
         if report.clean != (report.count("violations")? == 0) {
@@ -107,7 +121,7 @@ mod tests {
     use super::*;
 
     fn read(code: i32, line: &str) -> Result<Report> {
-        Report::read(Finished { code: Some(code), last_line: line.into(), shown: "sim".into() })
+        Report::read(Finished { code: Some(code), tail: [line.into()].into(), shown: "sim".into() })
     }
 
     #[test]

@@ -39,7 +39,25 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         findings.append(&mut package.findings);
     }
     findings.extend(unknown_members(tree));
+    findings.extend(unneeded_rows(tree));
     findings
+}
+
+/// A row about a crate that no manifest names any more.
+fn unneeded_rows(tree: &Tree) -> Vec<Finding> {
+    let page = "docs/dependencies.md";
+    let used: Vec<&str> = (PACKAGES.iter())
+        .filter_map(|(folder, ..)| tree.text(&format!("{folder}/Cargo.toml")))
+        .flat_map(|manifest| manifest.lines().map(|line| line.trim_start_matches("dependencies.")))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .collect();
+    let rows = tree.text(page).unwrap_or_default().lines().enumerate();
+    rows.filter_map(|(index, row)| {
+        let name = row.strip_prefix("| `")?.split('`').next()?;
+        let what = format!("nothing depends on `{name}` any more");
+        (!used.contains(&name)).then(|| Finding::new(page, index + 1, what))
+    })
+    .collect()
 }
 
 /// A package that the table above does not know would escape every rule.
@@ -179,6 +197,16 @@ mod tests {
     fn a_dependency_nobody_explained_is_found() {
         let found = findings("s3gw", &manifest("ironseed-s3gw", "dependencies.left-pad = \"1\""));
         assert!(found[0].contains("docs/dependencies.md"), "{found:?}");
+    }
+
+    #[test]
+    fn a_row_about_nothing_is_found() {
+        let page = "| `bytes` | handles | |\n| `sled` | nothing | |";
+        let manifest = manifest("ironseed-sim", "[dependencies]\nbytes.workspace = true");
+        let tree = Tree::of(&[("sim/Cargo.toml", &manifest), ("docs/dependencies.md", page)]);
+        let found: Vec<_> = check(&tree).into_iter().filter(|found| found.line > 0).collect();
+        let what = "nothing depends on `sled` any more";
+        assert_eq!(found, [Finding::new("docs/dependencies.md", 2, what)]);
     }
 
     #[test]

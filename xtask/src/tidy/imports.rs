@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("kv", "wal::Location", "a stored body is named by where its record lies"),
     ("kv", "object::api", "the answers of a command are the client's own"),
     ("kv", "object::command", "object commands are applied to the shard's one table"),
+    ("kv", "object::registry", "the meta group's bucket registry is commands over the same table"),
     ("object", "kv", "objects live in the shard's one table"),
     ("object", "chunk", "blobs name chunks, leases and pins"),
     ("object", "shard", "a key's home shard follows from placement"),
