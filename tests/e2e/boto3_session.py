@@ -41,7 +41,7 @@ def refused(code, status, call, **arguments):
         got = (error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"])
         assert got == (code, status), f"expected {(code, status)}, got {got}: {error}"
         return error
-    raise AssertionError(f"expected {code}, but the call succeeded: {arguments}")
+    raise AssertionError(f"expected {code}, but the call succeeded: {str(arguments)[:200]}")
 
 
 def equal(got, expected):

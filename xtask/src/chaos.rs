@@ -15,10 +15,16 @@ pub(crate) struct Args {
     /// The fewest kills of a single node; the run goes on until they have happened.
     #[arg(long, default_value_t = 10)]
     kills: u32,
+    /// Another program than the release build of this checkout.
+    #[arg(long)]
+    server: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    let server = shell::build("ironseed", "ironseed", true, &[])?;
+    let server = match &args.server {
+        Some(server) => server.clone(),
+        None => shell::build("ironseed", "ironseed", true, &[])?,
+    };
     let dir = Scratch::new("chaos")?;
     match kill(&server, &dir.path, args.seconds, args.kills) {
         Ok(()) => dir.remove(),

@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// CI=true.
     #[arg(long)]
     install: bool,
+    /// Another program than the release build of this checkout.
+    #[arg(long)]
+    server: Option<PathBuf>,
     /// MiB of the large object.
     #[arg(long, default_value_t = 1024)]
     large_mib: u64,
@@ -69,7 +72,10 @@ pub(crate) fn all(options: &Options) -> Result {
 }
 
 fn parts(only: &[String], options: &Options) -> Result {
-    let server = shell::build("ironseed", "ironseed", true, &[])?;
+    let server = match &options.server {
+        Some(server) => server.clone(),
+        None => shell::build("ironseed", "ironseed", true, &[])?,
+    };
     let bench = Bench { server, options };
     for (name, part) in PARTS {
         if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
