@@ -252,7 +252,7 @@ pub struct Part {
     pub checksum: Option<Checksum>,
     /// Wall time of its write, nanoseconds since the Unix epoch.
     pub modified: u64,
-    /// Where its bytes are.
+    /// Where its bytes are. Inline bytes are left out (empty) while the upload is in progress.
     pub content: Content,
 }
 
@@ -442,14 +442,15 @@ pub enum Request {
         /// The bytes, at most [`CHUNK_BYTES`].
         bytes: Octets,
     },
-    /// Names the next chunks of a blob. Answer: [`Answer::Done`], or [`Refusal::Restage`] if the
-    /// replica set has changed.
+    /// Names the next chunks of a blob; without chunks it only renews the lease. Answer: [`Answer::Done`],
+    /// or [`Refusal::Restage`] if the replica set has changed.
     AppendExtent {
         /// The blob.
         blob: BlobId,
         /// 0 for the first extent, then 1, ...; repeating the last one is harmless.
         seq: u32,
-        /// At most [`EXTENT_CHUNKS_MAX`]; only the last extent of a blob has fewer.
+        /// At most [`EXTENT_CHUNKS_MAX`]; only the last extent of a blob has fewer, and only its last
+        /// chunk is shorter than [`CHUNK_BYTES`].
         chunks: Vec<StagedChunk>,
     },
     /// Gives a staged blob up. Answer: [`Answer::Done`], also when it is gone.
@@ -457,7 +458,9 @@ pub enum Request {
         /// The blob.
         blob: BlobId,
     },
-    /// Reads which chunks a blob has, by extent. Answer: [`Answer::Extents`].
+    /// Reads which chunks a blob has, by extent. Pins the blob, or the whole upload that it belongs to, for
+    /// another [`crate::chunk::PIN_MS`]; with a limit of 0 it does only that, for an upload too.
+    /// Answer: [`Answer::Extents`].
     ReadExtents {
         /// The blob.
         blob: BlobId,
@@ -511,7 +514,7 @@ pub enum Answer {
         parts: Vec<Part>,
         /// Whether the page was cut off.
         truncated: bool,
-        /// What the upload was created with.
+        /// What the upload was created with; nothing once it is completed: the object has it then.
         attributes: Attributes,
     },
     /// Uploads in progress.

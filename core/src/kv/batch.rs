@@ -1,0 +1,162 @@
+//! What one applied command does to the table: a writer that collects its changes.
+//!
+//! An operation checks first and writes after. What it wrote stays, also when it answers with a
+//! refusal: most refusals write nothing, but fencing a bucket that turns out not to be empty must.
+
+use super::cow::Key;
+use super::table::{Body, Slot, Table};
+use crate::types::{GroupId, Index, Position, ShardId, Timestamp, Version};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::ops::Bound;
+
+/// What became of one record: its new content, or `None` for removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The record's key.
+    pub key: Key,
+    /// What is there now.
+    pub slot: Option<Slot>,
+}
+
+/// What a group's state knows of its place. Every replica is given the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The group.
+    pub group: GroupId,
+    /// How many replicas the group has: what a quorum of chunk holders is counted against.
+    pub replicas: u8,
+    /// Which version of the replica set that is.
+    pub set_version: u64,
+}
+
+impl Seat {
+    /// The shard, which is the home of its blobs; `None` for the meta group.
+    #[must_use]
+    pub fn shard(&self) -> Option<ShardId> {
+        self.group.shard()
+    }
+
+    /// How many replicas are a strict majority.
+    #[must_use]
+    pub const fn quorum(&self) -> u32 {
+        self.replicas as u32 / 2 + 1
+    }
+}
+
+/// Writes to the table on behalf of one command. Reads see what was written before.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    table: &'a mut Table,
+    seat: Seat,
+    position: Position,
+    wall: u64,
+    committed: Timestamp,
+    /// By key, so that a record that is written twice changes once: a version names one content.
+    changes: BTreeMap<Key, Option<Slot>>,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch for the command at `position`, which commits at `committed` and was proposed at
+    /// `wall`.
+    #[must_use]
+    pub fn new(
+        table: &'a mut Table,
+        seat: Seat,
+        position: Position,
+        wall: u64,
+        committed: Timestamp,
+    ) -> Self {
+        Self { table, seat, position, wall, committed, changes: BTreeMap::new() }
+    }
+
+    /// The group's place.
+    #[must_use]
+    pub const fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// The command's index in the log: the id of what it opens.
+    #[must_use]
+    pub const fn index(&self) -> Index {
+        self.position.index
+    }
+
+    /// The version of what it writes.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        Version(self.position.index.0)
+    }
+
+    /// Wall time at which the leader proposed it, nanoseconds since the Unix epoch. For what clients
+    /// see and for leases; it may go back from one command to the next.
+    #[must_use]
+    pub const fn wall(&self) -> u64 {
+        self.wall
+    }
+
+    /// Its commit timestamp.
+    #[must_use]
+    pub const fn committed(&self) -> Timestamp {
+        self.committed
+    }
+
+    /// The table as it is now.
+    #[must_use]
+    pub const fn table(&self) -> &Table {
+        self.table
+    }
+
+    /// The record at `key`.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&Slot> {
+        self.table.get(key)
+    }
+
+    /// As [`Table::scan`].
+    pub fn scan<'b>(
+        &'b self,
+        prefix: &'b [u8],
+        from: Bound<&[u8]>,
+    ) -> impl Iterator<Item = (&'b Key, &'b Slot)> + use<'a, 'b> {
+        self.table.scan(prefix, from)
+    }
+
+    /// Writes a record.
+    pub fn put(&mut self, key: &Key, head: impl Into<Arc<[u8]>>, body: Bytes) {
+        self.write(key, head.into(), Body::new(body));
+    }
+
+    /// Writes a record with a new head and the body that it has; nothing if there is no record. The
+    /// body is not read: this is how a decision changes a record whose body is only on disk.
+    pub fn put_head(&mut self, key: &Key, head: impl Into<Arc<[u8]>>) {
+        let Some(slot) = self.table.get(key) else { return };
+        let body = match &slot.body {
+            // An empty body is nowhere: the record is written anew.
+            Body::Stored(location) if location.bytes == 0 => Body::Empty,
+            body => body.clone(),
+        };
+        self.write(key, head.into(), body);
+    }
+
+    /// Removes a record; nothing if there is none.
+    pub fn remove(&mut self, key: &Key) {
+        if self.table.set(key, None).is_some() {
+            self.changes.insert(key.clone(), None);
+        }
+    }
+
+    /// What was changed, in key order.
+    #[must_use]
+    pub fn finish(self) -> Vec<Change> {
+        self.changes.into_iter().map(|(key, slot)| Change { key, slot }).collect()
+    }
+
+    fn write(&mut self, key: &Key, head: Arc<[u8]>, body: Body) {
+        let slot = Slot { version: self.version(), committed: self.committed, head, body };
+        self.table.set(key, Some(slot.clone()));
+        self.changes.insert(key.clone(), Some(slot));
+    }
+}

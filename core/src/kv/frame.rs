@@ -1,0 +1,343 @@
+//! Frames: what a group's state writes to the table log.
+//!
+//! ```text
+//! offset  size  field
+//! 0       1     format version, 1
+//! 1       4     length of the head, u32 LE
+//! 5       4     CRC32 of the head, u32 LE
+//! 9       n     head, bincode: generation, number, mark, content
+//! 9 + n         the bodies of the head's records, one after another, in their order
+//! ```
+//!
+//! A frame is broken when its version is unknown, when the checksum of its head does not match, when the
+//! head is no value, or when the bodies are not as many bytes as the head says. Each body has a CRC32
+//! of its own in the head: it is checked when the body is read.
+//!
+//! The generation counts how often the group's state was replaced by a snapshot, and the number counts
+//! the frames of a generation without gaps: a lost frame shows, also where the log around it is whole.
+
+use super::batch::Change;
+use super::cow::Key;
+use super::snapshot::Mark;
+use super::table::{Body, RecordLocation, Slot};
+use crate::codec::{self, Octets};
+use crate::types::{Timestamp, Version};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use core::fmt;
+
+/// The format version of frames.
+const FRAME_VERSION: u8 = 1;
+/// Bytes before the head.
+const PREAMBLE_BYTES: u32 = 9;
+
+/// A frame to be appended to the table log, as handles.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The payload: the head, then the bodies. Identity beside it: the group and the mark's position.
+    pub payload: Vec<Bytes>,
+    /// How far the state has got with this frame. Once it is durable, the group's log is not needed up
+    /// to here.
+    pub mark: Mark,
+    /// Where its records will be: to be given back when the frame has been written.
+    pub placed: Placed,
+}
+
+impl Frame {
+    /// Bytes of the payload.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.payload.iter().map(|piece| piece.len() as u64).sum()
+    }
+}
+
+/// Records of a frame by their place in its payload.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    pub(super) generation: u64,
+    pub(super) records: Vec<PlacedRecord>,
+}
+
+/// A record of a frame: `offset` counts from the start of the payload.
+#[derive(Clone, Debug)]
+pub(super) struct PlacedRecord {
+    pub(super) key: Key,
+    pub(super) version: Version,
+    offset: u32,
+    bytes: u32,
+    crc: u32,
+}
+
+impl PlacedRecord {
+    /// The record's location when the payload begins at `start`.
+    pub(super) fn at(&self, start: Place) -> RecordLocation {
+        RecordLocation {
+            segment: start.segment,
+            offset: start.offset + u64::from(self.offset),
+            bytes: self.bytes,
+            crc: self.crc,
+        }
+    }
+}
+
+/// Where a frame's payload begins in the table log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The segment.
+    pub segment: u64,
+    /// Byte offset in its file.
+    pub offset: u64,
+}
+
+/// What a frame means for the state.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) enum Content {
+    /// Changes of applied commands; none, to note only how far the state has got.
+    Applied { records: Vec<RecordHead> },
+    /// Records that were rewritten because their segment is cleaned. They change nothing.
+    Moved { records: Vec<RecordHead> },
+    /// A snapshot is being installed in place of the state.
+    Begin,
+    /// Records of the snapshot.
+    Part { records: Vec<RecordHead> },
+    /// The snapshot is complete, with this digest, and is the state from here on.
+    End { digest: u128 },
+}
+
+/// The head of a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct FrameHead {
+    pub(super) generation: u64,
+    pub(super) number: u64,
+    pub(super) mark: Mark,
+    pub(super) content: Content,
+}
+
+/// A record of a frame: its key, and what is there unless it was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct RecordHead {
+    key: Octets,
+    written: Option<WrittenHead>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+struct WrittenHead {
+    version: Version,
+    committed: Timestamp,
+    head: Octets,
+    body: BodyPlace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+enum BodyPlace {
+    /// The next bytes of this frame.
+    Here { bytes: u32, crc: u32 },
+    /// In an earlier frame, from which the record's head was changed without reading the body.
+    Earlier(RecordLocation),
+}
+
+/// Why a payload is no frame, or not the one that belongs here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// A format version that this program does not know.
+    Version(u8),
+    /// The head ends early, fails its checksum or is no value.
+    Head,
+    /// The bodies are not as many bytes as the head says.
+    Bodies {
+        /// What the head says.
+        expected: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// Frames are missing before this one.
+    Missing {
+        /// The number expected.
+        expected: u64,
+        /// The number found.
+        found: u64,
+    },
+    /// The state goes on after a snapshot that was never completed.
+    Unfinished,
+    /// The position of the frame is not after the one before.
+    OutOfOrder,
+    /// A completed snapshot has not the digest that it should.
+    Digest,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "unknown frame version {version}"),
+            Self::Head => f.write_str("malformed frame head"),
+            Self::Bodies { expected, found } => {
+                write!(f, "{found} bytes of bodies in a frame instead of {expected}")
+            }
+            Self::Missing { expected, found } => {
+                write!(f, "frame {found} follows where {expected} is expected")
+            }
+            Self::Unfinished => f.write_str("frames follow a snapshot that is incomplete"),
+            Self::OutOfOrder => f.write_str("frame goes back in the log"),
+            Self::Digest => f.write_str("installed snapshot has another digest"),
+        }
+    }
+}
+
+impl core::error::Error for FrameError {}
+
+/// Collects the records of a frame.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    heads: Vec<RecordHead>,
+    bodies: Vec<Bytes>,
+    placed: Vec<PlacedRecord>,
+    bytes: u32,
+}
+
+impl Records {
+    /// Adds a change.
+    pub(super) fn push(&mut self, change: &Change) {
+        let written = change.slot.as_ref().map(|slot| {
+            let body = match &slot.body {
+                Body::Stored(location) => BodyPlace::Earlier(*location),
+                Body::Empty => self.place(&change.key, slot.version, Bytes::new(), 0),
+                Body::Resident(body) => {
+                    self.place(&change.key, slot.version, body.bytes.clone(), body.crc)
+                }
+            };
+            written_head(slot, body)
+        });
+        self.heads.push(RecordHead { key: octets(&change.key), written });
+    }
+
+    /// Adds a stored record again, with its body as it was read.
+    pub(super) fn push_again(&mut self, key: &Key, slot: &Slot, body: Bytes) {
+        let body = self.place(key, slot.version, body, slot.body.crc());
+        self.heads.push(RecordHead { key: octets(key), written: Some(written_head(slot, body)) });
+    }
+
+    /// Whether there are none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// Makes the frame; `content` says what its records mean.
+    pub(super) fn frame(
+        self,
+        generation: u64,
+        number: u64,
+        mark: Mark,
+        content: impl FnOnce(Vec<RecordHead>) -> Content,
+    ) -> Frame {
+        let Self { heads, bodies, mut placed, .. } = self;
+        let head = FrameHead { generation, number, mark, content: content(heads) };
+        let head = codec::encode(&head);
+        let length = u32_of(head.len());
+        let mut bytes = Vec::with_capacity(head.len() + 9);
+        bytes.push(FRAME_VERSION);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&crc32fast::hash(&head).to_le_bytes());
+        bytes.extend_from_slice(&head);
+        for record in &mut placed {
+            record.offset += PREAMBLE_BYTES + length;
+        }
+        let payload = core::iter::once(bytes.into()).chain(bodies).collect();
+        Frame { payload, mark, placed: Placed { generation, records: placed } }
+    }
+
+    fn place(&mut self, key: &Key, version: Version, body: Bytes, crc: u32) -> BodyPlace {
+        let bytes = u32_of(body.len());
+        let (key, offset) = (key.clone(), self.bytes);
+        self.placed.push(PlacedRecord { key, version, offset, bytes, crc });
+        self.bytes += bytes;
+        if bytes > 0 {
+            self.bodies.push(body);
+        }
+        BodyPlace::Here { bytes, crc }
+    }
+}
+
+/// A decoded frame.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) generation: u64,
+    pub(super) number: u64,
+    pub(super) mark: Mark,
+    pub(super) kind: Kind,
+    /// Where every body is. A record without one is where its body would be.
+    pub(super) changes: Vec<Change>,
+}
+
+/// [`Content`] without the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Applied,
+    Moved,
+    Begin,
+    Part,
+    End { digest: u128 },
+}
+
+/// Decodes the frame whose payload is at `place`.
+pub(super) fn decode(payload: &[u8], place: Place) -> Result<Decoded, FrameError> {
+    let (version, rest) = payload.split_first().ok_or(FrameError::Head)?;
+    if *version != FRAME_VERSION {
+        return Err(FrameError::Version(*version));
+    }
+    let (length, rest) = rest.split_first_chunk().ok_or(FrameError::Head)?;
+    let (crc, rest) = rest.split_first_chunk().ok_or(FrameError::Head)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| FrameError::Head)?;
+    let (head, bodies) = rest.split_at_checked(length).ok_or(FrameError::Head)?;
+    if crc32fast::hash(head) != u32::from_le_bytes(*crc) {
+        return Err(FrameError::Head);
+    }
+    let FrameHead { generation, number, mark, content } =
+        codec::decode(head).map_err(|_| FrameError::Head)?;
+    let (kind, records) = match content {
+        Content::Applied { records } => (Kind::Applied, records),
+        Content::Moved { records } => (Kind::Moved, records),
+        Content::Begin => (Kind::Begin, Vec::new()),
+        Content::Part { records } => (Kind::Part, records),
+        Content::End { digest } => (Kind::End { digest }, Vec::new()),
+    };
+    let start = (payload.len() - bodies.len()) as u64;
+    let mut next = Place { offset: place.offset + start, ..place };
+    let changes = records.into_iter().map(|record| change_of(record, &mut next)).collect();
+    let expected = next.offset - place.offset - start;
+    if expected != bodies.len() as u64 {
+        return Err(FrameError::Bodies { expected, found: bodies.len() as u64 });
+    }
+    Ok(Decoded { generation, number, mark, kind, changes })
+}
+
+fn change_of(record: RecordHead, next: &mut Place) -> Change {
+    let slot = record.written.map(|written| {
+        let location = match written.body {
+            BodyPlace::Earlier(location) => location,
+            BodyPlace::Here { bytes, crc } => {
+                let Place { segment, offset } = *next;
+                next.offset += u64::from(bytes);
+                RecordLocation { segment, offset, bytes, crc }
+            }
+        };
+        let WrittenHead { version, committed, head, .. } = written;
+        Slot { version, committed, head: Arc::from(&*head), body: Body::Stored(location) }
+    });
+    Change { key: Key::from(&*record.key), slot }
+}
+
+fn written_head(slot: &Slot, body: BodyPlace) -> WrittenHead {
+    let (version, committed) = (slot.version, slot.committed);
+    WrittenHead { version, committed, head: octets(&slot.head), body }
+}
+
+fn octets(bytes: &[u8]) -> Octets {
+    Octets(Bytes::copy_from_slice(bytes))
+}
+
+/// A frame holds what a few commands wrote, or a slice of a snapshot: far below 4 GiB.
+fn u32_of(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or_else(|_| unreachable!("a frame of {len} bytes"))
+}

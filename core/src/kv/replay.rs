@@ -1,0 +1,190 @@
+//! The state of a group out of its frames, at boot.
+//!
+//! Frames come in the order of the table log, each with its place; only heads are kept in memory. The
+//! result is the state of the last complete generation at the mark of its last frame. What the group's
+//! log holds beyond is applied again.
+//!
+//! The log may begin anywhere, because its oldest segments are cleaned: what was current in them was
+//! rewritten further on. It may end anywhere. In between nothing may be missing: after a frame that is
+//! damaged or left out the state can't be trusted, until a complete snapshot follows. If none does, the
+//! group needs one from its peers.
+
+use super::batch::{Change, Seat};
+use super::cow::Rubble;
+use super::frame::{self, Decoded, FrameError, Kind, Place};
+use super::snapshot::Mark;
+use super::state::State;
+use super::table::{Slot, Table};
+
+/// Takes frames, gives the state.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    seat: Seat,
+    current: Generation,
+    /// A snapshot whose installation has begun and not ended.
+    building: Option<Generation>,
+    generation_seen: u64,
+    /// Whether a frame of the state came before, and whether one of a snapshot: only the first of each
+    /// may begin in the middle, because what came before it was cleaned.
+    gone_on: bool,
+    installed: bool,
+    anchor: Option<u64>,
+    broken: Option<FrameError>,
+}
+
+/// The frames of a group can't be made a state of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The last thing that was wrong.
+    pub error: FrameError,
+    /// The generation for the import that heals it.
+    pub next_generation: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Generation {
+    number: u64,
+    table: Table,
+    mark: Mark,
+    /// The number of the next frame.
+    next: u64,
+    /// Whether all its frames were there from the first on.
+    whole: bool,
+}
+
+impl Replay {
+    /// A replay for the group of this seat.
+    #[must_use]
+    pub fn new(seat: Seat) -> Self {
+        Self {
+            seat,
+            current: Generation::new(1, 0),
+            building: None,
+            generation_seen: 1,
+            gone_on: false,
+            installed: false,
+            anchor: None,
+            broken: None,
+        }
+    }
+
+    /// Takes the next frame of the group. Returns the table that a completed snapshot replaced, to be
+    /// cleared in slices.
+    ///
+    /// # Errors
+    /// What is wrong, for the report with file and offset. The frames after it are to be pushed all the
+    /// same.
+    pub fn push(
+        &mut self,
+        place: Place,
+        payload: &[u8],
+    ) -> Result<Option<Rubble<Slot>>, FrameError> {
+        let result = frame::decode(payload, place).and_then(|frame| self.take(frame, place));
+        if let Err(error) = result {
+            self.lose(error);
+        }
+        result
+    }
+
+    /// Notes that a frame of the group was here and can't be read.
+    pub fn lost(&mut self) {
+        self.lose(FrameError::Head);
+    }
+
+    /// The state, once the last frame was taken.
+    ///
+    /// # Errors
+    /// When frames were damaged or missing and no complete snapshot came after.
+    pub fn finish(self) -> Result<State, Broken> {
+        let Self { seat, current, generation_seen, anchor, broken, .. } = self;
+        if let Some(error) = broken {
+            return Err(Broken { error, next_generation: generation_seen + 1 });
+        }
+        let Generation { number, table, mark, next, .. } = current;
+        Ok(State::restored(seat, table, mark, number, next).with_log(generation_seen, anchor))
+    }
+
+    fn lose(&mut self, error: FrameError) {
+        (self.gone_on, self.installed) = (true, true);
+        self.broken = Some(error);
+        self.building = None;
+    }
+
+    fn take(&mut self, frame: Decoded, place: Place) -> Result<Option<Rubble<Slot>>, FrameError> {
+        self.generation_seen = self.generation_seen.max(frame.generation);
+        if frame.generation < self.current.number {
+            return Ok(None); // Overtaken by a snapshot.
+        }
+        if matches!(frame.kind, Kind::Begin | Kind::Part | Kind::End { .. }) {
+            return self.build(frame, place);
+        }
+        if !self.gone_on {
+            self.gone_on = true;
+            self.current = Generation::new(frame.generation, frame.number);
+        }
+        if frame.generation > self.current.number {
+            return Err(FrameError::Unfinished);
+        }
+        if self.broken.is_none() {
+            self.current.take(frame)?;
+            self.anchor = Some(place.segment);
+        }
+        Ok(None)
+    }
+
+    /// A frame of a snapshot that is being installed.
+    fn build(&mut self, frame: Decoded, place: Place) -> Result<Option<Rubble<Slot>>, FrameError> {
+        let (kind, generation) = (frame.kind, frame.generation);
+        if kind == Kind::Begin || !self.installed {
+            // In place of an attempt that was given up.
+            self.building = Some(Generation::new(generation, frame.number));
+        }
+        self.installed = true;
+        let building = self.building.take().filter(|building| building.number == generation);
+        let mut building = building.ok_or(FrameError::Unfinished)?;
+        building.take(frame)?;
+        let Kind::End { digest } = kind else {
+            self.building = Some(building);
+            return Ok(None);
+        };
+        // Where the log begins in the middle of a snapshot, the rest of it was rewritten after its end.
+        if building.whole && building.table.digest() != digest {
+            return Err(FrameError::Digest);
+        }
+        let old = core::mem::replace(&mut self.current, building);
+        self.anchor = Some(place.segment);
+        self.gone_on = true;
+        self.broken = None;
+        Ok(Some(old.table.into_rubble()))
+    }
+}
+
+impl Generation {
+    fn new(number: u64, next: u64) -> Self {
+        let (table, mark) = (Table::default(), Mark::default());
+        Self { number, table, mark, next, whole: next == 0 }
+    }
+
+    fn take(&mut self, frame: Decoded) -> Result<(), FrameError> {
+        if frame.number != self.next {
+            return Err(FrameError::Missing { expected: self.next, found: frame.number });
+        }
+        let (last, index) = (self.mark.position.index, frame.mark.position.index);
+        if index < last || (index == last && frame.kind == Kind::Applied) {
+            return Err(FrameError::OutOfOrder);
+        }
+        self.next += 1;
+        self.mark = frame.mark;
+        for Change { key, slot } in frame.changes {
+            // A record is rewritten only while it is current, so all that can be here is the same
+            // version, or nothing if its segment has been removed.
+            let stale = frame.kind == Kind::Moved
+                && self.table.get(&key).map(|slot| slot.version)
+                    > slot.as_ref().map(|slot| slot.version);
+            if !stale {
+                self.table.set(&key, slot);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,278 @@
+//! The one ordered table that is all the replicated state of a group.
+//!
+//! A record is a key and a [`Slot`]. Its **head** is what apply needs to decide, and stays in memory;
+//! its **body** is whatever else there is to it, and stays in memory only until the table log has
+//! written it. From then on the slot knows where it is, and a reader fetches it.
+//!
+//! The table keeps two sums as it goes, so that nobody ever walks it for them:
+//! - a digest of its content, independent of order and of where bodies are: replicas at one applied
+//!   index have one digest;
+//! - for every segment of the table log, what in it is still current: what the cleaner goes by.
+
+use super::cow::{Key, Map, Rubble};
+use crate::types::{Timestamp, Version};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use core::ops::Bound;
+
+/// Bytes that a record takes in the table log beside its key, head and body, near enough for the
+/// cleaner.
+const RECORD_OVERHEAD: u64 = 48;
+
+/// Where bytes are in the table log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct RecordLocation {
+    /// The segment.
+    pub segment: u64,
+    /// Byte offset in its file.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u32,
+    /// CRC32 of the bytes.
+    pub crc: u32,
+}
+
+impl RecordLocation {
+    /// Whether `bytes` are what was written here.
+    #[must_use]
+    pub fn verify(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == u64::from(self.bytes) && crc32fast::hash(bytes) == self.crc
+    }
+}
+
+/// The part of a record that apply never looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Body {
+    /// No bytes, and the record is not yet in the table log.
+    #[default]
+    Empty,
+    /// In memory, because the table log has not written the record yet. Boxed to keep slots small:
+    /// nearly all bodies are stored.
+    Resident(Arc<ResidentBody>),
+    /// The record is in the table log, and this is where its body is. Of length 0 for no body: then
+    /// there is nothing to read, but the segment is still needed for the record.
+    Stored(RecordLocation),
+}
+
+/// A body in memory with its checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResidentBody {
+    /// The bytes, at least one.
+    pub bytes: Bytes,
+    /// Their CRC32.
+    pub crc: u32,
+}
+
+impl Body {
+    /// A body in memory. Computes its checksum.
+    #[must_use]
+    pub fn new(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        Self::Resident(Arc::new(ResidentBody { crc: crc32fast::hash(&bytes), bytes }))
+    }
+
+    /// How many bytes.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        match self {
+            Self::Empty => 0,
+            // A command's limit is far below.
+            Self::Resident(body) => u32::try_from(body.bytes.len()).unwrap_or(u32::MAX),
+            Self::Stored(location) => location.bytes,
+        }
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// CRC32 of the bytes; 0 of none.
+    #[must_use]
+    pub fn crc(&self) -> u32 {
+        match self {
+            Self::Empty => 0,
+            Self::Resident(body) => body.crc,
+            Self::Stored(location) => location.crc,
+        }
+    }
+
+    /// The bytes if no read is needed, else where to read them.
+    ///
+    /// # Errors
+    /// The location, when the bytes are only in the table log.
+    pub fn bytes(&self) -> Result<Bytes, RecordLocation> {
+        match self {
+            Self::Empty => Ok(Bytes::new()),
+            Self::Resident(body) => Ok(body.bytes.clone()),
+            Self::Stored(location) if location.bytes == 0 => Ok(Bytes::new()),
+            Self::Stored(location) => Err(*location),
+        }
+    }
+}
+
+/// A record without its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Log index of the command that wrote it.
+    pub version: Version,
+    /// Commit timestamp of that command.
+    pub committed: Timestamp,
+    /// What apply decides from. Small.
+    pub head: Arc<[u8]>,
+    /// The rest.
+    pub body: Body,
+}
+
+/// What of a segment of the table log is current.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Records whose latest version is there.
+    pub records: u64,
+    /// Their bytes, near enough.
+    pub bytes: u64,
+}
+
+/// The table. Cloning it costs little whatever its size.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    map: Map<Slot>,
+    digest: u128,
+    live: BTreeMap<u64, Live>,
+}
+
+impl Table {
+    /// How many records there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// The record at `key`.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&Slot> {
+        self.map.get(key)
+    }
+
+    /// Records whose keys begin with `prefix`, in key order, beginning at `from` (a whole key; one
+    /// before the prefix means its start). Lazy: take as many as a step may.
+    pub fn scan<'a>(
+        &'a self,
+        prefix: &'a [u8],
+        from: Bound<&[u8]>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Slot)> + use<'a> {
+        let before = match from {
+            Bound::Unbounded => true,
+            Bound::Included(key) | Bound::Excluded(key) => key < prefix,
+        };
+        let from = if before { Bound::Included(prefix) } else { from };
+        self.map.range(from).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// Digest of the content. Equal tables have equal digests, whatever happened to them before and
+    /// wherever their bodies are.
+    #[must_use]
+    pub const fn digest(&self) -> u128 {
+        self.digest
+    }
+
+    /// What is current in a segment of the table log.
+    #[must_use]
+    pub fn live(&self, segment: u64) -> Live {
+        self.live.get(&segment).copied().unwrap_or_default()
+    }
+
+    /// The oldest segment of the table log that a record is in.
+    #[must_use]
+    pub fn oldest_segment(&self) -> Option<u64> {
+        self.live.keys().next().copied()
+    }
+
+    /// Writes or removes a record; returns what was there.
+    pub fn set(&mut self, key: &Key, slot: Option<Slot>) -> Option<Slot> {
+        if let Some(new) = &slot {
+            self.digest = self.digest.wrapping_add(digest_of(key, new));
+            self.account(key, new, true);
+        }
+        let old = match slot {
+            Some(new) => self.map.insert(key.clone(), new),
+            None => self.map.remove(key),
+        };
+        if let Some(old) = &old {
+            self.digest = self.digest.wrapping_sub(digest_of(key, old));
+            self.account(key, old, false);
+        }
+        old
+    }
+
+    /// Notes that the table log has written this version of the record, and where its body is. Nothing
+    /// happens if the record has changed since or is where it was. Returns whether it did.
+    pub fn relocate(&mut self, key: &Key, version: Version, location: RecordLocation) -> bool {
+        let Some(slot) = self.map.get(key) else { return false };
+        if slot.version != version || slot.body == Body::Stored(location) {
+            return false;
+        }
+        assert_eq!(
+            (slot.body.len(), slot.body.crc()),
+            (location.bytes, location.crc),
+            "the body of {key:?} {version:?} changed on its way to the table log"
+        );
+        let old = slot.clone();
+        let new = Slot { body: Body::Stored(location), ..old.clone() };
+        self.account(key, &old, false);
+        self.account(key, &new, true);
+        let place = self.map.get_mut(key);
+        *place.unwrap_or_else(|| unreachable!("looked up above")) = new;
+        true
+    }
+
+    /// Takes the table apart in slices; see [`Rubble`].
+    #[must_use]
+    pub fn into_rubble(self) -> Rubble<Slot> {
+        self.map.into_rubble()
+    }
+
+    fn account(&mut self, key: &Key, slot: &Slot, add: bool) {
+        let Body::Stored(location) = slot.body else { return };
+        let bytes = (key.len() + slot.head.len()) as u64 + u64::from(location.bytes);
+        let bytes = bytes + RECORD_OVERHEAD;
+        let live = self.live.entry(location.segment).or_default();
+        if add {
+            live.records += 1;
+            live.bytes += bytes;
+        } else {
+            live.records -= 1;
+            live.bytes -= bytes;
+            if live.records == 0 {
+                assert_eq!(live.bytes, 0, "bytes without records in segment {}", location.segment);
+                self.live.remove(&location.segment);
+            }
+        }
+    }
+}
+
+/// One record's share of the digest. Where the body is does not count.
+fn digest_of(key: &[u8], slot: &Slot) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key);
+    hasher.update(&slot.version.0.to_le_bytes());
+    hasher.update(&slot.committed.0.to_le_bytes());
+    hasher.update(&slot.body.len().to_le_bytes());
+    hasher.update(&slot.body.crc().to_le_bytes());
+    hasher.update(&slot.head);
+    let mut half = [0; 16];
+    half.iter_mut().zip(hasher.finalize().as_bytes()).for_each(|(to, from)| *to = *from);
+    u128::from_le_bytes(half)
+}

@@ -1,0 +1,101 @@
+//! What a shard knows of buckets: installed, fenced and removed by the procedures of
+//! [`super::procedure`], checked by every command on objects.
+//!
+//! A bucket's epoch rises with every change of its state, and only in the meta group. A shard takes a
+//! change of a higher epoch, answers a repeated one as it did and refuses an older one with
+//! [`Refusal::BucketBusy`]: so a procedure's delayed commands can't undo what came after it.
+
+use super::api::{Answer, Outcome, Refusal};
+use super::command::Target;
+use super::record::{self, BucketHead, BucketState};
+use super::{blob, names};
+use crate::codec;
+use crate::kv::batch::Batch;
+use crate::kv::cow::Key;
+use crate::kv::{space, table::Table};
+use crate::types::{BucketId, Epoch};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::ops::Bound;
+
+/// Uploads that one removal gives up at the most.
+pub const REMOVE_UPLOADS_MAX: usize = 64;
+
+/// What this shard knows of a bucket.
+#[must_use]
+pub fn state(table: &Table, bucket: BucketId) -> Option<BucketHead> {
+    record::find(table, &space::bucket(bucket))
+}
+
+/// Whether a bucket may be read here: it is installed, fenced or not.
+///
+/// # Errors
+/// [`Refusal::NoSuchBucket`]. The sender's idea of the bucket may be old: it asks the meta group.
+pub fn check_read(table: &Table, bucket: BucketId) -> Result<(), Refusal> {
+    state(table, bucket).map(|_| ()).ok_or(Refusal::NoSuchBucket)
+}
+
+/// Whether a write may go on.
+pub(super) fn check_write(batch: &Batch<'_>, target: &Target) -> Result<(), Refusal> {
+    let head = state(batch.table(), target.bucket).ok_or(Refusal::NoSuchBucket)?;
+    if head.state != BucketState::Active || head.epoch != target.epoch {
+        return Err(Refusal::BucketBusy);
+    }
+    names::check_key(&target.key).map_err(|error| Refusal::Invalid(error.to_string()))
+}
+
+/// Makes a bucket writable from `epoch` on.
+pub(super) fn install(batch: &mut Batch<'_>, bucket: BucketId, epoch: Epoch) -> Outcome {
+    let wanted = BucketHead { epoch, state: BucketState::Active };
+    match state(batch.table(), bucket) {
+        Some(head) if head == wanted => Ok(Answer::Done),
+        Some(head) if head.epoch >= epoch => Err(Refusal::BucketBusy),
+        Some(_) | None => {
+            batch.put(&space::bucket(bucket), codec::encode(&wanted), Bytes::new());
+            Ok(Answer::Done)
+        }
+    }
+}
+
+/// Stops writes, then looks for objects: nothing can come after the look.
+pub(super) fn fence(batch: &mut Batch<'_>, bucket: BucketId, epoch: Epoch) -> Outcome {
+    let wanted = BucketHead { epoch, state: BucketState::Fenced };
+    match state(batch.table(), bucket) {
+        // Removed here already, by a procedure that found it empty everywhere.
+        None => return Ok(Answer::Done),
+        Some(head) if head == wanted => {}
+        Some(head) if head.epoch >= epoch => return Err(Refusal::BucketBusy),
+        Some(_) => batch.put(&space::bucket(bucket), codec::encode(&wanted), Bytes::new()),
+    }
+    let holds = batch.scan(&space::objects(bucket), Bound::Unbounded).next().is_some();
+    if holds { Err(Refusal::BucketNotEmpty) } else { Ok(Answer::Done) }
+}
+
+/// Gives up a slice of the bucket's uploads, and forgets the bucket once there are none.
+pub(super) fn remove(batch: &mut Batch<'_>, bucket: BucketId, epoch: Epoch) -> Outcome {
+    let Some(head) = state(batch.table(), bucket) else { return Ok(Answer::Done) };
+    if head != (BucketHead { epoch, state: BucketState::Fenced }) {
+        return Err(Refusal::BucketBusy);
+    }
+    let Some(home) = batch.seat().shard() else { return Err(Refusal::BucketBusy) };
+    if batch.scan(&space::objects(bucket), Bound::Unbounded).next().is_some() {
+        return Err(Refusal::BucketNotEmpty);
+    }
+    let uploads: Vec<Key> = batch
+        .scan(&space::uploads(bucket), Bound::Unbounded)
+        .take(REMOVE_UPLOADS_MAX)
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in &uploads {
+        batch.remove(key);
+        if let Some((_, upload)) = space::parse_upload(home, key) {
+            blob::kill(batch, upload.opened, batch.committed());
+        }
+    }
+    if uploads.len() == REMOVE_UPLOADS_MAX {
+        return Err(Refusal::Busy);
+    }
+    batch.remove(&space::bucket(bucket));
+    Ok(Answer::Done)
+}

@@ -1,0 +1,324 @@
+//! What the meta group knows: the registry of buckets, and the cluster's own record.
+//!
+//! A bucket here is what clients are shown; what shards have installed ([`super::bucket`]) is what
+//! commands are checked against. The two are brought together by [`super::procedure`], and the
+//! registry's state says which one is under way, so that a new leader of the meta group goes on with it:
+//!
+//! ```text
+//!              create                       settle
+//!   (nothing) --------> Creating  epoch 1 ---------> Active
+//!                                                     |  ^
+//!                                       delete, epoch+1  |  settle
+//!                        all empty                    v  |
+//!   (nothing) <------------------------- Deleting ----> Restoring epoch+2
+//!              remove                           restore: one was not empty
+//! ```
+//!
+//! A bucket that is being made is not shown yet; one that is being deleted still is. A router that is
+//! refused by a shard with [`Refusal::NoSuchBucket`] or [`Refusal::BucketBusy`] went by an old idea of
+//! the bucket, or a procedure is under way: it asks here, linearizably, and tries again.
+
+use super::api::{Answer, BucketInfo, Outcome, Refusal};
+use super::names;
+use super::record;
+use crate::codec;
+use crate::kv::batch::Batch;
+use crate::kv::{space, table::Table};
+use crate::types::{BucketId, ClusterId, Epoch, NodeId, StoreId};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use core::ops::Bound;
+
+/// A write of the meta group.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum RegistryOp {
+    /// Writes the cluster's record, once. Harmless to repeat.
+    Found(Cluster),
+    /// Records which store a node has. Harmless to repeat; another store is refused.
+    AdmitStore {
+        /// A node of the cluster.
+        node: NodeId,
+        /// Its store.
+        store: StoreId,
+    },
+    /// Begins to make a bucket. Its id is this command's index.
+    CreateBucket {
+        /// Its name.
+        bucket: String,
+    },
+    /// Begins to delete a bucket.
+    DeleteBucket {
+        /// Its name.
+        bucket: String,
+    },
+    /// The bucket is installed at every shard.
+    SettleBucket(BucketEpoch),
+    /// The bucket was not empty: it is to be installed again.
+    RestoreBucket(BucketEpoch),
+    /// The bucket is gone from every shard.
+    RemoveBucket(BucketEpoch),
+}
+
+/// A bucket in one state. What a procedure says of it counts only while it is in that state.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct BucketEpoch {
+    /// Its name.
+    pub bucket: String,
+    /// Its id.
+    pub id: BucketId,
+    /// The epoch.
+    pub epoch: Epoch,
+}
+
+/// A bucket's record in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct BucketRecord {
+    /// Its id, never reused.
+    pub id: BucketId,
+    /// How often its state has changed. Settling does not change it: shards have it already.
+    pub epoch: Epoch,
+    /// Its state.
+    pub state: BucketState,
+    /// Wall time of its creation, nanoseconds since the Unix epoch.
+    pub created: u64,
+}
+
+/// The state of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum BucketState {
+    /// Being installed for the first time.
+    Creating,
+    /// Installed at every shard.
+    Active,
+    /// Being fenced and looked through.
+    Deleting,
+    /// Being installed again, because it was not empty.
+    Restoring,
+}
+
+/// The cluster's record: what founding fixed, and which store each node has.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Cluster {
+    /// Who it is.
+    pub cluster: ClusterId,
+    /// Access key of the root user.
+    pub access_key: String,
+    /// Secret key of the root user.
+    pub secret_key: String,
+    /// How many shards.
+    pub shards: u16,
+    /// Replicas of each shard.
+    pub replication: u8,
+    /// The nodes, by id, and the store of each that is known.
+    pub nodes: Vec<(NodeId, Option<StoreId>)>,
+}
+
+impl BucketRecord {
+    /// The bucket as clients see it; `None` while it is being made.
+    #[must_use]
+    pub fn info(&self, name: &str) -> Option<BucketInfo> {
+        let (id, created) = (self.id, self.created);
+        let shown = self.state != BucketState::Creating;
+        shown.then(|| BucketInfo { name: name.into(), id, created })
+    }
+}
+
+/// Applies an operation: deterministic, and it can't fail but by an answer that all replicas give.
+pub fn apply(batch: &mut Batch<'_>, op: RegistryOp) -> Outcome {
+    if batch.seat().shard().is_some() {
+        return Err(Refusal::Invalid("this group holds no registry".into()));
+    }
+    match op {
+        RegistryOp::Found(cluster) => found(batch, &cluster),
+        RegistryOp::AdmitStore { node, store } => admit_store(batch, node, store),
+        RegistryOp::CreateBucket { bucket } => create(batch, &bucket),
+        RegistryOp::DeleteBucket { bucket } => delete(batch, &bucket),
+        RegistryOp::SettleBucket(at) => settle(batch, &at),
+        RegistryOp::RestoreBucket(at) => restore(batch, &at),
+        RegistryOp::RemoveBucket(at) => remove(batch, &at),
+    }
+}
+
+/// A bucket's record, in whatever state it is.
+#[must_use]
+pub fn find(table: &Table, bucket: &str) -> Option<BucketRecord> {
+    record::find(table, &space::registry(bucket))
+}
+
+/// Answers [`super::api::Request::HeadBucket`].
+///
+/// # Errors
+/// [`Refusal::NoSuchBucket`].
+pub fn head(table: &Table, bucket: &str) -> Outcome {
+    let info = find(table, bucket).and_then(|record| record.info(bucket));
+    info.map(Answer::Bucket).ok_or(Refusal::NoSuchBucket)
+}
+
+/// Answers [`super::api::Request::ListBuckets`].
+#[must_use]
+pub fn list(table: &Table, prefix: &str, after: Option<&str>, limit: u32) -> Answer {
+    let (mut buckets, mut truncated) = (Vec::new(), false);
+    for (name, record) in records(table, prefix, after) {
+        // The few that are being made are passed over.
+        let Some(info) = record.info(&name) else { continue };
+        if buckets.len() as u64 >= u64::from(limit) {
+            truncated = limit > 0;
+            break;
+        }
+        buckets.push(info);
+    }
+    Answer::Buckets { buckets, truncated }
+}
+
+/// Looks at up to `limit` buckets after this name for those that a procedure is to be run for. The second
+/// value is where to go on; `None` at the end.
+#[must_use]
+pub fn unsettled(
+    table: &Table,
+    after: Option<&str>,
+    limit: usize,
+) -> (Vec<(String, BucketRecord)>, Option<String>) {
+    let mut next = None;
+    let mut found = Vec::new();
+    for (seen, (name, record)) in records(table, "", after).enumerate() {
+        if seen == limit {
+            return (found, next);
+        }
+        next = Some(name.clone());
+        if record.state != BucketState::Active {
+            found.push((name, record));
+        }
+    }
+    (found, None)
+}
+
+/// The cluster's record, once it is founded.
+#[must_use]
+pub fn cluster(table: &Table) -> Option<Cluster> {
+    record::find(table, &space::cluster(&[]))
+}
+
+fn records(
+    table: &Table,
+    prefix: &str,
+    after: Option<&str>,
+) -> impl Iterator<Item = (String, BucketRecord)> {
+    let (from, whole) = (after.map(space::registry), space::registry(prefix));
+    // A slice needs no more than a page and the few that are being made, so the scan is lazy.
+    let mut last = from;
+    core::iter::from_fn(move || {
+        let bound = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (key, slot) = table.scan(&whole, bound).next()?;
+        last = Some(key.clone());
+        let name = key.get(1..).map(|name| String::from_utf8_lossy(name).into_owned())?;
+        Some((name, record::head(slot)))
+    })
+}
+
+fn found(batch: &mut Batch<'_>, new: &Cluster) -> Outcome {
+    match cluster(batch.table()) {
+        Some(old) if old.cluster == new.cluster => Ok(Answer::Done),
+        Some(_) => Err(Refusal::Invalid("another cluster is founded here".into())),
+        None => {
+            batch.put(&space::cluster(&[]), codec::encode(new), Bytes::new());
+            Ok(Answer::Done)
+        }
+    }
+}
+
+fn admit_store(batch: &mut Batch<'_>, node: NodeId, store: StoreId) -> Outcome {
+    let mut cluster = cluster(batch.table())
+        .ok_or_else(|| Refusal::Unavailable("the cluster is not founded".into()))?;
+    let Some((_, known)) = cluster.nodes.iter_mut().find(|(listed, _)| *listed == node) else {
+        return Err(Refusal::Invalid(alloc::format!("{node:?} is no node of the cluster")));
+    };
+    match known {
+        Some(known) if *known == store => return Ok(Answer::Done),
+        Some(known) => {
+            return Err(Refusal::Invalid(alloc::format!("{node:?} has store {known:?}")));
+        }
+        None => *known = Some(store),
+    }
+    batch.put(&space::cluster(&[]), codec::encode(&cluster), Bytes::new());
+    Ok(Answer::Done)
+}
+
+fn create(batch: &mut Batch<'_>, bucket: &str) -> Outcome {
+    names::check_bucket(bucket).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    match find(batch.table(), bucket).map(|record| record.state) {
+        Some(BucketState::Active) => return Err(Refusal::BucketAlreadyOwnedByYou),
+        // Whatever is under way decides what a second create comes to: ask again.
+        Some(_) => return Err(Refusal::BucketBusy),
+        None => {}
+    }
+    let (id, created) = (BucketId(batch.index().0), batch.wall());
+    put(batch, bucket, BucketRecord { id, epoch: Epoch(1), state: BucketState::Creating, created });
+    Ok(Answer::Bucket(BucketInfo { name: bucket.into(), id, created }))
+}
+
+fn delete(batch: &mut Batch<'_>, bucket: &str) -> Outcome {
+    let record = find(batch.table(), bucket).ok_or(Refusal::NoSuchBucket)?;
+    match record.state {
+        BucketState::Active => {}
+        // Not acknowledged yet, so for this client it isn't there.
+        BucketState::Creating => return Err(Refusal::NoSuchBucket),
+        BucketState::Deleting | BucketState::Restoring => return Err(Refusal::BucketBusy),
+    }
+    let (epoch, state) = (record.epoch.next(), BucketState::Deleting);
+    put(batch, bucket, BucketRecord { epoch, state, ..record });
+    let BucketRecord { id, created, .. } = record;
+    Ok(Answer::Bucket(BucketInfo { name: bucket.into(), id, created }))
+}
+
+fn settle(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
+    let record = at_epoch(batch, at, at.epoch)?;
+    match record.state {
+        BucketState::Creating | BucketState::Restoring => {
+            put(batch, &at.bucket, BucketRecord { state: BucketState::Active, ..record });
+            Ok(Answer::Done)
+        }
+        BucketState::Active => Ok(Answer::Done),
+        BucketState::Deleting => Err(Refusal::BucketBusy),
+    }
+}
+
+fn restore(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
+    let next = at.epoch.next();
+    if let Ok(record) = at_epoch(batch, at, next)
+        && record.state != BucketState::Deleting
+    {
+        return Ok(Answer::Done);
+    }
+    let record = at_epoch(batch, at, at.epoch)?;
+    if record.state != BucketState::Deleting {
+        return Err(Refusal::BucketBusy);
+    }
+    let state = BucketState::Restoring;
+    put(batch, &at.bucket, BucketRecord { epoch: next, state, ..record });
+    Ok(Answer::Done)
+}
+
+fn remove(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
+    // Gone already, and perhaps made anew under the same name.
+    if find(batch.table(), &at.bucket).is_none_or(|record| record.id != at.id) {
+        return Ok(Answer::Done);
+    }
+    if at_epoch(batch, at, at.epoch)?.state != BucketState::Deleting {
+        return Err(Refusal::BucketBusy);
+    }
+    batch.remove(&space::registry(&at.bucket));
+    Ok(Answer::Done)
+}
+
+/// The bucket's record, if it is the one meant and at this epoch.
+fn at_epoch(batch: &Batch<'_>, at: &BucketEpoch, epoch: Epoch) -> Result<BucketRecord, Refusal> {
+    let record = find(batch.table(), &at.bucket);
+    let record = record.filter(|record| record.id == at.id && record.epoch == epoch);
+    record.ok_or(Refusal::BucketBusy)
+}
+
+fn put(batch: &mut Batch<'_>, bucket: &str, record: BucketRecord) {
+    batch.put(&space::registry(bucket), codec::encode(&record), Bytes::new());
+}

@@ -1,0 +1,284 @@
+//! Elections, both sides: pre-vote, RequestVote, leadership transfer (Raft 5.2, 5.4.1; thesis 9.6, 3.10).
+
+use super::api::{Event, Output, Standing};
+use super::group::{Group, State};
+use super::message::{Ballot, Body, Payload};
+use super::quorum::{Election, tally};
+use super::replication::Leadership;
+use crate::machine::Duration;
+use crate::types::{Incarnation, NodeId, Position, Term};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// An election that this replica stands in.
+#[derive(Clone, Debug)]
+pub(super) struct Candidacy {
+    /// Only asking whether it would be elected.
+    pub(super) pre: bool,
+    /// The term that it wants to lead.
+    pub(super) campaign: Term,
+    /// The answers, this replica's own among them.
+    pub(super) ballots: BTreeMap<NodeId, Ballot>,
+}
+
+impl Group {
+    /// Draws when to campaign if no leader is heard until then (Raft 5.2). Whoever would lead badly
+    /// leaves the others time to be first.
+    pub(super) fn draw_election(&mut self) {
+        let election = self.config.election;
+        let lost = if self.log.first_lost().is_some() { 3 } else { 0 };
+        let abstains = if self.standing == Standing::Full { 0 } else { 2 };
+        let jitter = Duration(self.rng.below(election.0.max(1)));
+        self.election_at = self.now + election + election * (lost + abstains) + jitter;
+    }
+
+    /// Whether this replica could lead if it was elected.
+    fn may_lead(&self) -> bool {
+        self.standing != Standing::Blank && !self.damaged
+    }
+
+    /// A peer's node is gone, for now or for good. If it led this group somebody else should: soon, but
+    /// not all at the same time.
+    pub(super) fn on_peer_suspected(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        if let State::Leader(leadership) = &mut self.state {
+            if let Some(progress) = leadership.followers.get_mut(&node) {
+                progress.heard = None;
+            }
+        } else if self.leader == Some(node) {
+            self.wake(false, out);
+            self.leader = None;
+            let jitter = Duration(self.rng.below(self.config.election.0.max(1)));
+            self.election_at = self.election_at.min(self.now + jitter);
+        }
+    }
+
+    /// The operator or a test wants this replica to lead.
+    pub(super) fn on_campaign(&mut self, out: &mut Vec<Output>) {
+        self.wake(false, out);
+        if !matches!(self.state, State::Leader(_)) {
+            self.pre_campaign(out);
+        }
+    }
+
+    /// Asks whether it would be elected: a replica that can't win must not raise the term (thesis 9.6).
+    pub(super) fn pre_campaign(&mut self, out: &mut Vec<Output>) {
+        self.leader = None;
+        self.absent.clear();
+        self.draw_election();
+        if !self.may_lead() {
+            return self.ask_for_leader(out);
+        }
+        let campaign = self.term.next();
+        let ballots = BTreeMap::from([(self.config.me, self.own_ballot())]);
+        self.state = State::Candidate(Candidacy { pre: true, campaign, ballots });
+        self.request_votes(campaign, false, out);
+        self.maybe_win(out);
+    }
+
+    /// A replica that may not lead itself wakes whoever does: it needs to be readmitted, or a state.
+    fn ask_for_leader(&self, out: &mut Vec<Output>) {
+        for peer in self.peers() {
+            self.say(peer, Body::Nudge, self.disk.promise_gate(), out);
+        }
+    }
+
+    /// Stands for election in `campaign` (Raft 5.2). Its own vote counts once it is durable.
+    fn campaign(&mut self, campaign: Term, transfer: bool, out: &mut Vec<Output>) {
+        assert!(campaign > self.term, "{campaign:?} is over, this is {:?}", self.term);
+        self.become_follower(campaign, out);
+        self.vote = Some(self.config.me);
+        self.disk.promise();
+        self.state = State::Candidate(Candidacy { pre: false, campaign, ballots: BTreeMap::new() });
+        self.request_votes(campaign, transfer, out);
+        self.request_payloads(out);
+    }
+
+    fn request_votes(&self, campaign: Term, transfer: bool, out: &mut Vec<Output>) {
+        let State::Candidate(Candidacy { pre, .. }) = self.state else { return };
+        let last = self.log.last();
+        for peer in self.peers() {
+            let body = Body::VoteRequest { pre, campaign, last, transfer };
+            self.say(peer, body, self.disk.promise_gate(), out);
+        }
+    }
+
+    fn own_ballot(&self) -> Ballot {
+        match self.standing {
+            Standing::Full => Ballot::Granted,
+            Standing::Abstaining => Ballot::Conditional,
+            Standing::Blank => Ballot::Refused,
+        }
+    }
+
+    /// Whether there is a leader that works, as far as this replica can tell (thesis 4.2.3).
+    pub(super) fn leader_is_live(&self) -> bool {
+        match self.state {
+            State::Leader(_) => true,
+            State::Candidate(_) => false,
+            State::Follower => {
+                self.leader.is_some()
+                    && self.heard.is_some_and(|heard| self.now - heard < self.config.election)
+            }
+        }
+    }
+
+    /// A pre-vote at the voter: promises nothing, changes nothing.
+    pub(super) fn on_pre_vote_request(
+        &self,
+        from: NodeId,
+        campaign: Term,
+        last: Position,
+        out: &mut Vec<Output>,
+    ) {
+        let would = campaign > self.term && last >= self.log.last() && !self.leader_is_live();
+        let ballot = if would { self.own_ballot() } else { Ballot::Refused };
+        let body = Body::VoteReply { pre: true, campaign, ballot };
+        self.say(from, body, self.disk.promise_gate(), out);
+    }
+
+    /// RequestVote at the voter (Raft figure 2). `on_message` has settled the term.
+    pub(super) fn on_vote_request(
+        &mut self,
+        from: NodeId,
+        campaign: Term,
+        last: Position,
+        out: &mut Vec<Output>,
+    ) {
+        // Step 2. One vote a term, and only for a log at least as up to date as ours (5.4.1). A replica
+        // that knows this term's leader has nothing to vote on.
+        let free = self.vote == Some(from) || (self.vote.is_none() && self.leader.is_none());
+        let grants = campaign == self.term && free && last >= self.log.last();
+        let ballot = if grants { self.own_ballot() } else { Ballot::Refused };
+        if ballot != Ballot::Refused {
+            if self.vote.is_none() {
+                self.vote = Some(from);
+                self.disk.promise();
+            }
+            if ballot == Ballot::Conditional {
+                self.conditional = Some(self.term);
+            }
+            self.draw_election();
+        }
+        // The vote is a promise: it must not outrun the disk.
+        let body = Body::VoteReply { pre: false, campaign, ballot };
+        self.say(from, body, self.disk.promise_gate(), out);
+    }
+
+    /// An answer at the candidate. That of an older boot than the log knows was dropped before.
+    pub(super) fn on_vote_reply(
+        &mut self,
+        from: NodeId,
+        pre: bool,
+        campaign: Term,
+        ballot: Ballot,
+        out: &mut Vec<Output>,
+    ) {
+        let State::Candidate(candidacy) = &mut self.state else { return };
+        if candidacy.pre != pre || candidacy.campaign != campaign {
+            return; // an answer to an earlier question
+        }
+        candidacy.ballots.insert(from, ballot);
+        self.maybe_win(out);
+    }
+
+    /// A candidate's own vote counts once it is durable, like any other.
+    pub(super) fn on_own_vote_durable(&mut self, out: &mut Vec<Output>) {
+        let (me, own) = (self.config.me, self.own_ballot());
+        let durable = self.disk.promise_gate().is_none();
+        let State::Candidate(candidacy) = &mut self.state else { return };
+        if durable && !candidacy.pre && candidacy.ballots.insert(me, own).is_none() {
+            self.maybe_win(out);
+        }
+    }
+
+    fn maybe_win(&mut self, out: &mut Vec<Output>) {
+        let State::Candidate(candidacy) = &self.state else { return };
+        let ballots = self.config.voters.iter().map(|node| candidacy.ballots.get(node).copied());
+        let full = self.standing == Standing::Full;
+        match (tally(ballots, full), candidacy.pre) {
+            (Election::Open, _) => {}
+            (Election::Lost, _) => self.become_follower(self.term, out),
+            (Election::Won { unanimous: false }, true) => {
+                self.campaign(self.term.next(), false, out)
+            }
+            (Election::Won { unanimous: true }, true) => {
+                self.campaign(Term(self.term.0 + UNANIMOUS_TERMS), false, out);
+            }
+            (Election::Won { unanimous }, false) => self.become_leader(unanimous, out),
+        }
+    }
+
+    fn become_leader(&mut self, unanimous: bool, out: &mut Vec<Output>) {
+        let State::Candidate(candidacy) = &self.state else { return };
+        let conditional =
+            |(node, ballot): (&NodeId, &Ballot)| (*ballot == Ballot::Conditional).then_some(*node);
+        let readmitted: Vec<NodeId> = candidacy.ballots.iter().filter_map(conditional).collect();
+        self.leader = Some(self.config.me);
+        self.heard = Some(self.now);
+        self.verified = self.log.last().index;
+        let peers = self.peers();
+        self.state =
+            State::Leader(Leadership::new(&self.config, self.now, self.log.last(), &peers));
+        // Commits what earlier terms left behind (Raft 5.4.2, 8).
+        self.append(Payload::Noop);
+        if unanimous {
+            self.become_unanimous_leader(&readmitted, out);
+        }
+        self.broadcast_heartbeat(out);
+        self.request_payloads(out);
+        self.maybe_commit(out);
+    }
+
+    /// Everyone answered and nobody remembers more than this log has, so nothing is left to wait for:
+    /// the conditional voters are full ones again, and what their older boots promised is void.
+    fn become_unanimous_leader(&mut self, readmitted: &[NodeId], out: &mut Vec<Output>) {
+        Self::trace(Event::Unanimous { term: self.term }, out);
+        if let State::Leader(leadership) = &mut self.state {
+            leadership.unanimous = true;
+        }
+        if self.standing != Standing::Full {
+            self.standing = Standing::Full;
+            out.push(Output::Readmitted);
+        }
+        for node in readmitted {
+            let own = (*node == self.config.me).then_some(self.config.incarnation);
+            let incarnation = own.or_else(|| self.incarnations.get(node).copied());
+            self.maybe_append_readmit(*node, incarnation.unwrap_or(Incarnation(0)));
+        }
+    }
+
+    /// Gives leadership away (thesis 3.10): no new entries until the best follower has all of ours, then
+    /// it campaigns at once.
+    pub(super) fn on_transfer_away(&mut self, out: &mut Vec<Output>) {
+        self.wake(false, out);
+        let (now, election) = (self.now, self.config.election);
+        let State::Leader(leadership) = &mut self.state else { return };
+        let fit =
+            leadership.followers.iter().filter(|(_, p)| p.counts && p.is_active(now, election));
+        let best = fit.max_by_key(|(_, progress)| progress.match_index).map(|(node, _)| *node);
+        leadership.transfer = best.map(|node| (node, now + election));
+        self.maybe_transfer(out);
+    }
+
+    /// Tells the chosen follower to campaign if it has everything.
+    pub(super) fn maybe_transfer(&mut self, out: &mut Vec<Output>) {
+        let State::Leader(leadership) = &self.state else { return };
+        let Some((to, _)) = leadership.transfer else { return };
+        let matched = leadership.followers.get(&to).map(|progress| progress.match_index);
+        if matched == Some(self.log.last().index) {
+            self.say(to, Body::TimeoutNow, None, out);
+        }
+    }
+
+    /// The leader gives its leadership to this replica: no pre-vote, it agrees.
+    pub(super) fn on_timeout_now(&mut self, from: NodeId, out: &mut Vec<Output>) {
+        let fit = self.standing == Standing::Full && !self.damaged;
+        if fit && self.leader == Some(from) && from != self.config.me {
+            self.campaign(self.term.next(), true, out);
+        }
+    }
+}
+
+/// An election that counts conditional votes skips this many terms: votes and appends of terms that
+/// everybody has forgotten may still be under way, and no unsynced tail holds a million elections.
+const UNANIMOUS_TERMS: u64 = 1 << 20;

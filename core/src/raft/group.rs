@@ -1,0 +1,545 @@
+//! The machine: one replica of one group. State, dispatch, terms and the end of each step; the
+//! protocols are in the files named by what they do.
+
+use super::api::{
+    Config, Configuration, Event, FollowerStatus, HardState, Input, Output, PersistId, Restored,
+    Role, Standing, Status, VOTERS_MAX, Voter, Write,
+};
+use super::disk::Disk;
+use super::election::Candidacy;
+use super::log::Log;
+use super::message::{Body, Entry, Message, Payload};
+use super::progress::Flow;
+use super::replication::Leadership;
+use crate::machine::Instant;
+use crate::rng::Rng;
+use crate::types::{Incarnation, Index, NodeId, Position, Term};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+/// One replica of one group.
+///
+/// - Compacted <= applied <= handed to apply <= durable here and committed <= last, unless the state is
+///   damaged ([`Self::assert_invariants`]).
+/// - The term is at least that of the last entry ([`Self::assert_invariants`]).
+/// - Only a replica in full standing whose state is whole leads ([`Self::assert_invariants`]).
+/// - At most one leader a term is ever followed (`follow`).
+/// - Term and vote are durable before any message of that term leaves (the gates in `say`).
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub(super) config: Config,
+    pub(super) rng: Rng,
+    pub(super) now: Instant,
+    pub(super) term: Term,
+    pub(super) vote: Option<NodeId>,
+    pub(super) state: State,
+    pub(super) leader: Option<NodeId>,
+    /// When the leader was last heard from.
+    pub(super) heard: Option<Instant>,
+    /// When this replica campaigns, or asks for a leader if it may not lead itself.
+    pub(super) election_at: Instant,
+    /// Nothing happens here: no timers run.
+    pub(super) quiet: bool,
+    pub(super) log: Log,
+    pub(super) disk: Disk,
+    pub(super) commit_index: Index,
+    /// What [`Output::Committed`] has said.
+    pub(super) handed: Index,
+    pub(super) applied: Index,
+    /// Our log is proven equal to that of this term's leader through here.
+    pub(super) verified: Index,
+    pub(super) standing: Standing,
+    /// The term in which this boot gave its vote conditionally.
+    pub(super) conditional: Option<Term>,
+    /// The state above is damaged.
+    pub(super) damaged: bool,
+    /// The newest boot of each peer that was heard of.
+    pub(super) incarnations: BTreeMap<NodeId, Incarnation>,
+    /// Peers that don't have the first damaged entry, asked in this candidacy or leadership.
+    pub(super) absent: BTreeSet<NodeId>,
+    /// What [`Output::Role`] said last.
+    announced: (Role, Term, Option<NodeId>),
+}
+
+/// A role with what only it knows.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    Follower,
+    Candidate(Candidacy),
+    Leader(Leadership),
+}
+
+impl Group {
+    /// A replica as it was found on disk. It is awake: look at [`Self::deadline`].
+    ///
+    /// # Panics
+    /// If the voters are none, too many, unsorted or without this node, or if the log isn't contiguous.
+    #[must_use]
+    pub fn new(config: Config, restored: Restored, now: Instant, rng: Rng) -> Self {
+        let count = config.voters.len();
+        assert!((1..=VOTERS_MAX).contains(&count), "{count} voters");
+        assert!(config.voters.is_sorted_by(|a, b| a < b), "unsorted voters {:?}", config.voters);
+        assert!(
+            config.voters.contains(&config.me),
+            "{:?} is none of {:?}",
+            config.me,
+            config.voters
+        );
+        let voter = |node: &NodeId| Voter { node: *node, readmitted: Incarnation(0) };
+        let base = restored.configuration.unwrap_or_else(|| Configuration {
+            version: 0,
+            voters: config.voters.iter().map(voter).collect(),
+        });
+
+        let applied = restored.applied;
+        let mut log = Log::restored(restored.compacted, base, restored.entries);
+        let mut disk = Disk::new(restored.hard_state.commit_index);
+        // The state may be ahead of a log that lost its unsynced tail. It holds committed entries only,
+        // so it wins over whatever the log says there.
+        if applied.index > log.compacted().index && !log.contains(applied) {
+            let configuration = log.configuration_at(applied.index);
+            log.reset(applied, configuration.clone());
+            disk.write(Write::Reset { position: applied, configuration });
+        }
+        // Damaged entries that the state contains need no repair.
+        if let Some(index) = log.lost().range(..=applied.index).next_back().copied() {
+            log.compact(index);
+            let (position, configuration) = (log.compacted(), log.configuration_at(index));
+            disk.write(Write::Compacted { position, configuration });
+        }
+        let damaged = applied.index < log.compacted().index;
+        let handed = if damaged { log.compacted().index } else { applied.index };
+        let commit_index = restored.hard_state.commit_index.min(log.last().index).max(handed);
+        let term = restored.hard_state.term.max(log.last().term);
+        let vote = restored.hard_state.vote.filter(|_| term == restored.hard_state.term);
+        let mut group = Self {
+            announced: (Role::Follower, term, None),
+            disk,
+            now,
+            term,
+            vote,
+            state: State::Follower,
+            leader: None,
+            heard: None,
+            election_at: now,
+            quiet: false,
+            log,
+            commit_index,
+            handed,
+            applied: handed,
+            verified: Index(0),
+            standing: restored.standing,
+            conditional: None,
+            damaged,
+            incarnations: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            config,
+            rng,
+        };
+        group.draw_election();
+        if group.config.voters.len() == 1 {
+            group.election_at = now; // nobody to wait for
+        }
+        group
+    }
+
+    /// Feeds one input; appends what must happen to `out`.
+    pub fn step(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
+        self.step_all(now, [input], out);
+    }
+
+    /// Feeds several inputs as one step: they share one persist, and one append to each follower.
+    pub fn step_all(
+        &mut self,
+        now: Instant,
+        inputs: impl IntoIterator<Item = Input>,
+        out: &mut Vec<Output>,
+    ) {
+        assert!(now >= self.now, "time went back: {now:?} < {:?}", self.now);
+        self.now = now;
+        for input in inputs {
+            self.on_input(input, out);
+        }
+        self.finish(out);
+    }
+
+    fn on_input(&mut self, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Message { from, message } => self.on_message(from, message, out),
+            Input::Propose { id, command } => self.on_propose(id, command, out),
+            Input::Read { id } => self.on_read(id, out),
+            Input::Timer => self.on_timer(out),
+            Input::Persisted { upto } => self.on_persisted(upto, out),
+            Input::Applied { index } => self.on_applied(index),
+            Input::Compact { upto } => self.on_compact(upto),
+            Input::SnapshotInstalled { term, position, configuration } => {
+                self.on_snapshot_installed(term, position, configuration, out);
+            }
+            Input::SnapshotSent { to, position } => self.on_snapshot_sent(to, position, out),
+            Input::SnapshotFailed { to } => self.on_snapshot_failed(to),
+            Input::Wake => self.wake(true, out),
+            Input::PeerSuspected { node } => self.on_peer_suspected(node, out),
+            Input::PeerRestarted { node, incarnation } => {
+                self.on_peer_restarted(node, incarnation, out);
+            }
+            Input::TransferAway => self.on_transfer_away(out),
+            Input::Campaign => self.on_campaign(out),
+            Input::StateDamaged => self.on_state_damaged(out),
+        }
+    }
+
+    fn on_timer(&mut self, out: &mut Vec<Output>) {
+        if self.quiet {
+            return;
+        }
+        if matches!(self.state, State::Leader(_)) {
+            self.on_leader_timer(out);
+        } else if self.election_at <= self.now {
+            self.pre_campaign(out);
+        }
+    }
+
+    /// Settles who speaks and in which term (Raft 5.1), then hands the message on.
+    fn on_message(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
+        let known_peer = from != self.config.me && self.config.voters.contains(&from);
+        if !known_peer || !self.settle_incarnation(from, message.incarnation) {
+            return;
+        }
+        let Message { term, incarnation, body } = message;
+        match &body {
+            // Silence is the purpose of this one; and an answer starts nothing.
+            Body::Heartbeat { quiesce: true, .. }
+            | Body::HeartbeatReply { .. }
+            | Body::AppendReply { .. }
+            | Body::VoteReply { .. }
+            | Body::PayloadReply { .. } => {}
+            // Whoever asks for votes doubts the leader: ask it.
+            Body::VoteRequest { .. } => self.wake(true, out),
+            _ => self.wake(false, out),
+        }
+        if let Body::VoteRequest { pre: true, campaign, last, .. } = body {
+            return self.on_pre_vote_request(from, campaign, last, out); // changes no term
+        }
+        if term > self.term {
+            let sticky = matches!(body, Body::VoteRequest { transfer: false, .. });
+            if sticky && self.leader_is_live() {
+                return; // a candidate that lost touch must not depose a working leader (thesis 4.2.3)
+            }
+            self.become_follower(term, out);
+        }
+        // A voter behind our term may still answer a pre-vote: asking didn't raise its term.
+        if term < self.term && !matches!(body, Body::VoteReply { pre: true, .. }) {
+            return self.on_outdated_message(from, &body, out);
+        }
+        match body {
+            Body::VoteRequest { campaign, last, .. } => {
+                self.on_vote_request(from, campaign, last, out);
+            }
+            Body::VoteReply { pre, campaign, ballot } => {
+                self.on_vote_reply(from, pre, campaign, ballot, out);
+            }
+            Body::Append { prev, entries, commit_index } => {
+                self.on_append(from, prev, entries, commit_index, out);
+            }
+            Body::AppendReply { outcome, counts } => {
+                self.on_append_reply(from, outcome, counts, out);
+            }
+            Body::Heartbeat { commit_index, last, round, quiesce, unanimous } => {
+                self.on_heartbeat(from, commit_index, last, round, quiesce, unanimous, out);
+            }
+            Body::HeartbeatReply { round, match_index, counts, quiet } => {
+                self.on_heartbeat_reply(from, round, match_index, counts, quiet, out);
+            }
+            Body::Outdated | Body::Nudge => {} // the term, or the waking, was the message
+            Body::TimeoutNow => self.on_timeout_now(from, out),
+            Body::PayloadRequest { position } => self.on_payload_request(from, position, out),
+            Body::PayloadReply { position, answer } => {
+                self.on_payload_reply(from, position, &answer, out);
+            }
+            Body::ReadmitRequest => self.on_readmit_request(from, incarnation),
+            Body::SnapshotRequest => self.on_snapshot_request(from, out),
+        }
+    }
+
+    /// A message of a term that is over: whoever still acts in it must learn that.
+    fn on_outdated_message(&self, from: NodeId, body: &Body, out: &mut Vec<Output>) {
+        match body {
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::VoteRequest { .. }
+            | Body::ReadmitRequest
+            | Body::SnapshotRequest
+            | Body::Nudge => self.say(from, Body::Outdated, self.disk.promise_gate(), out),
+            // Replies of an older term prove nothing in this one.
+            _ => {}
+        }
+    }
+
+    /// Learns of a peer's boots. False for a message of a boot that is known to be over.
+    fn settle_incarnation(&mut self, from: NodeId, incarnation: Incarnation) -> bool {
+        let known = self.incarnations.get(&from).copied().unwrap_or_default();
+        if incarnation < known.max(self.log.readmitted(from)) {
+            return false;
+        }
+        if incarnation > known {
+            self.incarnations.insert(from, incarnation);
+            self.forget_progress(from);
+        }
+        true
+    }
+
+    fn on_peer_restarted(&mut self, node: NodeId, incarnation: Incarnation, out: &mut Vec<Output>) {
+        let known = self.incarnations.get(&node).copied().unwrap_or_default();
+        if !self.config.voters.contains(&node) || incarnation <= known {
+            return;
+        }
+        self.settle_incarnation(node, incarnation);
+        match self.state {
+            State::Leader(_) => self.wake(false, out), // it knows nothing of us: show that we lead
+            _ => self.on_peer_suspected(node, out),    // if it led, it doesn't any more
+        }
+    }
+
+    /// Something is durable: it may be counted, and this replica's own vote too.
+    fn on_persisted(&mut self, upto: PersistId, out: &mut Vec<Output>) {
+        let durable = self.disk.persisted(upto);
+        durable.repaired.into_iter().for_each(|index| self.log.mended(index));
+        self.log.mark_durable(durable.through.max(self.log.compacted().index));
+        self.on_own_vote_durable(out);
+        self.maybe_commit(out);
+    }
+
+    fn on_applied(&mut self, index: Index) {
+        if self.damaged {
+            return;
+        }
+        assert!(index <= self.handed, "applied {index:?}, handed out {:?}", self.handed);
+        self.applied = self.applied.max(index);
+    }
+
+    /// Follows nobody yet, in this term or a higher one (Raft 5.1).
+    pub(super) fn become_follower(&mut self, term: Term, out: &mut Vec<Output>) {
+        assert!(term >= self.term, "terms never decrease: {term:?} < {:?}", self.term);
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+            self.disk.promise();
+            self.verified = Index(0);
+        }
+        self.leader = None;
+        self.absent.clear();
+        let state = core::mem::replace(&mut self.state, State::Follower);
+        if let State::Leader(leadership) = state {
+            for id in leadership.reads.into_ids() {
+                out.push(Output::ReadRejected { id, leader: None });
+            }
+        }
+        self.draw_election();
+    }
+
+    /// `from` leads this term: it was heard (Raft 5.2).
+    pub(super) fn follow(&mut self, from: NodeId, out: &mut Vec<Output>) {
+        let leads = matches!(self.state, State::Leader(_));
+        assert!(!leads, "election safety: {from:?} and {:?} lead {:?}", self.config.me, self.term);
+        let other = self.leader.filter(|leader| *leader != from);
+        assert!(other.is_none(), "election safety: {from:?} and {other:?} lead {:?}", self.term);
+        if matches!(self.state, State::Candidate(_)) {
+            self.become_follower(self.term, out);
+        }
+        self.leader = Some(from);
+        self.heard = Some(self.now);
+        self.quiet = false;
+        self.draw_election();
+    }
+
+    /// Sends a message of this term.
+    pub(super) fn say(
+        &self,
+        to: NodeId,
+        body: Body,
+        after: Option<PersistId>,
+        out: &mut Vec<Output>,
+    ) {
+        let message = Message { term: self.term, incarnation: self.config.incarnation, body };
+        out.push(Output::Send { to, message, after });
+    }
+
+    /// All voters but this one.
+    pub(super) fn peers(&self) -> Vec<NodeId> {
+        self.config.voters.iter().copied().filter(|node| *node != self.config.me).collect()
+    }
+
+    /// Adds an entry of this term to the leader's own log.
+    pub(super) fn append(&mut self, payload: Payload) -> Position {
+        let position = Position { term: self.term, index: self.log.last().index.next() };
+        let entry = Entry { position, payload };
+        self.log.append(entry.clone());
+        self.disk.write(Write::Append(entry));
+        if let State::Leader(leadership) = &mut self.state {
+            leadership.unsent = true;
+        }
+        position
+    }
+
+    /// Ends a step: appends go out before our own sync begins, then everything is written in one go.
+    fn finish(&mut self, out: &mut Vec<Output>) {
+        self.broadcast_unsent(out);
+        self.maybe_hand_over(out);
+        self.maybe_regain_standing(out);
+        self.disk.flush(self.hard_state(), out);
+        let announce = (self.role(), self.term, self.leader);
+        if announce != self.announced {
+            self.announced = announce;
+            let (role, term, leader) = announce;
+            out.push(Output::Role { role, term, leader });
+        }
+        self.assert_invariants();
+    }
+
+    /// Hands committed entries to apply, once they are durable here: a state must never be ahead of
+    /// its own log after a restart.
+    fn maybe_hand_over(&mut self, out: &mut Vec<Output>) {
+        let upto = self.commit_index.min(self.log.durable());
+        if upto > self.handed {
+            self.handed = upto;
+            out.push(Output::Committed { upto });
+        }
+    }
+
+    /// When it wants [`Input::Timer`]; `None` while it is quiet.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            _ if self.quiet => None,
+            State::Leader(leadership) => Some(leadership.deadline()),
+            State::Follower | State::Candidate(_) => Some(self.election_at),
+        }
+    }
+
+    /// At most `count` entries from `from` on, for apply. None if `from` is compacted.
+    pub fn entries(&self, from: Index, count: usize) -> impl Iterator<Item = &Entry> {
+        self.log.range(from, count)
+    }
+
+    /// Position of the entry at `index`, if the log has it or begins just after it.
+    #[must_use]
+    pub fn position_at(&self, index: Index) -> Option<Position> {
+        self.log.position_at(index)
+    }
+
+    /// The configuration as of `index`, which isn't compacted: part of every snapshot.
+    #[must_use]
+    pub fn configuration_at(&self, index: Index) -> Configuration {
+        self.log.configuration_at(index)
+    }
+
+    /// The log begins after this.
+    #[must_use]
+    pub const fn compacted(&self) -> Position {
+        self.log.compacted()
+    }
+
+    /// Bytes of the log in memory.
+    #[must_use]
+    pub const fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// What the hard state on disk says once every persist so far is durable. The commit index is one
+    /// that is durable here: more can't be said before the entries are.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        let commit_index = self.commit_index.min(self.log.durable());
+        HardState { term: self.term, vote: self.vote, commit_index }
+    }
+
+    /// What this replica is.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        match &self.state {
+            State::Follower => Role::Follower,
+            State::Candidate(candidacy) if candidacy.pre => Role::PreCandidate,
+            State::Candidate(_) => Role::Candidate,
+            State::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// Who leads, if known.
+    #[must_use]
+    pub const fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// Its term.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Whether the group is quiet here.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// A replica at a glance.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let followers = match &self.state {
+            State::Leader(leadership) => leadership.followers.iter().collect(),
+            _ => Vec::new(),
+        };
+        let follower = |(node, progress): (&NodeId, &super::progress::Progress)| FollowerStatus {
+            node: *node,
+            match_index: progress.match_index,
+            active: progress.is_active(self.now, self.config.election),
+            snapshot: progress.snapshot_asked || progress.flow == Flow::Snapshot,
+            counts: progress.counts,
+        };
+        Status {
+            group: self.config.group,
+            role: self.role(),
+            term: self.term,
+            leader: self.leader,
+            commit_index: self.commit_index,
+            applied_index: self.applied,
+            last: self.log.last(),
+            durable: self.log.durable(),
+            compacted: self.log.compacted(),
+            log_bytes: self.log.bytes(),
+            quiet: self.quiet,
+            standing: self.standing,
+            damaged: self.damaged,
+            lost: self.log.lost().len(),
+            followers: followers.into_iter().map(follower).collect(),
+        }
+    }
+
+    pub(super) fn trace(event: Event, out: &mut Vec<Output>) {
+        out.push(Output::Trace(event));
+    }
+
+    fn assert_invariants(&self) {
+        let last = self.log.last();
+        assert!(self.term >= last.term, "in {:?} with an entry of {last:?}", self.term);
+        assert!(self.commit_index <= last.index, "committed {:?} past {last:?}", self.commit_index);
+        assert!(
+            self.handed <= self.commit_index.min(self.log.durable()),
+            "handed {:?}",
+            self.handed
+        );
+        assert!(
+            self.applied <= self.handed,
+            "applied {:?}, handed {:?}",
+            self.applied,
+            self.handed
+        );
+        assert!(self.damaged || self.log.compacted().index <= self.applied, "compacted too far");
+        self.log.assert_invariants();
+        if let State::Leader(leadership) = &self.state {
+            assert!(self.standing == Standing::Full && !self.damaged, "an unfit replica leads");
+            assert_eq!((self.leader, self.vote), (Some(self.config.me), Some(self.config.me)));
+            leadership.followers.values().for_each(super::progress::Progress::assert_invariants);
+        }
+    }
+}

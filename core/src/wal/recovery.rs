@@ -1,0 +1,752 @@
+//! The boot scan: tells a torn tail from corruption, hands out what is there, and makes it durable.
+//!
+//! 1. **Find the mark.** From the newest file back: the first that has a good header or any batch is the
+//!    last segment; newer ones were made ahead or hold a torn first write, and are removed. The highest mark in
+//!    the last segment is the log's: a segment is only begun when all before it is synced.
+//! 2. **Walk** all segments in order. At or before the mark, a batch that is missing or can't be identified
+//!    and a payload with a wrong checksum are damage. Beyond it the first of these is the torn tail:
+//!    the log ends before it. A whole batch beyond the mark is written again in place.
+//! 3. **Close.** Zeros over the torn tail, sync, removal of what is unused, sync of the directory.
+
+use super::record::{self, BatchHeader, Entry, Place, Seal, SegmentHeader};
+use super::scan::{Found, FoundBatch, Scanner};
+use super::segment::Segments;
+use super::{
+    Config, DamageKind, LogDamage, Record, Recovered, RecoveredPayload, RecoveryOutput, SegmentLog,
+    SegmentStat, log,
+};
+use crate::machine::{FileId, FoundFile, Halt, Io, IoDone, IoError, IoOp, IoResult, OpIds};
+use crate::planted::Bug;
+use crate::types::{Damage, OpId};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::ops::Range;
+
+/// A read that fails is tried this often before its bytes count as lost.
+const READ_TRIES_MAX: u8 = 3;
+/// The largest block size of any segment, so the first read of one holds its whole first block.
+const BLOCK_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of the torn tail that are looked at, and overwritten where needed, at a time.
+const ERASE_BYTES: u64 = 1 << 20;
+
+/// The boot scan of one log. One operation is in flight at a time; each completion brings a slice of
+/// records.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    config: Config,
+    seal: Seal,
+    /// This log's files, by number.
+    files: Vec<FoundFile>,
+    phase: Phase,
+    waiting: Option<Waiting>,
+    /// The last batch known to be synced.
+    mark: u64,
+    /// Files without a batch, to be removed.
+    unused: Vec<u64>,
+    known: BTreeMap<u64, SegmentStat>,
+    /// The number of the next batch, if it follows from what was walked.
+    expected: Option<u64>,
+    /// The last batch with records in it.
+    record_seq: u64,
+    /// The segment walked last, and where its batches ended.
+    walked: Option<(u64, u64, Option<Range<u64>>)>,
+    /// Whether the last segment was written to and must be synced.
+    is_unsynced: bool,
+    /// Whether the last segment has lost its header, which is written again.
+    header_lost: bool,
+    /// Whether the last segment can be written on.
+    resumes: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Looks for the mark in the file at this index.
+    Find(usize, Option<Walk>),
+    /// Hands out the segment at this index; the second is the index of the last.
+    Walk(usize, usize, Option<Walk>),
+    /// Overwrites the last segment from `at` on.
+    Erase {
+        segment: u64,
+        at: u64,
+        end: u64,
+    },
+    /// Writes the last segment's header again, if it was lost.
+    Header {
+        segment: u64,
+    },
+    Sync,
+    Remove,
+    SyncDir,
+    Finish,
+    Done,
+}
+
+/// A segment being read.
+#[derive(Clone, Debug)]
+struct Walk {
+    file: FoundFile,
+    header: Option<SegmentHeader>,
+    scanner: Scanner,
+    /// A batch whose payloads are being read.
+    batch: Option<FoundBatch>,
+    /// Whether a batch was found.
+    any: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    op: OpId,
+    io: Io,
+    tries: u8,
+}
+
+/// Whether recovery goes on within this step.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    Continue,
+    Wait,
+}
+
+impl Recovery {
+    /// A recovery over the files of the data directory; those of other kinds are ignored.
+    #[must_use]
+    pub fn new(config: Config, files: &[FoundFile]) -> Self {
+        let mut files: Vec<FoundFile> =
+            files.iter().filter(|found| found.file.kind == config.kind).copied().collect();
+        files.sort_unstable_by_key(|found| found.file.number);
+        Self {
+            seal: Seal::new(&config.store, config.kind),
+            config,
+            phase: Phase::Find(files.len(), None),
+            files,
+            waiting: None,
+            mark: 0,
+            unused: Vec::new(),
+            known: BTreeMap::new(),
+            expected: None,
+            record_seq: 0,
+            walked: None,
+            is_unsynced: false,
+            header_lost: false,
+            resumes: false,
+        }
+    }
+
+    /// Emits the first outputs; finishes at once if there are no files. Called once.
+    pub fn start(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) {
+        self.advance(ops, out);
+    }
+
+    /// Takes the completion of an operation and goes on. `false`: the operation isn't this recovery's.
+    pub fn on_done(
+        &mut self,
+        op: OpId,
+        result: &IoResult,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> bool {
+        let Some(waiting) = self.waiting.take_if(|waiting| waiting.op == op) else {
+            return false;
+        };
+        match (&waiting.io, result) {
+            (Io::Read { .. }, Err(IoError::Device | IoError::NoSpace))
+                if waiting.tries < READ_TRIES_MAX =>
+            {
+                self.issue(waiting.io, waiting.tries + 1, ops, out);
+                return true;
+            }
+            (Io::Read { offset, len, .. }, Ok(IoDone::Data(bytes))) => {
+                let range = *offset..*offset + u64::from(*len);
+                if let Err(reason) = self.on_read(&range, Some(bytes), ops, out) {
+                    self.fail(reason, out);
+                }
+            }
+            (Io::Read { offset, len, .. }, Err(IoError::Device | IoError::NoSpace)) => {
+                let range = *offset..*offset + u64::from(*len);
+                if let Err(reason) = self.on_read(&range, None, ops, out) {
+                    self.fail(reason, out);
+                }
+            }
+            (Io::Remove { .. }, Ok(_) | Err(IoError::NotFound)) | (_, Ok(_)) => {}
+            (io, Err(error)) => self.fail(format!("recovery: {io:?}: {error:?}"), out),
+        }
+        self.advance(ops, out);
+        true
+    }
+
+    fn advance(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) {
+        while self.waiting.is_none() {
+            let flow = match core::mem::replace(&mut self.phase, Phase::Done) {
+                Phase::Find(index, walk) => self.find(index, walk, ops, out),
+                Phase::Walk(index, last, walk) => self.walk(index, last, walk, ops, out),
+                Phase::Erase { segment, at, end } => self.erase(segment, at, end, ops, out),
+                Phase::Header { segment } => self.write_header(segment, ops, out),
+                Phase::Sync => self.sync(ops, out),
+                Phase::Remove => self.remove(ops, out),
+                Phase::SyncDir => {
+                    self.phase = Phase::Finish;
+                    self.issue(Io::SyncDir, 1, ops, out);
+                    Flow::Wait
+                }
+                Phase::Finish => self.finish(out),
+                Phase::Done => Flow::Wait,
+            };
+            if flow == Flow::Wait {
+                return;
+            }
+        }
+    }
+
+    fn issue(&mut self, io: Io, tries: u8, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) {
+        let op = ops.take();
+        out.push(RecoveryOutput::Io(IoOp { op, io: io.clone() }));
+        self.waiting = Some(Waiting { op, io, tries });
+    }
+
+    fn read(
+        &mut self,
+        file: FileId,
+        range: &Range<u64>,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        // Ranges are bounded by a slice or by a batch, both below 4 GiB.
+        let len = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
+        self.issue(Io::Read { file, offset: range.start, len }, 1, ops, out);
+        Flow::Wait
+    }
+
+    fn fail(&mut self, reason: String, out: &mut Vec<RecoveryOutput>) {
+        self.phase = Phase::Done;
+        out.push(RecoveryOutput::Failed(Halt { reason }));
+    }
+
+    /// Bytes of a segment have come, or `None` if the device can't read them.
+    fn on_read(
+        &mut self,
+        range: &Range<u64>,
+        bytes: Option<&Bytes>,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Result<(), String> {
+        match &mut self.phase {
+            Phase::Find(_, Some(walk)) | Phase::Walk(_, _, Some(walk)) => {
+                match bytes {
+                    Some(bytes) => walk.scanner.feed(range, bytes),
+                    None => walk.scanner.feed_unreadable(range),
+                }
+                Ok(())
+            }
+            Phase::Find(index, walk @ None) => {
+                let file = file_at(&self.files, *index)?;
+                *walk = Some(Walk::open(file, bytes, range, &self.config)?);
+                Ok(())
+            }
+            Phase::Walk(index, _, walk @ None) => {
+                let file = file_at(&self.files, *index)?;
+                let opened = Walk::open(file, bytes, range, &self.config)?;
+                let (number, header) = (file.file.number, opened.header);
+                *walk = Some(opened);
+                self.enter_segment(number, header, out);
+                Ok(())
+            }
+            Phase::Erase { segment, .. } => {
+                if bytes.is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0)) {
+                    let file = FileId::new(self.config.kind, *segment);
+                    let data = log::zeros(range.end - range.start);
+                    self.is_unsynced = true;
+                    self.issue(Io::Write { file, offset: range.start, data }, 1, ops, out);
+                }
+                Ok(())
+            }
+            phase => Err(format!("recovery: a read completed in {phase:?}")),
+        }
+    }
+
+    /// Looks for the last segment and the mark, from file `index` (exclusive) down.
+    fn find(
+        &mut self,
+        index: usize,
+        walk: Option<Walk>,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        let Some(mut walk) = walk else {
+            let Some((below, file)) =
+                index.checked_sub(1).and_then(|below| Some((below, self.files.get(below)?)))
+            else {
+                self.phase = Phase::Remove; // No segment at all.
+                return Flow::Continue;
+            };
+            let (file, range) = (file.file, 0..file.bytes.min(BLOCK_BYTES_MAX));
+            self.phase = Phase::Find(below, None);
+            return self.read(file, &range, ops, out);
+        };
+        let first_seq = walk.header.map_or(0, |header| header.first_seq);
+        self.mark = self.mark.max(first_seq.saturating_sub(1));
+        let file = walk.file.file;
+        match walk.scanner.next(&self.seal) {
+            Found::Read(range) => {
+                self.phase = Phase::Find(index, Some(walk));
+                self.read(file, &range, ops, out)
+            }
+            Found::Batch(batch) => {
+                walk.any = true;
+                self.mark = self.mark.max(batch.header.synced_seq);
+                self.phase = Phase::Find(index, Some(walk));
+                Flow::Continue
+            }
+            Found::End { .. } if walk.any || walk.header.is_some() => {
+                self.phase = Phase::Walk(0, index, None);
+                Flow::Continue
+            }
+            Found::End { .. } => {
+                self.unused.push(file.number);
+                self.phase = Phase::Find(index, None);
+                Flow::Continue
+            }
+        }
+    }
+
+    /// Whether a damage at batch `seq` is a torn tail and not corruption.
+    fn is_torn(&mut self, seq: u64) -> bool {
+        if self.config.planted.is(Bug::CorruptionAsTornTail) {
+            self.mark = self.mark.min(seq.saturating_sub(1));
+        }
+        seq > self.mark
+    }
+
+    /// What a segment's header says about the end of the one before it.
+    fn enter_segment(
+        &mut self,
+        number: u64,
+        header: Option<SegmentHeader>,
+        out: &mut Vec<RecoveryOutput>,
+    ) {
+        let before = self.walked.take();
+        let follows = before.as_ref().is_some_and(|(before, _, _)| before + 1 == number);
+        let expected = if follows { self.expected } else { None };
+        if let Some((before, end, dirt)) = before {
+            let lost = match (expected, header) {
+                (Some(seq), Some(header)) => header.first_seq != seq,
+                // Segments between were removed: what isn't zero there was a batch.
+                (None, _) => dirt.is_some(),
+                (Some(_), None) => false, // The next batch's number tells.
+            };
+            if lost {
+                let file = FileId::new(self.config.kind, before);
+                let what = String::from("batches at the end of the segment");
+                self.report(file, end, what, DamageKind::IdentityLost, out);
+            }
+        }
+        self.expected = header.map(|header| header.first_seq).or(expected);
+    }
+
+    /// Goes on with the segment at `index`.
+    fn walk(
+        &mut self,
+        index: usize,
+        last: usize,
+        walk: Option<Walk>,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        let Some(mut walk) = walk else {
+            let Some(file) = self.files.get(index).copied() else {
+                self.phase = Phase::Remove;
+                return Flow::Continue;
+            };
+            self.phase = Phase::Walk(index, last, None);
+            return self.read(file.file, &(0..file.bytes.min(BLOCK_BYTES_MAX)), ops, out);
+        };
+        let file = walk.file.file;
+        let batch = match walk.batch.take() {
+            Some(batch) => batch,
+            None => match walk.scanner.next(&self.seal) {
+                Found::Read(range) => {
+                    self.phase = Phase::Walk(index, last, Some(walk));
+                    return self.read(file, &range, ops, out);
+                }
+                Found::End { from, dirt, unreadable } => {
+                    return self.on_end(index, last, &walk, (from, dirt, unreadable), out);
+                }
+                Found::Batch(batch) => {
+                    if self.is_cut_before(file, &batch, out) {
+                        if batch.unreadable {
+                            return self.refuse_unreadable(file, batch.from, out);
+                        }
+                        let dirt = batch.from..walk.file.bytes;
+                        return self.cut(index, &walk, batch.from, Some(dirt));
+                    }
+                    batch
+                }
+            },
+        };
+        let seq = batch.header.seq;
+        // A first write may be torn in its header block too; a header that was synced was damaged.
+        if walk.header.is_none() && !walk.any && seq <= self.mark {
+            let what = String::from("segment header");
+            self.report(file, 0, what, DamageKind::CopyLost, out);
+        }
+        walk.any = true;
+        let payloads = if self.config.verify_payloads_at_boot
+            || self.config.keep_payloads_at_boot
+            || seq > self.mark
+        {
+            match walk.scanner.require(batch.header.offset..batch.header.end()) {
+                Ok(bytes) => Some(bytes),
+                Err(range) => {
+                    walk.batch = Some(batch);
+                    self.phase = Phase::Walk(index, last, Some(walk));
+                    return self.read(file, &range, ops, out);
+                }
+            }
+        } else {
+            None
+        };
+        if self.hand_out(file, &batch, payloads.as_ref(), ops, out) {
+            let from = batch.header.offset;
+            if walk.scanner.is_unreadable() {
+                return self.refuse_unreadable(file, from, out);
+            }
+            return self.cut(index, &walk, from, Some(from..walk.file.bytes));
+        }
+        self.note_batch(&walk, &batch.header);
+        self.expected = Some(seq + 1);
+        self.phase = Phase::Walk(index, last, Some(walk));
+        Flow::Continue
+    }
+
+    /// Reports batches that are missing before this one. `true`: they are the torn tail.
+    fn is_cut_before(
+        &mut self,
+        file: FileId,
+        batch: &FoundBatch,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> bool {
+        let seq = batch.header.seq;
+        let is_missing = match self.expected {
+            Some(expected) => seq != expected,
+            None => batch.from < batch.header.offset,
+        };
+        if !is_missing {
+            return false;
+        }
+        let expected = self.expected.unwrap_or(seq.saturating_sub(1)).min(seq);
+        if self.is_torn(expected) {
+            return true;
+        }
+        let what = format!("batches {expected} to {}", seq - 1);
+        self.report(file, batch.from, what, DamageKind::IdentityLost, out);
+        // Some of the missing ones may never have been synced: what follows them doesn't count.
+        seq - 1 > self.mark
+    }
+
+    /// Hands out a batch's records, with payloads if they were read. `true`: the batch is torn.
+    fn hand_out(
+        &mut self,
+        file: FileId,
+        batch: &FoundBatch,
+        bytes: Option<&Bytes>,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> bool {
+        let (header, offset) = (&batch.header, batch.header.offset);
+        let Some(entries) = &batch.entries else {
+            let torn = self.is_torn(header.seq);
+            if !torn {
+                let what = format!("directory of batch {}", header.seq);
+                self.report(file, offset, what, DamageKind::IdentityLost, out);
+            }
+            return torn;
+        };
+        let payloads: Vec<Option<Bytes>> = match bytes {
+            Some(bytes) => entries.iter().map(|entry| good_payload(entry, offset, bytes)).collect(),
+            None => Vec::new(),
+        };
+        if payloads.iter().any(Option::is_none) && self.is_torn(header.seq) {
+            return true;
+        }
+        if batch.copy_lost && header.seq <= self.mark {
+            let what = format!("a copy of the identities of batch {}", header.seq);
+            self.report(file, offset, what, DamageKind::CopyLost, out);
+        }
+        if header.seq > self.mark {
+            self.rewrite(file, header, entries, &payloads, ops, out);
+        }
+        let mut payloads = payloads.into_iter();
+        for entry in entries {
+            let payload = match payloads.next() {
+                None => RecoveredPayload::Stored,
+                Some(Some(payload)) if self.config.keep_payloads_at_boot => {
+                    // Copied, so that a record doesn't keep the whole slice in memory.
+                    RecoveredPayload::Kept(Bytes::copy_from_slice(&payload))
+                }
+                Some(Some(_)) => RecoveredPayload::Stored,
+                Some(None) => {
+                    let what = format!("payload of {:?}", entry.identity);
+                    let kind = DamageKind::PayloadLost(entry.identity);
+                    self.report(file, entry.location.offset, what, kind, out);
+                    RecoveredPayload::Lost
+                }
+            };
+            let Entry { identity, note, location } = entry.clone();
+            out.push(RecoveryOutput::Record(Recovered { identity, note, location, payload }));
+        }
+        false
+    }
+
+    /// Writes a whole batch beyond the mark again, byte for byte: it may stand in the page cache only.
+    fn rewrite(
+        &mut self,
+        file: FileId,
+        header: &BatchHeader,
+        entries: &[Entry],
+        payloads: &[Option<Bytes>],
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) {
+        let records = entries.iter().zip(payloads).map(|(entry, payload)| Record {
+            identity: entry.identity,
+            note: entry.note.clone(),
+            payload: payload.iter().cloned().collect(),
+            payload_crc: Some(entry.location.crc),
+        });
+        let place = Place {
+            segment: header.segment,
+            offset: header.offset,
+            seq: header.seq,
+            synced_seq: header.synced_seq,
+            // The batch keeps its length, whatever the block size was.
+            block_bytes: header.batch_bytes,
+        };
+        let batch = record::encode_batch(records.collect(), place, &self.seal);
+        assert_eq!(batch.header, *header, "a batch is encoded as it was");
+        self.is_unsynced = true;
+        let io = Io::Write { file, offset: header.offset, data: batch.data };
+        self.issue(io, 1, ops, out);
+    }
+
+    fn note_batch(&mut self, walk: &Walk, header: &BatchHeader) {
+        // Without a segment header or a batch before, the first one that is there begins the segment.
+        self.expected.get_or_insert(header.seq);
+        let stat = self.stat(walk);
+        stat.used = header.end();
+        stat.last_seq = header.seq;
+        if header.records > 0 {
+            self.record_seq = header.seq;
+        }
+    }
+
+    /// What is known of a segment being walked.
+    fn stat(&mut self, walk: &Walk) -> &mut SegmentStat {
+        let block = walk.block(&self.config);
+        // With nothing to go by, the log goes on behind the mark (`finish`).
+        let next_seq = self.expected.unwrap_or(self.mark + 1);
+        let first_seq = walk.header.map_or(next_seq, |header| header.first_seq);
+        let number = walk.file.file.number;
+        self.known.entry(number).or_insert(SegmentStat {
+            number,
+            capacity: walk.file.bytes,
+            used: block,
+            first_seq,
+            last_seq: first_seq.saturating_sub(1),
+        })
+    }
+
+    /// No more batches in this segment.
+    fn on_end(
+        &mut self,
+        index: usize,
+        last: usize,
+        walk: &Walk,
+        (from, dirt, unreadable): (u64, Option<Range<u64>>, bool),
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        let file = walk.file.file;
+        self.stat(walk);
+        if index < last {
+            self.walked = Some((file.number, from, dirt));
+            self.phase = Phase::Walk(index + 1, last, None);
+            return Flow::Continue;
+        }
+        let expected = self.expected.unwrap_or(self.mark + 1);
+        if !self.is_torn(expected) {
+            let what = format!("batches {expected} to {}", self.mark);
+            self.report(file, from, what, DamageKind::IdentityLost, out);
+        }
+        if unreadable {
+            return self.refuse_unreadable(file, from, out);
+        }
+        self.cut(index, walk, from, dirt)
+    }
+
+    /// What lies beyond the mark can't be read, so nobody can tell whether it is torn. Cutting it might
+    /// forget a promise; another boot, or another disk, may do better.
+    fn refuse_unreadable(
+        &mut self,
+        file: FileId,
+        from: u64,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        self.fail(format!("{file} at byte {from}: the device can't read the end of the log"), out);
+        Flow::Wait
+    }
+
+    /// The log ends at `from` in the segment at `index`: nothing behind it counts, and what isn't zero there
+    /// is in `dirt`.
+    fn cut(&mut self, index: usize, walk: &Walk, from: u64, dirt: Option<Range<u64>>) -> Flow {
+        let block = walk.block(&self.config);
+        self.resumes = block == u64::from(self.config.block_bytes);
+        self.stat(walk).used = from;
+        let later = self.files.iter().skip(index + 1).map(|found| found.file.number);
+        let later: Vec<u64> = later.filter(|number| !self.unused.contains(number)).collect();
+        self.unused.extend(later);
+        let segment = walk.file.file.number;
+        let Range { start: at, end } = dirt.unwrap_or(from..from);
+        self.phase = Phase::Erase { segment, at, end };
+        self.header_lost = walk.header.is_none();
+        Flow::Continue
+    }
+
+    fn erase(
+        &mut self,
+        segment: u64,
+        at: u64,
+        end: u64,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        if at >= end {
+            self.phase = Phase::Header { segment };
+            return Flow::Continue;
+        }
+        let next = end.min(at + ERASE_BYTES);
+        self.phase = Phase::Erase { segment, at: next, end };
+        self.read(FileId::new(self.config.kind, segment), &(at..next), ops, out)
+    }
+
+    fn write_header(
+        &mut self,
+        segment: u64,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        self.phase = Phase::Sync;
+        let Some(stat) = self.known.get(&segment).copied().filter(|_| self.header_lost) else {
+            return Flow::Continue;
+        };
+        self.is_unsynced = true;
+        let header = SegmentHeader::new(&self.config, segment, stat.first_seq);
+        let data = Vec::from([header.block()]);
+        let file = FileId::new(self.config.kind, segment);
+        self.issue(Io::Write { file, offset: 0, data }, 1, ops, out);
+        Flow::Wait
+    }
+
+    fn sync(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) -> Flow {
+        self.phase = Phase::Remove;
+        let last = self.known.last_key_value().map(|(number, _)| *number);
+        match last {
+            Some(number) if self.is_unsynced => {
+                let file = FileId::new(self.config.kind, number);
+                self.issue(Io::Sync { file }, 1, ops, out);
+                Flow::Wait
+            }
+            _ => Flow::Continue,
+        }
+    }
+
+    fn remove(&mut self, ops: &mut OpIds, out: &mut Vec<RecoveryOutput>) -> Flow {
+        let Some(number) = self.unused.pop() else {
+            // Also when nothing was removed: a removal before the crash may not be durable.
+            self.phase = if self.files.is_empty() { Phase::Finish } else { Phase::SyncDir };
+            return Flow::Continue;
+        };
+        self.phase = Phase::Remove;
+        let file = FileId::new(self.config.kind, number);
+        self.issue(Io::Remove { file }, 1, ops, out);
+        Flow::Wait
+    }
+
+    fn finish(&mut self, out: &mut Vec<RecoveryOutput>) -> Flow {
+        let next = self.files.last().map_or(1, |found| found.file.number + 1);
+        let last = self.known.last_key_value().map(|(number, _)| *number);
+        let current = if self.resumes { last } else { None };
+        let last_seq = self.expected.map_or(0, |expected| expected - 1).max(self.mark);
+        let known = core::mem::take(&mut self.known);
+        let segments = Segments::new(known, current, next);
+        let seqs = (last_seq, self.record_seq, self.mark);
+        let log = SegmentLog::open(self.config.clone(), segments, seqs);
+        out.push(RecoveryOutput::Finished(Box::new(log)));
+        self.phase = Phase::Done;
+        Flow::Wait
+    }
+
+    fn report(
+        &mut self,
+        file: FileId,
+        offset: u64,
+        what: String,
+        kind: DamageKind,
+        out: &mut Vec<RecoveryOutput>,
+    ) {
+        let damage = Damage { file, offset, what };
+        out.push(RecoveryOutput::Damage(LogDamage { damage, kind }));
+    }
+}
+
+impl Walk {
+    /// Judges the first bytes of a segment. An error is a segment that this log must not touch.
+    fn open(
+        file: FoundFile,
+        bytes: Option<&Bytes>,
+        range: &Range<u64>,
+        config: &Config,
+    ) -> Result<Self, String> {
+        let id = file.file;
+        let header = bytes.and_then(|bytes| SegmentHeader::decode(bytes));
+        // A header of another file came here by a misdirected write: as good as none.
+        let header = header
+            .filter(|header| header.segment == id.number)
+            .filter(|header| header.kind == record::kind_code(id.kind));
+        if let Some(header) = header {
+            if header.version != record::VERSION {
+                return Err(format!("{id} has format version {}, not 1", header.version));
+            }
+            if header.store != config.store {
+                return Err(format!("{id} at byte 24: belongs to another store"));
+            }
+            let block = u64::from(header.block_bytes);
+            if !block.is_power_of_two() || block > BLOCK_BYTES_MAX {
+                return Err(format!("{id} at byte 12: block size {block}"));
+            }
+        }
+        let block = header.map_or(config.block_bytes, |header| header.block_bytes);
+        let skips = !config.verify_payloads_at_boot && !config.keep_payloads_at_boot;
+        let mut scanner = Scanner::new(id.number, u64::from(block), file.bytes, 0, skips);
+        match bytes {
+            Some(bytes) => scanner.feed(range, bytes),
+            None => scanner.feed_unreadable(range),
+        }
+        Ok(Self { file, header, scanner, batch: None, any: false })
+    }
+
+    fn block(&self, config: &Config) -> u64 {
+        u64::from(self.header.map_or(config.block_bytes, |header| header.block_bytes))
+    }
+}
+
+fn file_at(files: &[FoundFile], index: usize) -> Result<FoundFile, String> {
+    files.get(index).copied().ok_or_else(|| format!("recovery: no file {index}"))
+}
+
+/// A payload that is as it was written.
+fn good_payload(entry: &Entry, base: u64, batch: &Bytes) -> Option<Bytes> {
+    let payload = record::payload_of(&entry.location, base, batch)?;
+    entry.location.verify(payload).then(|| batch.slice_ref(payload))
+}

@@ -1,0 +1,236 @@
+//! Walks the bytes of one segment: batch after batch while they are good, block after block while they are
+//! not. Finds what is there and judges nothing; [`super::recovery`] knows what it means.
+
+use super::record::{BatchHeader, Entry, Seal};
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
+use core::ops::Range;
+
+/// Bytes of the first read of a place; a batch's directory is usually in it.
+const SLICE_BYTES_MIN: u64 = 64 << 10;
+/// Bytes of a read while there is much to go through.
+const SLICE_BYTES_MAX: u64 = 1 << 20;
+
+/// A walk over one segment.
+///
+/// The unclassified rest begins at `pos`; up to `at`, no batch begins and none ends.
+#[derive(Clone, Debug)]
+pub(super) struct Scanner {
+    segment: u64,
+    block: u64,
+    end: u64,
+    pos: u64,
+    at: u64,
+    /// Batches up to this number were seen already: what still looks like one is stale.
+    floor_seq: u64,
+    candidate: Option<Candidate>,
+    window: Window,
+    /// Whether reads are short because payloads are skipped.
+    skips: bool,
+    slice: u64,
+    /// Where the unclassified rest isn't zero.
+    dirt: Option<Range<u64>>,
+    /// Whether a part of the unclassified rest could not be read at all.
+    unreadable: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Window {
+    base: u64,
+    bytes: Bytes,
+    unreadable: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    header: BatchHeader,
+    by_tail: bool,
+    tries_copy: bool,
+}
+
+/// What a walk comes upon next.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// The scanner must be fed this range first.
+    Read(Range<u64>),
+    /// A batch whose head or tail is good.
+    Batch(FoundBatch),
+    /// No batch from `from` to the end of the segment.
+    End {
+        /// Where the last batch ended.
+        from: u64,
+        /// What isn't zero behind it.
+        dirt: Option<Range<u64>>,
+        /// Whether some of it could not be read.
+        unreadable: bool,
+    },
+}
+
+/// A batch as far as head, tail and directories tell.
+#[derive(Clone, Debug)]
+pub(super) struct FoundBatch {
+    /// The header.
+    pub(super) header: BatchHeader,
+    /// The directory; `None` if both copies are damaged.
+    pub(super) entries: Option<Vec<Entry>>,
+    /// Whether one copy of header or directory was damaged.
+    pub(super) copy_lost: bool,
+    /// Where the batch before it ended: bytes between are no batch.
+    pub(super) from: u64,
+    /// Whether some of the bytes between, or of the directories, could not be read.
+    pub(super) unreadable: bool,
+}
+
+impl Scanner {
+    /// A walk over segment `number` of `bytes` bytes, behind its header block.
+    pub(super) fn new(number: u64, block: u64, bytes: u64, floor_seq: u64, skips: bool) -> Self {
+        Self {
+            segment: number,
+            block,
+            end: bytes - bytes % block,
+            pos: block,
+            at: block,
+            floor_seq,
+            candidate: None,
+            window: Window::default(),
+            skips,
+            slice: if skips { SLICE_BYTES_MIN } else { SLICE_BYTES_MAX },
+            dirt: None,
+            unreadable: false,
+        }
+    }
+
+    /// What was asked for with [`Found::Read`]; what is short of it counts as zeros.
+    pub(super) fn feed(&mut self, range: &Range<u64>, bytes: &Bytes) {
+        let wanted = to_usize(range.end - range.start);
+        let bytes = if bytes.len() >= wanted {
+            bytes.slice(..wanted)
+        } else {
+            let mut padded = BytesMut::zeroed(wanted);
+            if let Some(front) = padded.get_mut(..bytes.len()) {
+                front.copy_from_slice(bytes);
+            }
+            padded.freeze()
+        };
+        self.window = Window { base: range.start, bytes, unreadable: false };
+    }
+
+    /// The device could not read the range.
+    pub(super) fn feed_unreadable(&mut self, range: &Range<u64>) {
+        self.feed(range, &Bytes::new());
+        self.window.unreadable = true;
+    }
+
+    /// The bytes of a range, or what to read first.
+    pub(super) fn require(&mut self, range: Range<u64>) -> Result<Bytes, Range<u64>> {
+        match self.in_window(&range) {
+            Some(bytes) => Ok(bytes),
+            None => {
+                let end = range.end.max((range.start + self.slice).min(self.end));
+                // The longer nothing is found, the longer the reads.
+                self.slice = (self.slice * 2).min(SLICE_BYTES_MAX);
+                Err(range.start..end)
+            }
+        }
+    }
+
+    /// Whether the device could not read what was fed last.
+    pub(super) const fn is_unreadable(&self) -> bool {
+        self.window.unreadable
+    }
+
+    fn in_window(&self, range: &Range<u64>) -> Option<Bytes> {
+        let start = to_usize(range.start.checked_sub(self.window.base)?);
+        let end = to_usize(range.end.checked_sub(self.window.base)?);
+        (end <= self.window.bytes.len()).then(|| self.window.bytes.slice(start..end))
+    }
+
+    /// Goes on to the next batch or to the end.
+    pub(super) fn next(&mut self, seal: &Seal) -> Found {
+        loop {
+            if let Some(candidate) = self.candidate.take() {
+                return self.identify(candidate);
+            }
+            if self.at + self.block > self.end {
+                let (dirt, unreadable) = (self.dirt.take(), self.unreadable);
+                return Found::End { from: self.pos, dirt, unreadable };
+            }
+            let block = match self.require(self.at..self.at + self.block) {
+                Ok(block) => block,
+                Err(range) => return Found::Read(range),
+            };
+            self.candidate = self.judge_block(&block, seal);
+            if self.candidate.is_none() {
+                self.pass_block(&block);
+            }
+        }
+    }
+
+    /// Whether a batch begins with this block or ends with it.
+    fn judge_block(&self, block: &[u8], seal: &Seal) -> Option<Candidate> {
+        let is_ours = |header: &BatchHeader| {
+            header.segment == self.segment
+                && header.seq > self.floor_seq
+                && header.batch_bytes > 0
+                && header.offset.is_multiple_of(self.block)
+                && u64::from(header.batch_bytes).is_multiple_of(self.block)
+                && header.end() <= self.end
+        };
+        let head = BatchHeader::decode_head(block, seal)
+            .filter(|header| is_ours(header) && header.offset == self.at);
+        if let Some(header) = head {
+            return Some(Candidate { header, by_tail: false, tries_copy: false });
+        }
+        let tail = BatchHeader::decode_tail(block, seal).filter(|header| {
+            is_ours(header) && header.offset >= self.pos && header.end() == self.at + self.block
+        });
+        tail.map(|header| Candidate { header, by_tail: true, tries_copy: false })
+    }
+
+    fn pass_block(&mut self, block: &[u8]) {
+        let next = self.at + self.block;
+        if self.window.unreadable || block.iter().any(|byte| *byte != 0) {
+            let start = self.dirt.as_ref().map_or(self.at, |dirt| dirt.start);
+            self.dirt = Some(start..next);
+        }
+        self.unreadable |= self.window.unreadable;
+        self.at = next;
+    }
+
+    /// Reads the candidate's directory: the first one, or else the copy.
+    fn identify(&mut self, mut candidate: Candidate) -> Found {
+        let header = candidate.header;
+        loop {
+            let inside =
+                if candidate.tries_copy { header.directory_copy() } else { header.directory() };
+            let range = header.offset + inside.start as u64..header.offset + inside.end as u64;
+            let directory = match self.require(range) {
+                Ok(directory) => directory,
+                Err(range) => {
+                    self.candidate = Some(candidate);
+                    return Found::Read(range);
+                }
+            };
+            let entries = header.entries(&directory);
+            if entries.is_none() && !candidate.tries_copy {
+                candidate.tries_copy = true;
+                continue;
+            }
+            let copy_lost = candidate.by_tail || candidate.tries_copy;
+            let unreadable = self.unreadable || self.is_unreadable();
+            let batch = FoundBatch { header, entries, copy_lost, from: self.pos, unreadable };
+            self.pos = header.end();
+            self.at = self.pos;
+            self.floor_seq = header.seq;
+            self.slice = if self.skips { SLICE_BYTES_MIN } else { SLICE_BYTES_MAX };
+            self.dirt = None;
+            self.unreadable = false;
+            return Found::Batch(batch);
+        }
+    }
+}
+
+/// A length inside a segment: below the address space's size.
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,181 @@
+//! Damage: before the mark it is reported and costs as little as possible, beyond it the log is cut.
+
+use super::super::{Config, DamageKind, RecoveredPayload};
+use super::disk::Disk;
+use super::{Opened, Record, Rig, assert_records, config, record, recover};
+use crate::machine::{FileId, FileKind};
+use crate::rng::Rng;
+use alloc::vec::Vec;
+
+/// Three segments of batches with one to three records, all marked.
+fn marked() -> (Rig, Vec<Record>) {
+    let mut rig = Rig::new(&Config { segment_bytes: 4 << 10, ..config() });
+    let mut records = Vec::new();
+    let mut n = 0;
+    for round in 0..9 {
+        for _ in 0..=round % 3 {
+            n += 1;
+            records.push(record(n, (n * 61 % 400) as usize));
+            rig.log.append(records.last().unwrap().clone());
+        }
+        rig.run();
+    }
+    rig.settle();
+    assert!(rig.log.segments().count() >= 3, "{:?}", rig.log);
+    (rig, records)
+}
+
+fn reopen(disk: &mut Disk) -> Opened {
+    recover(disk, &Config { segment_bytes: 4 << 10, ..config() }, &mut Rng::new(3)).unwrap()
+}
+
+#[test]
+fn a_flip_of_any_byte_loses_no_identity_and_brings_no_wrong_payload() {
+    let (rig, records) = marked();
+    let mut lost = 0;
+    for (id, file) in &rig.disk.files {
+        for at in 0..file.bytes.len() {
+            let mut disk = rig.disk.clone();
+            disk.flip(*id, at, 1 << (at % 8));
+            let opened = reopen(&mut disk);
+            // assert_records compares the payloads that are there.
+            assert_records(&opened.records, &records, &(id, at));
+            for found in &opened.records {
+                let reported = opened.damages.iter().any(|damage| {
+                    damage.kind == DamageKind::PayloadLost(found.identity)
+                        && damage.damage.file == *id
+                });
+                let is_lost = found.payload == RecoveredPayload::Lost;
+                assert_eq!(is_lost, reported, "{id} {at}");
+                lost += u32::from(is_lost);
+            }
+            assert!(opened.damages.iter().all(|it| it.kind != DamageKind::IdentityLost));
+        }
+    }
+    let payloads: usize = records.iter().map(|record| record.payload_bytes() as usize).sum();
+    assert_eq!(lost as usize, payloads, "each flip in a payload loses just that payload");
+}
+
+#[test]
+fn a_lost_block_before_the_mark_is_reported_and_the_rest_survives() {
+    let (rig, records) = marked();
+    for (id, file) in &rig.disk.files {
+        let used = rig.log.segments().find(|it| it.number == id.number).map_or(0, |it| it.used);
+        for at in (0..file.bytes.len()).step_by(512) {
+            let mut disk = rig.disk.clone();
+            disk.zero(*id, at..at + 512);
+            let opened = reopen(&mut disk);
+            let all_there = opened.records.len() == records.len();
+            let identity_lost =
+                opened.damages.iter().any(|damage| damage.kind == DamageKind::IdentityLost);
+            assert!(all_there || identity_lost, "{id} {at}: silent loss");
+            assert!(opened.records.len() + 3 >= records.len(), "{id} {at}: more than a batch");
+            // What is there is in order and right.
+            let mut rest = records.iter();
+            for found in &opened.records {
+                let expected = rest.find(|record| record.identity == found.identity);
+                assert_records(core::slice::from_ref(found), &[expected.unwrap().clone()], &at);
+            }
+            if at as u64 >= used {
+                assert_eq!(opened.damages, [], "{id} {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_without_marks_cut_at_any_byte_is_a_prefix_and_goes_on() {
+    let lazy = Config { eager_sync: false, ..config() };
+    let mut rig = Rig::new(&lazy);
+    let records: Vec<_> = (1..=7).map(|n| record(n, (n * 97 % 500) as usize)).collect();
+    rig.append_each(records.clone());
+    let id = FileId::new(FileKind::Wal, 1);
+    let bytes = rig.disk.files[&id].bytes.clone();
+    let used = rig.log.segments().next().unwrap().used as usize;
+    let mut lengths = [Vec::new(), Vec::new()];
+    for cut in 0..=used {
+        // Once the file ends there, once zeros follow.
+        for whole in [false, true] {
+            let mut cut_bytes = bytes[..cut].to_vec();
+            if whole {
+                cut_bytes.resize(bytes.len(), 0);
+            }
+            let mut disk = Disk::default();
+            disk.place(id, cut_bytes);
+            let opened = recover(&mut disk, &lazy, &mut Rng::new(cut as u64)).unwrap();
+            assert_eq!(opened.damages, [], "cut at {cut}");
+            let found = opened.records.len();
+            assert_records(&opened.records, &records[..found], &cut);
+            lengths[usize::from(whole)].push(found);
+            if cut % 64 == 0 {
+                goes_on(disk, opened, &records[..found], &lazy);
+            }
+        }
+    }
+    for lengths in lengths {
+        assert!(lengths.is_sorted(), "a longer cut never holds less");
+        assert_eq!(lengths.last(), Some(&7));
+    }
+}
+
+/// Appends behind what was recovered, and recovers both.
+fn goes_on(disk: Disk, opened: Opened, before: &[Record], config: &Config) {
+    let mut rig = Rig { disk, log: opened.log, ..Rig::new(config) };
+    let more = [record(50, 10), record(51, 700)];
+    rig.append_each(more.clone());
+    rig.settle();
+    rig.disk.power_loss(&mut rig.rng);
+    let opened = recover(&mut rig.disk, config, &mut rig.rng).unwrap();
+    assert_eq!(opened.damages, []);
+    let expected: Vec<_> = before.iter().chain(&more).cloned().collect();
+    assert_records(&opened.records, &expected, &"after going on");
+}
+
+#[test]
+fn a_torn_batch_never_comes_back() {
+    // The batch in the middle is torn; a whole unsynced one follows and must go with it.
+    let lazy = Config { eager_sync: false, ..config() };
+    let mut rig = Rig::new(&lazy);
+    rig.append_each((1..=3).map(|n| record(n, 400)));
+    let id = FileId::new(FileKind::Wal, 1);
+    let second = rig.log.segments().next().unwrap().used as usize - 2 * 1024;
+    rig.disk.zero(id, second..second + 1024);
+    let opened = recover(&mut rig.disk, &lazy, &mut rig.rng).unwrap();
+    assert_records(&opened.records, &[record(1, 400)], &"torn");
+    rig.log = opened.log;
+    // Shorter than what was torn, so debris of the third would be right behind it.
+    rig.append_each([record(9, 400)]);
+    rig.settle();
+    let opened = recover(&mut rig.disk, &lazy, &mut rig.rng).unwrap();
+    assert_records(&opened.records, &[record(1, 400), record(9, 400)], &"after");
+    assert_eq!(opened.damages, []);
+}
+
+#[test]
+fn what_a_killed_process_left_in_the_page_cache_is_durable_after_recovery() {
+    let lazy = Config { eager_sync: false, ..config() };
+    let mut rig = Rig::new(&lazy);
+    rig.append_each((1..=5).map(|n| record(n, 300)));
+    assert_eq!(rig.log.durable().0, 0);
+    rig.disk.kill(&mut rig.rng);
+    let first = recover(&mut rig.disk, &lazy, &mut rig.rng).unwrap();
+    rig.disk.power_loss(&mut rig.rng);
+    let second = recover(&mut rig.disk, &lazy, &mut rig.rng).unwrap();
+    assert_eq!(first.records, second.records);
+    assert_eq!(first.records.len(), 5);
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn the_planted_bug_cuts_at_corruption() {
+    use crate::planted::{Bug, Planted};
+    let (mut rig, records) = marked();
+    let first = FileId::new(FileKind::Wal, 1);
+    let at = rig.disk.files[&first].bytes.len() / 2;
+    rig.disk.zero(first, at..at + 512);
+    let planted = Planted::with(Bug::CorruptionAsTornTail);
+    let config = Config { segment_bytes: 4 << 10, planted, ..config() };
+    let opened = recover(&mut rig.disk, &config, &mut rig.rng).unwrap();
+    assert!(opened.records.len() < records.len() / 2);
+    assert_eq!(opened.damages, []);
+}
