@@ -2,8 +2,8 @@
 //!
 //! First a large object goes up in ten parallel parts and comes back in ten parallel ranges. Then a
 //! hundred clients upload slowly at once; half of them vanish in the middle. Judged are the most
-//! memory that any process ever had (`VmHWM`), and that file descriptors and staged bytes return to
-//! where they were before.
+//! memory that any process ever had (`VmHWM`), and that memory, file descriptors and staged bytes
+//! return to where they were before.
 
 use crate::cluster::{Cluster, NODES};
 use crate::store::{self, Access};
@@ -28,9 +28,13 @@ const SLOW_BYTES: u64 = 4 << 20;
 /// Each slow upload takes about 12 seconds: a piece, a pause.
 const SLOW_PIECE: usize = 32 << 10;
 const SLOW_PAUSE: Duration = Duration::from_millis(90);
-/// How long a node may take to give back what uploads took. A lease of 60 seconds ends what vanished
-/// clients have staged; the collector comes after that.
-const SETTLE: Duration = Duration::from_secs(150);
+/// How long nodes may take to give back what uploads took. A gateway gives up the blob of a client that
+/// vanished at once, so no lease has to run out; the collector waits for reads that may hold it.
+const SETTLE: Duration = Duration::from_secs(60);
+/// After the first objects, until all replicas hold them: a quorum is enough for an acknowledgement.
+const CATCH_UP: Duration = Duration::from_secs(3);
+/// Memory that a process may keep over what it had: allocators give back late, and in their own units.
+const RSS_KIB_SLACK: u64 = 100 << 10;
 /// Descriptors that may come and go: a connection of our own, a segment being rotated.
 const DESCRIPTORS_SLACK: usize = 8;
 
@@ -61,6 +65,7 @@ pub(crate) async fn run(args: &Args) -> Result {
         client.put(&key, content::piece("warm", 0, 2 << 20).into()).await.map_err(text)?;
         client.get(&key).await.map_err(text)?.bytes().await.map_err(text)?;
     }
+    tokio::time::sleep(CATCH_UP).await;
     let before = Held::by(&cluster)?;
     large(&clients, args.large_mib << 20).await?;
     report("after the large object", &Held::by(&cluster)?)?;
@@ -185,6 +190,11 @@ impl Held {
         for (index, (now, then)) in self.descriptors.iter().zip(&before.descriptors).enumerate() {
             if *now > then + DESCRIPTORS_SLACK {
                 return Some(format!("node {} has {now} descriptors, had {then}", index + 1));
+            }
+        }
+        for (index, (now, then)) in self.rss_kib.iter().zip(&before.rss_kib).enumerate() {
+            if *now > then + RSS_KIB_SLACK {
+                return Some(format!("node {} has {now} KiB resident, had {then}", index + 1));
             }
         }
         match (self.chunk_bytes, before.chunk_bytes) {
