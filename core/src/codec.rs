@@ -105,6 +105,7 @@ impl core::ops::Deref for Octets {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests cut bytes where they know the length")]
 mod tests {
     use super::*;
 

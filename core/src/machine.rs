@@ -6,7 +6,7 @@
 //!
 //! What a driver owes:
 //! - It executes effects; it may complete [`Io`] operations in **any order**, unless a
-//!   [`Effect::Io`] was only issued after the completion of the one it depends on. A machine that
+//!   [`Effect::Io`](crate::node::api::Effect::Io) was only issued after the completion of the one it depends on. A machine that
 //!   needs an order waits for the completion.
 //! - Every `Io` and `Hash` is completed exactly once with its operation id, or never if the process dies.
 //! - A `Send` may be lost, delayed, duplicated or reordered, but a message that arrives is whole.
@@ -257,7 +257,7 @@ pub enum IoDone {
     Hashed(Hashed),
 }
 
-/// Result of [`Effect::Hash`]: name and checksum of the bytes, computed in one pass beside the step.
+/// Result of [`Effect::Hash`](crate::node::api::Effect::Hash): name and checksum of the bytes, computed in one pass beside the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashed {
     /// BLAKE3 of the bytes.

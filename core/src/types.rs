@@ -145,7 +145,7 @@ impl fmt::Debug for BlobId {
 pub struct ChunkHash(pub [u8; 32]);
 
 impl ChunkHash {
-    /// Hashes `bytes`. Bulk bytes go through [`crate::machine::Effect::Hash`] instead.
+    /// Hashes `bytes`. Bulk bytes go through [`crate::node::api::Effect::Hash`] instead.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())

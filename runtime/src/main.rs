@@ -1,2 +1,145 @@
-//! The node binary.
-fn main() {}
+//! The `ironseed` binary.
+
+use clap::{Parser, Subcommand};
+use ironseed::commands::{self, CommandError};
+use ironseed::config::{Config, Log};
+use ironseed::{bench, demo};
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+// A planted bug must never reach a node that keeps anybody's data. Cargo unifies features over a
+// workspace, so asking for the feature elsewhere could turn it on here: this refuses to compile then.
+const _: () = assert!(
+    !ironseed_core::planted::COMPILED_IN,
+    "the node binary must be built without the feature `planted-bugs`"
+);
+
+/// S3-compatible object store, strongly consistent on one node or many.
+#[derive(Parser)]
+#[command(name = "ironseed", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a whole cluster in one process, to try things on
+    Demo(demo::Options),
+    /// Run one node
+    Serve {
+        /// Its settings (ironseed.example.toml documents them)
+        #[arg(long)]
+        config: PathBuf,
+        /// Found a cluster if the data directory is empty; on one node only, at its first start
+        #[arg(long)]
+        init: bool,
+    },
+    /// Let the next start of one node found a cluster; prints the root credentials once
+    Init {
+        /// Settings of that node
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Show how the nodes are and how many can be lost now; exits with 3 when something is unavailable
+    Status {
+        /// Ask the nodes that this file lists
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Ask these admin ports
+        #[arg(long, value_delimiter = ',', value_name = "HOST:PORT", conflicts_with = "config")]
+        admin: Vec<String>,
+        /// Ask the demo that runs on this folder
+        #[arg(long, default_value = "ironseed-data", conflicts_with_all = ["config", "admin"])]
+        data: PathBuf,
+        /// Print one JSON object with all reports
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure how fast something is
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Load an S3 endpoint, this or any other
+    S3(bench::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(code) => code,
+        Err(error) => {
+            // Not through the log: its filter must not hide why nothing runs.
+            eprintln!("ironseed: {error}");
+            match error {
+                CommandError::Config(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode, CommandError> {
+    let text = |filter: &str| Log { filter: filter.into(), json: false };
+    match verb {
+        Verb::Demo(options) => {
+            start_log(&text(&options.log));
+            runtime()?.block_on(demo::run(&options))?;
+        }
+        Verb::Serve { config, init } => {
+            let config = Config::load(&config)?;
+            start_log(&config.log);
+            runtime()?.block_on(commands::serve(&config, init))?;
+        }
+        Verb::Init { config } => {
+            let config = Config::load(&config)?;
+            start_log(&config.log);
+            commands::init(&config)?;
+        }
+        Verb::Status { config, admin, data, json } => {
+            start_log(&text("warn"));
+            let asked = commands::show_status(config.as_deref(), &admin, &data, json);
+            if !runtime()?.block_on(asked)? {
+                return Ok(ExitCode::from(3));
+            }
+        }
+        Verb::Bench(Bench::S3(options)) => {
+            start_log(&text("warn"));
+            runtime()?.block_on(commands::load(&options))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    allow_descriptors();
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tokio").build()
+}
+
+/// Takes as many descriptors as the system gives: the usual soft limit of 1024 is there for programs that
+/// use `select`, and connections and segments together may need more.
+fn allow_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn start_log(log: &Log) {
+    // The configuration has checked the filter; the demo's comes from the command line and is taken
+    // as far as it makes sense.
+    let filter = EnvFilter::builder().parse_lossy(&log.filter);
+    // Colours are for people, not for files.
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(colours)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if log.json { subscriber.json().init() } else { subscriber.init() }
+}

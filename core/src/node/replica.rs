@@ -634,7 +634,8 @@ impl Replica {
     /// What an operator wants to know.
     pub(super) fn describe(&self, voters: Vec<NodeId>) -> GroupStatus {
         let raft = self.raft.status();
-        let matched = raft.followers.iter().filter(|follower| follower.active);
+        // Nobody says anything in a quiet group; it went quiet because all voters had everything.
+        let matched = raft.followers.iter().filter(|follower| follower.active || raft.quiet);
         GroupStatus {
             group: self.group,
             role: match raft.role {

@@ -224,7 +224,9 @@ impl Running {
         status.suspected = self.peers.lost().collect();
         let group = |(group, replica): (&GroupId, &Replica)| {
             let voters = self.groups.get(group).cloned().unwrap_or_default();
-            replica.describe(voters)
+            let mut described = replica.describe(voters);
+            described.matched.retain(|(node, _)| !status.suspected.contains(node));
+            described
         };
         status.groups = self.replicas.iter().map(group).collect();
         let chunks = self.chunks.stats();
@@ -595,8 +597,12 @@ impl Running {
     /// What the router says to a replica on its own node, and back, needs no wire.
     fn loop_back(&mut self, me: NodeId, message: PeerMessage) {
         match message.head {
-            Head::Call { call, group, ask } => {
+            Head::Call { call, group, ask } if self.replicas.contains_key(&group) => {
                 self.push(Post::Replica(group, ReplicaInput::Call { from: me, call, ask }));
+            }
+            Head::Call { call, .. } => {
+                let reply = Reply::NotLeader(None);
+                self.push(Post::Router(RouterInput::Returned { from: me, call, reply }));
             }
             Head::Return { call, answer, .. } => {
                 self.push(Post::Router(RouterInput::Returned { from: me, call, reply: answer }));

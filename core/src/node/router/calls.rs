@@ -48,6 +48,9 @@ pub(crate) enum Ended {
 /// A message to send, and to whom; the node delivers those to itself.
 pub(crate) type Sends = Vec<(NodeId, PeerMessage)>;
 
+/// Calls that ended: whose, which, and how.
+pub(crate) type Ends = Vec<(TaskId, u64, Ended)>;
+
 #[derive(Clone, Debug)]
 struct Call {
     owner: Option<TaskId>,
@@ -167,7 +170,7 @@ impl Calls {
         }
     }
 
-    /// Handles an answer. Returns whose call it ended, and how.
+    /// Handles an answer. Returns the calls that it ended.
     pub(crate) fn on_return(
         &mut self,
         now: Instant,
@@ -175,12 +178,12 @@ impl Calls {
         id: CallId,
         reply: Reply,
         sends: &mut Sends,
-    ) -> Option<(TaskId, u64, Ended)> {
+    ) -> Ends {
         if id.incarnation != self.incarnation {
-            return None;
+            return Ends::new();
         }
         let number = id.number;
-        let call = self.calls.get_mut(&number)?;
+        let Some(call) = self.calls.get_mut(&number) else { return Ends::new() };
         let group = call.group;
         let ended = match reply {
             Reply::Outcome(outcome) => Ended::Outcome(outcome),
@@ -198,11 +201,11 @@ impl Calls {
                     }
                     None => {}
                 }
-                return None;
+                return Ends::new();
             }
             Reply::Again => {
                 self.pause(now, number);
-                return None;
+                return Ends::new();
             }
         };
         self.leaders.insert(group, from);
@@ -214,8 +217,8 @@ impl Calls {
         &mut self,
         now: Instant,
         sends: &mut Sends,
-    ) -> Vec<(TaskId, u64, Ended)> {
-        let mut ended = Vec::new();
+    ) -> Ends {
+        let mut ended = Ends::new();
         while let Some((wake, number)) = self.wakes.first().copied() {
             if wake > now {
                 break;
@@ -403,20 +406,28 @@ impl Calls {
         }
     }
 
-    fn finish(
-        &mut self,
-        now: Instant,
-        number: u64,
-        ended: Ended,
-        sends: &mut Sends,
-    ) -> Option<(TaskId, u64, Ended)> {
-        let call = self.calls.remove(&number)?;
+    /// Ends a call; with a session that could not be opened, also those that waited for it.
+    fn finish(&mut self, now: Instant, number: u64, ended: Ended, sends: &mut Sends) -> Ends {
+        let Some(call) = self.calls.remove(&number) else { return Ends::new() };
         self.wakes.remove(&(call.wake, number));
+        let mut ends = Ends::new();
         let session = self.sessions.entry(call.group).or_default();
         match call.body {
             Body::Open => {
                 session.opening = false;
                 session.open |= matches!(ended, Ended::Outcome(Ok(_)));
+                if !session.open {
+                    // Nothing was sent for these yet, and the next to come tries again.
+                    for waiting in core::mem::take(&mut session.waiting) {
+                        let Some(call) = self.calls.remove(&waiting) else { continue };
+                        self.wakes.remove(&(call.wake, waiting));
+                        let ended = match &ended {
+                            Ended::Outcome(Err(refusal)) => Ended::Outcome(Err(refusal.clone())),
+                            _ => Ended::Expired { maybe: false },
+                        };
+                        ends.extend(call.owner.map(|owner| (owner, waiting, ended)));
+                    }
+                }
             }
             Body::Write { seq: Some(seq), .. } => {
                 session.under_way.remove(&seq);
@@ -424,8 +435,9 @@ impl Calls {
             Body::Write { seq: None, .. } => session.waiting.retain(|waiting| *waiting != number),
             Body::Read(_) => {}
         }
+        ends.extend(call.owner.map(|owner| (owner, number, ended)));
         self.admit(now, call.group, sends);
-        call.owner.map(|owner| (owner, number, ended))
+        ends
     }
 }
 

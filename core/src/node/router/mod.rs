@@ -133,8 +133,9 @@ impl Router {
             RouterInput::Request(id, request) => self.on_request(id, request, &mut cx),
             RouterInput::Cancel(id) => self.on_cancel(id),
             RouterInput::Returned { from, call, reply } => {
-                let ended = self.calls.on_return(now.mono, from, call, reply, &mut cx.sends);
-                self.on_ended(ended, &mut cx);
+                for ended in self.calls.on_return(now.mono, from, call, reply, &mut cx.sends) {
+                    self.on_ended(ended, &mut cx);
+                }
             }
             RouterInput::Leader { group, leader, here } => {
                 self.calls.on_leader(now.mono, group, leader);
@@ -298,8 +299,7 @@ impl Router {
         }
     }
 
-    fn on_ended(&mut self, ended: Option<(TaskId, u64, Ended)>, cx: &mut Cx<'_>) {
-        let Some((id, number, ended)) = ended else { return };
+    fn on_ended(&mut self, (id, number, ended): (TaskId, u64, Ended), cx: &mut Cx<'_>) {
         if self.procedures.owns(id) {
             let Self { procedures, calls, .. } = self;
             return procedures.on_call(cx.now.mono, (id, number, ended), calls, &mut cx.sends);
@@ -431,7 +431,7 @@ impl Router {
 
     fn on_timer(&mut self, cx: &mut Cx<'_>) {
         for ended in self.calls.on_timer(cx.now.mono, &mut cx.sends) {
-            self.on_ended(Some(ended), cx);
+            self.on_ended(ended, cx);
         }
         self.with_bulk(cx, Bulk::on_timer);
         while let Some((at, id)) = self.pauses.first().copied() {

@@ -1,0 +1,207 @@
+//! The verbs of the binary: `serve`, `init`, `status`, `bench`. [`crate::demo`] is the fifth.
+
+use crate::bench;
+use crate::config::{Config, ConfigError};
+use crate::demo;
+use crate::disk::DataDir;
+use crate::driver::Exit;
+use crate::founding::{self, ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE};
+use crate::server::{Listeners, Server, StartError};
+use crate::status::{self, AskError, Target};
+use ironseed_core::node::api::Founding;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::Path;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why a verb failed.
+#[derive(Debug)]
+pub enum CommandError {
+    /// The configuration is refused.
+    Config(ConfigError),
+    /// The node can't be started.
+    Start(StartError),
+    /// The demo can't be started.
+    Demo(demo::DemoError),
+    /// The node ended by itself; it can be started again.
+    Halted(String),
+    /// A graceful stop took too long.
+    Late,
+    /// Asked a second time to stop before the graceful stop was over.
+    Impatient,
+    /// Nobody can be asked.
+    Ask(AskError),
+    /// No figures.
+    Bench(bench::BenchError),
+    /// Standard output or the signals.
+    Io(io::Error),
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::Start(error) => write!(f, "{error}"),
+            Self::Demo(error) => write!(f, "{error}"),
+            Self::Halted(reason) => write!(f, "the node has stopped itself: {reason}"),
+            Self::Late => f.write_str("the node did not stop in time"),
+            Self::Impatient => f.write_str("stopped at once, as after a power loss"),
+            Self::Ask(error) => write!(f, "{error}"),
+            Self::Bench(error) => write!(f, "{error}"),
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),+ $(,)?) => {
+        $(impl From<$error> for CommandError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })+
+    };
+}
+
+from! {
+    ConfigError => Config,
+    StartError => Start,
+    demo::DemoError => Demo,
+    AskError => Ask,
+    bench::BenchError => Bench,
+    io::Error => Io,
+}
+
+/// Runs one node until it is asked to stop.
+///
+/// # Errors
+/// It can't be started, stops itself or does not stop in time.
+pub async fn serve(config: &Config, init: bool) -> Result<(), CommandError> {
+    let ports = Listeners::bind(config)?;
+    let dir = DataDir::open(&config.data).map_err(StartError::Dir)?;
+    if init && founding::is_used(&dir) {
+        tracing::info!("--init: the data directory is in use already, nothing to found");
+    } else if init {
+        say(&founded(&prepare(&dir)?, &dir))?;
+    }
+    let mut stop = StopSignals::listen()?;
+    let mut server = Server::start(config, dir, ports)?;
+    tokio::select! {
+        biased;
+        exit = server.ended() => return Err(ended(exit)),
+        () = stop.asked() => {}
+    }
+    tracing::info!("stopping");
+    tokio::select! {
+        biased;
+        exit = server.stop() => match exit {
+            Some(Exit::Stopped) => Ok(()),
+            Some(exit @ Exit::Halted(_)) => Err(ended(exit)),
+            None => Err(CommandError::Late),
+        },
+        // Asked twice: at once, as after a power loss.
+        () = stop.asked() => Err(CommandError::Impatient),
+    }
+}
+
+fn ended(exit: Exit) -> CommandError {
+    match exit {
+        Exit::Halted(reason) => CommandError::Halted(reason),
+        Exit::Stopped => CommandError::Halted("without being asked".into()),
+    }
+}
+
+/// Prepares the founding of a cluster by the next start of this node.
+///
+/// # Errors
+/// The data directory is in use or can't be written.
+pub fn init(config: &Config) -> Result<(), CommandError> {
+    let dir = DataDir::open(&config.data).map_err(StartError::Dir)?;
+    Ok(say(&founded(&prepare(&dir)?, &dir))?)
+}
+
+fn prepare(dir: &DataDir) -> Result<Founding, StartError> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (access, secret) = (variable(ACCESS_KEY_VARIABLE), variable(SECRET_KEY_VARIABLE));
+    Ok(founding::prepare(dir, access, secret)?)
+}
+
+fn founded(founding: &Founding, dir: &DataDir) -> String {
+    let Founding { cluster, access_key, secret_key } = founding;
+    format!(
+        "founds cluster {cluster:?}\n  access key  {access_key}\n  secret key  {secret_key}\nKept in {} \
+         for its owner only; not shown again.\n",
+        dir.path().display()
+    )
+}
+
+/// Asks nodes and prints what they make together. True when every group is available.
+///
+/// # Errors
+/// It is not known whom to ask.
+pub async fn show_status(
+    config: Option<&Path>,
+    admin: &[String],
+    data: &Path,
+    json: bool,
+) -> Result<bool, CommandError> {
+    let targets = match (config, admin) {
+        (Some(file), _) => status::configured(file)?,
+        (None, []) => demo::targets(data)?,
+        (None, admin) => {
+            admin.iter().map(|address| Target { node: None, address: address.clone() }).collect()
+        }
+    };
+    let (text, available) = status::run(&targets, json).await;
+    say(&text)?;
+    Ok(available)
+}
+
+/// Loads an S3 endpoint and prints how fast it was.
+///
+/// # Errors
+/// There are no figures.
+pub async fn load(options: &bench::Options) -> Result<(), CommandError> {
+    let text = bench::run(options).await?;
+    Ok(say(&text)?)
+}
+
+/// Prints what was asked for; everything else goes to the log.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// SIGTERM and SIGINT.
+pub struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    /// From now on the signals don't end the process by themselves.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one of them.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

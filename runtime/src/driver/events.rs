@@ -1,0 +1,47 @@
+//! What happened, into the log: a view of the machines' events. What an operator has to know is said at
+//! `info` and above, with file and offset where something is damaged; the rest is there for whoever
+//! asks.
+
+use ironseed_core::node::trace::Trace;
+use ironseed_core::raft::Event;
+use tracing::{debug, info, trace, warn};
+
+pub(super) fn log(event: &Trace) {
+    match event {
+        Trace::Booted { store, incarnation, doubt } => {
+            info!(?store, %incarnation, doubt, "booted");
+        }
+        Trace::Running { cluster } => info!(?cluster, "running"),
+        Trace::Damaged { damage } => warn!(%damage, "damaged on disk"),
+        Trace::StateDamaged { group, damage } => {
+            warn!(%group, %damage, "the group's state is damaged: it serves nothing here until it is healed");
+        }
+        Trace::ChunkRepaired { chunk } => info!(?chunk, "healed a chunk from a peer"),
+        Trace::Readmitted { group } => info!(%group, "readmitted"),
+        Trace::SnapshotInstalled { group, position } => {
+            info!(%group, ?position, "installed a leader's state");
+        }
+        Trace::DiskFull(true) => warn!("the disk is full: writes are refused, reads go on"),
+        Trace::DiskFull(false) => info!("the disk has room again"),
+        Trace::PeerLost(peer) => warn!(%peer, "not heard of any more"),
+        Trace::PeerFound(peer) => info!(%peer, "heard of again"),
+        Trace::Stranger { node, store } => {
+            warn!(%node, ?store, "refused a store that is not the one recorded for its node");
+        }
+        Trace::Stranded { group, meaning } => {
+            warn!(%group, meaning, "commands of a newer version: the group is not applied any further");
+        }
+        Trace::Raft { group, event: Event::Repaired { position } } => {
+            info!(%group, ?position, "healed a log entry from a peer");
+        }
+        Trace::Raft { group, event: Event::GaveUp { position } } => {
+            warn!(%group, ?position, "gave up a damaged log entry that can't have been committed");
+        }
+        Trace::Raft { group, event } => debug!(%group, ?event, "raft"),
+        Trace::Role { group, role, term, leader } => {
+            debug!(%group, ?role, %term, leader = ?leader, "role");
+        }
+        Trace::BlobCollected { blob } => debug!(?blob, "collected"),
+        Trace::Decided { .. } | Trace::Answered { .. } | Trace::Log(_) => trace!(?event),
+    }
+}

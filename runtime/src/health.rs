@@ -1,0 +1,190 @@
+//! The admin port: health for load balancers and supervisors, status for operators.
+//!
+//! - `/health/live`: 200 for as long as the process answers at all.
+//! - `/health/ready`: 200 while the node takes requests, else 503 and why.
+//! - `/status`: the node's own report as JSON ([`crate::status::NodeReport`]).
+//!
+//! It answers reads only and tells nothing secret, but it is meant for operators: it binds loopback like
+//! every listener unless the configuration says otherwise.
+
+use crate::driver::Handle;
+use crate::status::NodeReport;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ironseed_core::node::status::Phase;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Connections at a time. Monitoring needs few, and each costs a descriptor.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a client may take over the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may live: no client needs the same one for longer.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Serves the admin port, for ever.
+///
+/// # Errors
+/// The listener can't be used.
+pub async fn serve(listener: std::net::TcpListener, handle: Handle) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        // Waits for a place before it accepts: callers queue in the kernel.
+        let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(converse(stream, handle.clone(), place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "admin port can't accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, handle: Handle, _place: OwnedSemaphorePermit) {
+    let service = service_fn(move |request| {
+        let handle = handle.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &handle).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whatever goes wrong on it is the client's affair.
+    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+}
+
+async fn answer(request: &Request<Incoming>, handle: &Handle) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/health/live" => text(StatusCode::OK, "live\n"),
+        "/health/ready" => ready(handle),
+        "/status" => match handle.status().await {
+            Some(status) => json(&NodeReport::from(&status)),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "the node has stopped\n"),
+        },
+        _ => text(StatusCode::NOT_FOUND, "/health/live, /health/ready or /status\n"),
+    }
+}
+
+fn ready(handle: &Handle) -> Response<Full<Bytes>> {
+    let public = handle.public();
+    // The sender lives on the driver's thread and goes with it.
+    if public.has_changed().is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the node has stopped\n");
+    }
+    let phase = public.borrow().phase;
+    match phase {
+        Phase::Serving => text(StatusCode::OK, "ready\n"),
+        Phase::Booting => text(StatusCode::SERVICE_UNAVAILABLE, "recovering its files\n"),
+        Phase::Waiting => {
+            let why =
+                "belongs to no cluster yet: found one with `ironseed init`, or start the others\n";
+            text(StatusCode::SERVICE_UNAVAILABLE, why)
+        }
+        Phase::Stopping => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        Phase::Halted => text(StatusCode::SERVICE_UNAVAILABLE, "its store can't go on\n"),
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
+}
+
+fn json(report: &NodeReport) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(report) {
+        Ok(body) => respond(StatusCode::OK, "application/json", body.into()),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "no report\n"),
+    }
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::disk::DataDir;
+    use crate::driver::{self, Parts};
+    use crate::http;
+    use crate::net::Net;
+    use ironseed_core::machine::Duration as Span;
+    use ironseed_core::node::Node;
+    use std::net::TcpListener as StdListener;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const TEXT: &str =
+        "node = 7\ndata = \"data\"\ncluster.nodes = [{ id = 7, address = \"127.0.0.1:1\" }]\n";
+
+    #[tokio::test]
+    async fn health_and_status_are_told_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::parse(&folder.path().join("node.toml"), TEXT).unwrap();
+        let parts = Parts {
+            name: "n7".into(),
+            clock: Clock::start(Span::ZERO),
+            dir: DataDir::open(&config.data).unwrap(),
+            found: None,
+            net: |inbox, _public| {
+                let listener = StdListener::bind("127.0.0.1:0")?;
+                let cluster = tokio::sync::watch::channel(None).1;
+                let secret = &config.cluster.secret;
+                Net::start(listener, config.node, &config.cluster.members, secret, cluster, inbox)
+            },
+        };
+        let running = driver::start(Node::new(config.node_config().unwrap()), parts).unwrap();
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(serve(listener, running.handle.clone()));
+        let get = async |path| http::get(&address, path, Duration::from_secs(5)).await.unwrap();
+
+        assert_eq!(get("/health/live").await.status, 200);
+        // A store without a cluster is alive and not ready.
+        let ready = get("/health/ready").await;
+        assert_eq!(ready.status, 503, "{:?}", ready.body);
+        let status = get("/status").await;
+        let report: NodeReport = serde_json::from_slice(&status.body).unwrap();
+        assert_eq!((status.status, report.node, report.nodes), (200, 7, vec![7]));
+        assert_eq!(get("/").await.status, 404);
+
+        for (request, answer) in [
+            ("DELETE /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 405 "),
+            ("garbage\r\n\r\n", "HTTP/1.1 400 "),
+        ] {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answered = String::new();
+            stream.read_to_string(&mut answered).await.unwrap();
+            assert!(answered.starts_with(answer), "{request:?}: {answered:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What operators see of nodes and cluster: the report of one node as JSON, and the summary that
+//! `ironseed status` makes of all of them.
+//!
+//! A report is a node's own view ([`NodeReport`], served at `/status` on the admin port). The summary
+//! ([`summary`]) puts the views together, because no node alone knows how much the cluster can lose: a
+//! leader knows which voters keep up, and only the nodes themselves know what is damaged or missing.
+
+mod ask;
+pub mod summary;
+mod table;
+
+pub use ask::{AskError, Target, ask_all, configured, run};
+
+use ironseed_core::node::status::{GroupStatus, Phase, Role, Status};
+use serde::{Deserialize, Serialize};
+
+/// One node, as it sees itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its id.
+    pub node: u32,
+    /// `booting`, `waiting`, `serving`, `stopping` or `halted`.
+    pub phase: String,
+    /// Its cluster's id in hexadecimal, once it knows.
+    pub cluster: Option<String>,
+    /// Its store's id in hexadecimal.
+    pub store: Option<String>,
+    /// How often its store was booted.
+    pub incarnation: u64,
+    /// All nodes of the cluster.
+    pub nodes: Vec<u32>,
+    /// Peers that it has not heard of for too long.
+    pub suspected: Vec<u32>,
+    /// Chunks still to be fetched from peers.
+    pub chunks_missing: u64,
+    /// Chunks held.
+    pub chunks: u64,
+    /// Bytes of the chunks held.
+    pub chunk_bytes: u64,
+    /// Client requests under way.
+    pub requests: u64,
+    /// Whether the last write was refused for lack of space.
+    pub disk_full: bool,
+    /// Its replicas.
+    pub groups: Vec<GroupReport>,
+}
+
+/// One replica, as its node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// The group; 0 is the meta group, shard s is group s + 1.
+    pub group: u32,
+    /// `leader`, `follower` or `candidate`.
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// The leader that it knows.
+    pub leader: Option<u32>,
+    /// The commit index.
+    pub commit: u64,
+    /// The last index of its log.
+    pub last: u64,
+    /// The applied index.
+    pub applied: u64,
+    /// The voters.
+    pub voters: Vec<u32>,
+    /// Of a leader: voters that keep answering, with their match index.
+    pub matched: Vec<(u32, u64)>,
+    /// Whether it waits to be readmitted.
+    pub abstaining: bool,
+    /// Why it can't serve, if it can't.
+    pub damaged: Option<String>,
+}
+
+impl From<&Status> for NodeReport {
+    fn from(status: &Status) -> Self {
+        let phase = match status.phase {
+            Phase::Booting => "booting",
+            Phase::Waiting => "waiting",
+            Phase::Serving => "serving",
+            Phase::Stopping => "stopping",
+            Phase::Halted => "halted",
+        };
+        Self {
+            node: status.node.0,
+            phase: phase.into(),
+            cluster: status.cluster.map(|cluster| format!("{cluster:?}")),
+            store: status.store.map(|store| format!("{store:?}")),
+            incarnation: status.incarnation.0,
+            nodes: status.nodes.iter().map(|node| node.0).collect(),
+            suspected: status.suspected.iter().map(|node| node.0).collect(),
+            chunks_missing: status.chunks_missing,
+            chunks: status.chunks,
+            chunk_bytes: status.chunk_bytes,
+            requests: status.requests,
+            disk_full: status.disk_full,
+            groups: status.groups.iter().map(GroupReport::from).collect(),
+        }
+    }
+}
+
+impl From<&GroupStatus> for GroupReport {
+    fn from(status: &GroupStatus) -> Self {
+        let role = match status.role {
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        };
+        Self {
+            group: status.group.0,
+            role: role.into(),
+            term: status.term.0,
+            leader: status.leader.map(|node| node.0),
+            commit: status.commit.0,
+            last: status.last.0,
+            applied: status.applied.0,
+            voters: status.voters.iter().map(|node| node.0).collect(),
+            matched: status.matched.iter().map(|(node, index)| (node.0, index.0)).collect(),
+            abstaining: status.abstaining,
+            damaged: status.damaged.clone(),
+        }
+    }
+}
+
+impl GroupReport {
+    /// Whether this replica leads, as far as it knows.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.role == "leader"
+    }
+}
+
+#[cfg(test)]
+mod tests;

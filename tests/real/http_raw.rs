@@ -1,0 +1,72 @@
+//! Requests by hand, on a bare socket: for what no good client would do (upload a few bytes a second,
+//! then vanish), and for a node's health.
+
+use crate::Result;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The most that any of these requests may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Host and path of a link.
+fn split(link: &str) -> Result<(&str, &str)> {
+    let rest = link.strip_prefix("http://").ok_or_else(|| format!("not plain HTTP: {link}"))?;
+    Ok(rest.find('/').map_or((rest, "/"), |at| rest.split_at(at)))
+}
+
+/// One exchange; the status code of the answer.
+pub(crate) async fn call(method: &str, link: &str, body: &[u8]) -> Result<u16> {
+    let (socket, head) = begin(method, link, body.len() as u64).await?;
+    finish(socket, &[head.as_bytes(), body].concat()).await
+}
+
+/// Connects, and prepares the head of a request that promises `size` bytes.
+async fn begin(method: &str, link: &str, size: u64) -> Result<(TcpStream, String)> {
+    let (host, path) = split(link)?;
+    let socket = TcpStream::connect(host).await.map_err(|error| format!("{host}: {error}"))?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {size}\r\nconnection: close\r\n\r\n"
+    );
+    Ok((socket, head))
+}
+
+async fn finish(mut socket: TcpStream, last: &[u8]) -> Result<u16> {
+    let exchange = async {
+        socket.write_all(last).await?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = match tokio::time::timeout(PATIENCE, exchange).await {
+        Err(_) => return Err(format!("no answer within {PATIENCE:?}")),
+        Ok(Err(error)) => return Err(error.to_string()),
+        Ok(Ok(answer)) => answer,
+    };
+    let text = String::from_utf8_lossy(&answer);
+    let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    status.ok_or_else(|| format!("no HTTP answer: {:.200}", text))
+}
+
+/// Uploads `body` in pieces with a pause after each. `vanish` closes the connection halfway; then
+/// there is no status.
+pub(crate) async fn upload_slowly(
+    link: &str,
+    body: &[u8],
+    piece: usize,
+    pause: Duration,
+    vanish: bool,
+) -> Result<Option<u16>> {
+    let (mut socket, head) = begin("PUT", link, body.len() as u64).await?;
+    let broken = |error: std::io::Error| format!("a slow upload broke: {error}");
+    socket.write_all(head.as_bytes()).await.map_err(broken)?;
+    let until = if vanish { body.len() / 2 } else { body.len().saturating_sub(piece) };
+    for piece in body[..until].chunks(piece) {
+        socket.write_all(piece).await.map_err(broken)?;
+        tokio::time::sleep(pause).await;
+    }
+    if vanish {
+        return Ok(None);
+    }
+    finish(socket, &body[until..]).await.map(Some)
+}

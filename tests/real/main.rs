@@ -1,0 +1,59 @@
+//! Real clients against real processes: what `cargo xtask e2e` and `cargo xtask chaos` run.
+//!
+//! - `session`: what the crate `object_store`, the client of data lakes, does with a store.
+//! - `chaos`: three nodes under kill -9 while writers write. A ledger remembers what was asked and
+//!   what was acknowledged; at the end every acknowledged object is read back, bit for bit.
+//! - `memory`: three nodes under a large object and a hundred slow uploads; what each process held at
+//!   the most is read from the system.
+//!
+//! Nodes are real processes with real files, on ports of the loopback address that the system picks.
+//! Time is real too, so no gap is judged here, only loss; gaps are printed.
+#![expect(clippy::print_stdout, reason = "a command-line tool talks on standard output")]
+
+mod chaos;
+mod cluster;
+mod content;
+mod http_raw;
+mod ledger;
+mod memory;
+mod session;
+mod store;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Why a part did not succeed, for the person who called it.
+type Result<T = ()> = std::result::Result<T, String>;
+
+/// Real clients against real processes.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// The crate `object_store` against the endpoint in the environment.
+    Session,
+    /// Three nodes under kill -9.
+    Chaos(chaos::Args),
+    /// Three nodes under uploads large and slow.
+    Memory(memory::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().part {
+        Part::Session => session::run().await,
+        Part::Chaos(args) => chaos::run(&args).await,
+        Part::Memory(args) => memory::run(&args).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            println!("FAILED: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
