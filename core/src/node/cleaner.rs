@@ -5,8 +5,9 @@
 //! of an older one. Each frame of the segment is read and given to its replica, which rewrites what is
 //! current of it; at the end each replica says whether it still needs the segment.
 
+use super::patient::Report;
 use super::post::{Post, ReplicaInput};
-use super::store::{Logs, Out, Report};
+use super::store::{Logs, Out};
 use super::trace::Trace;
 use crate::kv::frame::Place;
 use crate::machine::{FileId, FileKind, IoDone, IoResult};

@@ -69,6 +69,9 @@ pub enum Head {
     Beat {
         /// The sender's boot. A change wakes quiescent groups.
         incarnation: Incarnation,
+        /// The sender's wall clock, nanoseconds since the Unix epoch: a clock far ahead of most is not
+        /// stamped into commands.
+        wall: u64,
         /// The sender's store. Another store than the charter's is a replaced disk: it is refused.
         store: StoreId,
     },

@@ -30,6 +30,7 @@ mod boot;
 mod chunks;
 mod cleaner;
 pub mod message;
+mod patient;
 mod peers;
 mod post;
 mod reads;

@@ -5,10 +5,13 @@
 use super::api::Config;
 use super::message::Head;
 use super::superblock::{Charter, Superblock};
-use crate::machine::{Duration, Instant};
+use crate::machine::{Duration, Instant, Now};
 use crate::types::{Incarnation, NodeId, StoreId};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+
+/// How far ahead of most clocks a node's own may be: nanoseconds.
+const WALL_AHEAD_MAX: u64 = 10_000_000_000;
 
 #[derive(Clone, Debug)]
 struct Peer {
@@ -18,12 +21,15 @@ struct Peer {
     lost: bool,
     /// It said that it has another store: said once.
     strange: bool,
+    /// Its wall clock as it last said, and when that was here.
+    wall: Option<(u64, Instant)>,
 }
 
 /// All peers of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Peers {
-    beat: Head,
+    incarnation: Incarnation,
+    store: StoreId,
     every: Duration,
     patience: Duration,
     beat_at: Instant,
@@ -53,9 +59,11 @@ impl Peers {
             incarnation: Incarnation(0),
             lost: false,
             strange: false,
+            wall: None,
         };
         Self {
-            beat: Head::Beat { incarnation: superblock.incarnation, store: superblock.store },
+            incarnation: superblock.incarnation,
+            store: superblock.store,
             every: config.tuning.heartbeat,
             patience: config.tuning.election,
             beat_at: now,
@@ -84,12 +92,14 @@ impl Peers {
         node: NodeId,
         incarnation: Incarnation,
         store: StoreId,
+        (wall, now): (u64, Instant),
     ) -> Vec<News> {
         let Some(peer) = self.peers.get_mut(&node) else { return Vec::new() };
         if store != peer.store {
             let first = !core::mem::replace(&mut peer.strange, true);
             return first.then_some(News::Stranger(node, store)).into_iter().collect();
         }
+        peer.wall = Some((wall, now));
         let mut news = Vec::new();
         if incarnation > peer.incarnation {
             peer.incarnation = incarnation;
@@ -112,11 +122,32 @@ impl Peers {
     }
 
     /// The beats that are due.
-    pub(super) fn beats(&mut self, now: Instant) -> Vec<(NodeId, Head)> {
-        if self.beat_at > now {
+    pub(super) fn beats(&mut self, now: Now) -> Vec<(NodeId, Head)> {
+        if self.beat_at > now.mono {
             return Vec::new();
         }
-        self.beat_at = now + self.every;
-        self.peers.keys().map(|node| (*node, self.beat.clone())).collect()
+        self.beat_at = now.mono + self.every;
+        let (incarnation, store, wall) = (self.incarnation, self.store, now.wall());
+        let beat = Head::Beat { incarnation, wall, store };
+        self.peers.keys().map(|node| (*node, beat.clone())).collect()
+    }
+
+    /// The time to stamp into commands: this node's, unless its clock is far ahead of most nodes'. A
+    /// timestamp can't be taken back, so one wrong clock must not push a shard's into the future.
+    pub(super) fn moderate(&self, now: Now) -> Now {
+        let heard = self.peers.values().filter(|peer| !peer.lost);
+        let mut walls: Vec<u64> = heard
+            .filter_map(|peer| peer.wall)
+            .map(|(wall, at)| wall.saturating_add((now.mono - at).0))
+            .collect();
+        walls.push(now.wall());
+        walls.sort_unstable();
+        // The middle one, or of two the earlier.
+        let most = walls.get((walls.len() - 1) / 2).copied().unwrap_or(now.wall());
+        let latest = most.saturating_add(WALL_AHEAD_MAX);
+        if now.wall() <= latest {
+            return now;
+        }
+        Now { mono: now.mono, wall_earliest: most.min(now.wall_earliest), wall_latest: latest }
     }
 }

@@ -41,8 +41,6 @@ const FRAME_BYTES: usize = 64 << 10;
 /// A leader refuses proposals while this many are not yet applied: the client is told to come again
 /// instead of queueing without bound.
 const PROPOSALS_MAX: usize = 4096;
-/// Commit timestamps further ahead of this node's own clock than this are not proposed on.
-const WALL_AHEAD_MAX: u64 = 60_000_000_000;
 
 /// What a replica may use in a step.
 pub(super) struct Cx<'a> {
@@ -431,10 +429,6 @@ impl Replica {
         }
         if self.proposed.len() >= PROPOSALS_MAX {
             return cx.answer(self.group, caller, Reply::Again);
-        }
-        if self.state.next_commit(0).0 > cx.now.wall().saturating_add(WALL_AHEAD_MAX) {
-            let why = format!("the clock of node {} is far behind the others'", cx.me);
-            return cx.answer(self.group, caller, Reply::Outcome(Err(Refusal::Unavailable(why))));
         }
         let command =
             Command { meaning: self.state.meaning(), wall: cx.now.wall(), session: tag, op };

@@ -143,10 +143,6 @@ impl Running {
         for group in abstaining {
             running.logs.note_standing(group, true);
         }
-        if !running.superblock.logs {
-            running.superblock.logs = true;
-            running.write_superblock(effects);
-        }
         let groups: Vec<GroupId> = running.replicas.keys().copied().collect();
         for group in groups {
             running.with_replica(config, now, group, effects, Replica::start);
@@ -248,8 +244,8 @@ impl Running {
         self.peers.heard(from, now.mono);
         let PeerMessage { head, body } = message;
         let post = match head {
-            Head::Beat { incarnation, store } => {
-                for news in self.peers.on_beat(from, incarnation, store) {
+            Head::Beat { incarnation, wall, store } => {
+                for news in self.peers.on_beat(from, incarnation, store, (wall, now.mono)) {
                     self.on_news(news, effects, config);
                 }
                 return;
@@ -384,7 +380,7 @@ impl Running {
         for news in self.peers.on_time(now.mono) {
             self.on_news(news, effects, config);
         }
-        for (to, head) in self.peers.beats(now.mono) {
+        for (to, head) in self.peers.beats(now) {
             effects.push(Effect::Send { to, message: head.into() });
         }
         while let Some((at, group)) = self.timers.first().copied() {
@@ -523,6 +519,7 @@ impl Running {
     ) {
         let Some(replica) = self.replicas.get_mut(&group) else { return };
         let mut posts = Vec::new();
+        let now = self.peers.moderate(now);
         step(replica, &mut cx(config, now, &mut posts));
         let deadline = replica.deadline();
         let old = match deadline {
@@ -565,6 +562,7 @@ impl Running {
             Post::Peer(to, message) => effects.push(Effect::Send { to, message }),
             Post::Raft { to, group, message, after } => self.send_raft(to, group, message, after),
             Post::Persisted(group, id) => {
+                self.note_log(effects);
                 self.open_gate(group, id);
                 self.push(Post::Replica(group, ReplicaInput::Persisted(id)));
             }
@@ -642,6 +640,15 @@ impl Running {
             } else {
                 self.outgoing.entry(to).or_default().push((group, message));
             }
+        }
+    }
+
+    /// The log exists: from here on, finding none means that it was lost. Not noted before, because a
+    /// store that stops before it ever promised anything must start like a new one.
+    fn note_log(&mut self, effects: &mut Vec<Effect>) {
+        if !self.superblock.logs && self.writer.is_none() {
+            self.superblock.logs = true;
+            self.write_superblock(effects);
         }
     }
 

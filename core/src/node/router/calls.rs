@@ -213,11 +213,7 @@ impl Calls {
     }
 
     /// Sends again what has waited long enough; ends what has waited too long.
-    pub(crate) fn on_timer(
-        &mut self,
-        now: Instant,
-        sends: &mut Sends,
-    ) -> Ends {
+    pub(crate) fn on_timer(&mut self, now: Instant, sends: &mut Sends) -> Ends {
         let mut ended = Ends::new();
         while let Some((wake, number)) = self.wakes.first().copied() {
             if wake > now {

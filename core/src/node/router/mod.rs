@@ -1,10 +1,33 @@
 //! The router: client requests become calls to groups.
 //!
-//! Every node routes. A request is classified ([`plan`]), the bucket that it names is looked up in the
-//! meta group unless a hint is at hand, and one call goes to the leader of its shard ([`calls`]); a listing asks
-//! every shard ([`listing`]); bulk bytes go to and come from replicas directly ([`bulk`]). What the router
-//! remembers of buckets is only a hint: a shard that knows better answers `StaleBucket`. On the node
-//! that leads the meta group it also carries out what the registry says is begun ([`buckets`]).
+//! Every node routes, so a client may ask any of them. The router has to find out which groups a request
+//! concerns, who leads them, and what came of it, although leaders change, messages are lost and the
+//! client may be gone by then. It owns no durable state: whatever it forgets with its node was either
+//! decided by a group or never happened.
+//!
+//! # The path of a request
+//!
+//! A request is classified ([`plan`]), the bucket that it names is looked up in the meta group unless a
+//! hint is at hand, and one call goes to the leader of its shard ([`calls`]); a listing asks every shard
+//! ([`listing`]); bulk bytes go to and come from replicas directly ([`bulk`]). On the node that leads the
+//! meta group the router also carries out what the registry says is begun ([`buckets`]); the client that
+//! began it waits until the registry says that it is settled.
+//!
+//! # Guarantees
+//!
+//! - Every request that isn't cancelled is answered exactly once, and calls end by its deadline.
+//! - A write is executed at most once, however often its call is sent: it keeps its tag, and the group's
+//!   session table knows it. What may have been executed and can't be learned ends as `OutcomeUnknown`,
+//!   never as a refusal that says that nothing happened.
+//! - What is remembered of buckets and leaders is only a hint. A shard that knows the bucket better
+//!   answers `StaleBucket`, and a replica that doesn't lead says so.
+//! - No more than `requests_max` requests are under way; one more is refused as busy.
+//!
+//! # Caveats
+//!
+//! - A client that gives up, or whose node dies, may find its bucket made or deleted later: what is in
+//!   the registry is carried out.
+//! - Cancelling disowns the calls that are out; it does not take back what they ask.
 
 mod buckets;
 mod bulk;
