@@ -17,6 +17,7 @@ use crate::machine::{
 };
 use crate::rng::Rng;
 use crate::types::{Incarnation, NodeId, OpId, StoreId};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -85,7 +86,7 @@ pub(super) struct Boot {
 pub(super) enum Progress {
     Going,
     /// The superblock says that this store is a member: recover.
-    Member(Admitted),
+    Member(Box<Admitted>),
     Halted(Halt),
 }
 
@@ -287,12 +288,12 @@ impl Boot {
         self.stage = Stage::Waiting;
         let Some(superblock) = &self.superblock else { return Progress::Going };
         match &superblock.membership {
-            Membership::Member(charter) => Progress::Member(Admitted {
+            Membership::Member(charter) => Progress::Member(Box::new(Admitted {
                 superblock: superblock.clone(),
                 sequence: self.sequence,
                 charter: charter.clone(),
                 files: core::mem::take(&mut self.files),
-            }),
+            })),
             Membership::Founder(_) | Membership::Blank => self.maybe_found(config, ops, ios),
         }
     }

@@ -11,6 +11,7 @@ use crate::raft;
 use crate::types::{
     BucketId, ChunkId, Epoch, GroupId, Incarnation, NodeId, Position, StoreId, Term,
 };
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
@@ -192,7 +193,7 @@ pub enum Ask {
         /// Session and sequence number.
         tag: SessionTag,
         /// The command.
-        op: Op,
+        op: Box<Op>,
     },
     /// Reads, linearizably.
     Read(Query),
@@ -206,7 +207,7 @@ pub enum Query {
         /// The bucket's id and epoch, for requests that name a bucket.
         bucket: Option<(BucketId, Epoch)>,
         /// [`Request::GetObject`], a listing, parts, extents, a key or a scan.
-        request: Request,
+        request: Box<Request>,
     },
     /// Looks a bucket up in the registry.
     Resolve {
@@ -227,8 +228,3 @@ pub enum Reply {
     /// Nothing was decided: try again.
     Again,
 }
-
-/// Which message bytes may be large, for a driver's bounds: the head.
-pub const HEAD_BYTES_MAX: usize = 8 << 20;
-/// The largest bulk body: a chunk.
-pub const BODY_BYTES_MAX: usize = crate::object::api::CHUNK_BYTES;

@@ -253,7 +253,7 @@ impl Node {
                 let ops = ops.clone();
                 let (mut ios, mut traces) = (Vec::new(), Vec::new());
                 let recovering =
-                    Recovering::new(&self.config, admitted, ops, &mut ios, &mut traces);
+                    Recovering::new(&self.config, *admitted, ops, &mut ios, &mut traces);
                 effects.extend(traces.into_iter().map(Effect::Trace));
                 effects.extend(ios.into_iter().map(Effect::Io));
                 match recovering {

@@ -87,13 +87,12 @@ impl Found {
 /// Evaluates a query on a state that is current enough.
 pub(super) fn evaluate(state: &State, query: &Query) -> Found {
     let table = state.table();
-    let request = match query {
+    let (bucket, request) = match query {
         Query::Resolve { bucket } => {
             return Found::ready(Reply::Resolved(registry::find(table, bucket)));
         }
-        Query::Client { request, .. } => request,
+        Query::Client { bucket, request } => (bucket, &**request),
     };
-    let Query::Client { bucket, .. } = query else { return refuse(request) };
     match request {
         Request::HeadBucket { bucket } => {
             Found::ready(Reply::Outcome(registry::head(table, bucket)))

@@ -398,7 +398,7 @@ impl Replica {
             Ask::OpenSession(session) => {
                 self.propose(caller, None, Op::OpenSession { session }, cx);
             }
-            Ask::Write { tag, op } => self.propose(caller, Some(tag), op, cx),
+            Ask::Write { tag, op } => self.propose(caller, Some(tag), *op, cx),
         }
     }
 

@@ -380,6 +380,7 @@ fn run(seed: u64, steps: u32, planted: Planted) -> BTreeMap<&'static str, u64> {
 }
 
 /// How many seeds to run: more than the default when looking for trouble.
+#[expect(clippy::disallowed_methods, reason = "how long to search is no setting of the machine")]
 fn seeds(default: u64) -> u64 {
     std::env::var("RAFT_SEEDS").map_or(default, |count| count.parse().unwrap())
 }

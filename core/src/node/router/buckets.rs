@@ -9,6 +9,7 @@ use crate::object::api::{Outcome, Refusal};
 use crate::object::procedure::{Procedure, Proposal, Ticket};
 use crate::object::registry::BucketRecord;
 use crate::types::{BucketId, GroupId};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -106,7 +107,8 @@ impl Procedures {
                     Proposal::Shard(shard, op) => (shard.group(), Op::Object(op)),
                     Proposal::Meta(op) => (GroupId::META, Op::Registry(op)),
                 };
-                let number = calls.write(now, running.task, group, op, now + PATIENCE, sends);
+                let number =
+                    calls.write(now, running.task, group, Box::new(op), now + PATIENCE, sends);
                 running.calls.insert(number, ticket);
             }
         }

@@ -9,6 +9,7 @@ use crate::object::api::{Outcome, Refusal};
 use crate::object::registry::BucketRecord;
 use crate::rng::Rng;
 use crate::types::{GroupId, Incarnation, NodeId};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,7 +31,7 @@ pub(crate) struct TaskId(pub(crate) u64);
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     Open,
-    Write { op: Op, seq: Option<u64> },
+    Write { op: Box<Op>, seq: Option<u64> },
     Read(Query),
 }
 
@@ -152,7 +153,7 @@ impl Calls {
         now: Instant,
         owner: TaskId,
         group: GroupId,
-        op: Op,
+        op: Box<Op>,
         deadline: Instant,
         sends: &mut Sends,
     ) -> u64 {

@@ -9,6 +9,7 @@ use crate::node::message::Query;
 use crate::object::api::{Answer, Outcome, Request};
 use crate::object::merge::{ListUploads, ObjectMerge, UploadMerge, UploadsPage};
 use crate::types::{BucketId, Epoch, ShardId};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -75,7 +76,7 @@ impl Listing {
             return Step::Done(Ok(answer));
         }
         for (shard, request) in self.asks() {
-            let query = Query::Client { bucket: Some(self.bucket), request };
+            let query = Query::Client { bucket: Some(self.bucket), request: Box::new(request) };
             let Asking { now, deadline, owner, calls, sends } = asking;
             let number = calls.read(*now, *owner, shard.group(), query, *deadline, sends);
             self.calls.insert(number, shard);

@@ -48,6 +48,7 @@ use crate::object::api::{Outcome, Refusal, Request};
 use crate::object::registry::BucketState;
 use crate::rng::Rng;
 use crate::types::{BucketId, Epoch, GroupId, Incarnation, NodeId, RequestId};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -81,7 +82,7 @@ enum Stage {
     /// As [`Self::Settling`], later.
     SettlingLater { bucket: BucketId, at: Instant },
     /// All shards are asked.
-    Listing(Listing),
+    Listing(Box<Listing>),
     /// Bulk bytes move.
     Moving,
 }
@@ -237,7 +238,8 @@ impl Router {
         let deadline = task.deadline;
         match plan::of(&task.request, self.shards) {
             Plan::Read(group) => {
-                let query = Query::Client { bucket: None, request: task.request.clone() };
+                let request = Box::new(task.request.clone());
+                let query = Query::Client { bucket: None, request };
                 self.read(id, group, query, deadline, cx);
             }
             Plan::Write(group, op) => self.write(id, group, op, deadline, cx),
@@ -273,7 +275,14 @@ impl Router {
         self.calls.read(cx.now.mono, id, group, query, deadline, &mut cx.sends);
     }
 
-    fn write(&mut self, id: TaskId, group: GroupId, op: Op, deadline: Instant, cx: &mut Cx<'_>) {
+    fn write(
+        &mut self,
+        id: TaskId,
+        group: GroupId,
+        op: Box<Op>,
+        deadline: Instant,
+        cx: &mut Cx<'_>,
+    ) {
         self.calls.write(cx.now.mono, id, group, op, deadline, &mut cx.sends);
     }
 
@@ -308,15 +317,15 @@ impl Router {
                 sends: &mut cx.sends,
             };
             let step = listing.ask(&mut asking);
-            task.stage = Stage::Listing(listing);
+            task.stage = Stage::Listing(Box::new(listing));
             return self.on_listing(id, step, cx);
         }
         task.stage = Stage::Call;
         let Some(group) = plan::group_in(&task.request, bucket.0, self.shards) else { return };
         match plan::op_in(&task.request, bucket) {
-            Some(op) => self.write(id, group, op, deadline, cx),
+            Some(op) => self.write(id, group, Box::new(op), deadline, cx),
             None => {
-                let request = task.request.clone();
+                let request = Box::new(task.request.clone());
                 self.read(id, group, Query::Client { bucket: Some(bucket), request }, deadline, cx);
             }
         }

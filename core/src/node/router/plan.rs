@@ -10,6 +10,7 @@ use crate::object::names;
 use crate::object::registry::{BucketRecord, BucketState, RegistryOp};
 use crate::shard;
 use crate::types::{BlobId, BucketId, ChunkId, Epoch, GroupId};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ pub(super) enum Plan<'a> {
     /// One linearizable read.
     Read(GroupId),
     /// One command.
-    Write(GroupId, Op),
+    Write(GroupId, Box<Op>),
     /// The bucket comes first.
     InBucket(&'a str),
     /// A chunk to store.
@@ -49,19 +50,19 @@ pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
     match request {
         Request::CreateBucket { bucket } => {
             let op = RegistryOp::CreateBucket { bucket: bucket.clone() };
-            Plan::Write(GroupId::META, Op::Registry(op))
+            Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
         }
         Request::DeleteBucket { bucket } => {
             let op = RegistryOp::DeleteBucket { bucket: bucket.clone() };
-            Plan::Write(GroupId::META, Op::Registry(op))
+            Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
         }
         Request::HeadBucket { .. } | Request::ListBuckets { .. } => Plan::Read(GroupId::META),
         Request::AppendExtent { blob, seq, chunks } => {
             let op = ObjectOp::AppendExtent { blob: *blob, seq: *seq, chunks: chunks.clone() };
-            Plan::Write(blob.home.group(), Op::Object(op))
+            Plan::Write(blob.home.group(), Box::new(Op::Object(op)))
         }
         Request::DropBlob { blob } => {
-            Plan::Write(blob.home.group(), Op::Object(ObjectOp::DropBlob { blob: *blob }))
+            Plan::Write(blob.home.group(), Box::new(Op::Object(ObjectOp::DropBlob { blob: *blob })))
         }
         Request::ReadExtents { blob, .. } => Plan::Read(blob.home.group()),
         Request::WriteChunk { blob, bytes } => {
@@ -91,11 +92,11 @@ fn of_kv(request: &KvRequest, shards: u16) -> Plan<'_> {
         KvRequest::Scan { shard, .. } => Plan::Read(shard.group()),
         KvRequest::Put { key, value, expect } => {
             let (key, value, expect) = (key.clone(), value.clone(), *expect);
-            Plan::Write(group(&key), Op::Kv(KvWrite::Put { key, value, expect }))
+            Plan::Write(group(&key), Box::new(Op::Kv(KvWrite::Put { key, value, expect })))
         }
         KvRequest::Delete { key, expect } => {
             let (key, expect) = (key.clone(), *expect);
-            Plan::Write(group(&key), Op::Kv(KvWrite::Delete { key, expect }))
+            Plan::Write(group(&key), Box::new(Op::Kv(KvWrite::Delete { key, expect })))
         }
     }
 }
@@ -113,18 +114,18 @@ pub(super) fn bucket_of(request: &Request) -> Option<&str> {
 
 /// The group of a request on one key of a bucket.
 pub(super) fn group_in(request: &Request, bucket: BucketId, shards: u16) -> Option<GroupId> {
-    let key = match request {
-        Request::PutObject { key, .. }
-        | Request::GetObject { key, .. }
-        | Request::DeleteObject { key, .. }
-        | Request::PutTags { key, .. }
-        | Request::CreateUpload { key, .. }
-        | Request::PutPart { key, .. }
-        | Request::ListParts { key, .. }
-        | Request::CompleteUpload { key, .. }
-        | Request::AbortUpload { key, .. }
-        | Request::OpenBlob { key, .. } => key,
-        _ => return None,
+    let (Request::PutObject { key, .. }
+    | Request::GetObject { key, .. }
+    | Request::DeleteObject { key, .. }
+    | Request::PutTags { key, .. }
+    | Request::CreateUpload { key, .. }
+    | Request::PutPart { key, .. }
+    | Request::ListParts { key, .. }
+    | Request::CompleteUpload { key, .. }
+    | Request::AbortUpload { key, .. }
+    | Request::OpenBlob { key, .. }) = request
+    else {
+        return None;
     };
     Some(shard::shard_of_object(bucket, key.as_bytes(), shards).group())
 }
