@@ -13,6 +13,17 @@
 //! it, every replica applies it and the leader's answers the call. Chunks go around the log: the router
 //! sends them to the home shard's replicas and names them in a command once a quorum holds them.
 //!
+//! # Guarantees
+//!
+//! - Nothing that promises durability leaves the node before the write that it promises is durable. Such an
+//!   effect names its write, and one place (`running`) holds it back.
+//! - Every request is answered exactly once, unless it is cancelled or the node ends; `OutcomeUnknown` is
+//!   the answer where a write may have happened.
+//! - A store votes only with what it promised before: one that may have forgotten abstains until its
+//!   group has readmitted it, and one that the charter doesn't name never takes part.
+//! - The same inputs in the same order, seed included, give the same effects.
+//! - What can't go on stops the node by [`api::Effect::Halt`], with the file and the reason.
+//!
 //! # Lanes
 //!
 //! A node is made of lanes that share nothing and exchange posts: the store lane (all disk), the router
