@@ -7,7 +7,7 @@
 //!
 //! Around it: the configuration file ([`config`]), the founding of a cluster ([`founding`]), one node with
 //! its ports ([`server`], [`gateway`], [`health`]), and the verbs of the binary ([`commands`], [`demo`],
-//! [`status`], [`bench`]).
+//! [`status`], [`mod@bench`]).
 
 pub mod bench;
 pub mod clock;
