@@ -92,7 +92,9 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     let healed = world.now();
     let due = healed + liveness::bound(&world.setup);
     for phase in [2, 3] {
-        let wrong = world.run(limit.min(due), |world| world.clients.is_idle());
+        let wrong = world.run(limit.min(due), |world| {
+            world.clients.is_idle() && (phase == 2 || world.stopping().is_empty())
+        });
         if wrong.is_some() || world.now() >= limit {
             return wrong;
         }

@@ -44,6 +44,11 @@ impl<T: Clone> Patient<T> {
         lsn
     }
 
+    /// Whether everything that was appended is in the file.
+    pub(super) fn is_written(&self) -> bool {
+        self.queued.is_empty()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.log.deadline(), self.retry_at].into_iter().flatten().min()
     }

@@ -20,16 +20,21 @@ use super::superblock::{Membership, Superblock};
 use super::trace::Trace;
 use crate::kv::command::Op;
 use crate::machine::{Duration, Halt, Hashed, Instant, IoDone, IoOp, IoResult, Now};
+use crate::object::api::Refusal;
 use crate::object::registry::{self, Cluster, RegistryOp};
 use crate::raft::{self, PersistId};
 use crate::rng::Rng;
 use crate::types::{ChunkId, GroupId, NodeId, OpId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// How often the memory of logs is looked at.
 const UPKEEP_EVERY: Duration = Duration::from_millis(200);
+
+/// A graceful stop waits this long for the disk.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// A group's messages, held back until what they promise is durable.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +86,8 @@ pub(super) enum Stopping {
     /// Leaders are giving their groups away.
     Leading { until: Instant },
     /// Everything is being made durable.
-    Settling,
+    /// Given up at `until`, without the mark of a clean stop: the disk may be full.
+    Settling { until: Instant },
     /// The superblock is being marked clean.
     Marking,
     /// Done.
@@ -153,6 +159,14 @@ impl Running {
 
     /// When the node wants [`Input::Timer`].
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if matches!(self.stopping, Some(Stopping::Settling { .. } | Stopping::Marking)) {
+            let until = match self.stopping {
+                Some(Stopping::Settling { until }) => Some(until),
+                _ => None,
+            };
+            let disk = [self.logs.deadline(), self.chunks.deadline()];
+            return disk.into_iter().flatten().chain(until).min();
+        }
         let replica = self.timers.first().map(|(at, _)| *at);
         let stop = match self.stopping {
             Some(Stopping::Leading { until }) => Some(until),
@@ -179,8 +193,15 @@ impl Running {
         input: Input,
         effects: &mut Vec<Effect>,
     ) {
+        let leaving = matches!(self.stopping, Some(Stopping::Settling { .. } | Stopping::Marking));
         match input {
             Input::Boot { .. } => {}
+            // What is marked as cleanly stopped must not promise anything after.
+            Input::Message { .. } if leaving => {}
+            Input::Request { id, .. } if leaving => {
+                let refusal = Refusal::Unavailable(String::from("the node is stopping"));
+                effects.push(Effect::Reply { id, outcome: Err(refusal) });
+            }
             Input::Message { from, message } => {
                 self.on_message(config, now, from, message, effects)
             }
@@ -200,9 +221,11 @@ impl Running {
                 }
             }
         }
-        self.on_time(config, now, effects);
+        if !leaving {
+            self.on_time(config, now, effects);
+        }
         self.pump(config, now, effects);
-        self.maybe_stop(now, effects);
+        self.maybe_stop(config, now, effects);
     }
 
     /// Why the node has to halt, if it has.
@@ -681,26 +704,32 @@ impl Running {
     }
 
     /// Goes on with a graceful stop.
-    fn maybe_stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    fn maybe_stop(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
         if let Some(Stopping::Leading { until }) = self.stopping {
             let alone = self.groups.values().all(|replicas| replicas.len() == 1);
             let leads = self.replicas.values().any(Replica::leads);
             if alone || !leads || until <= now.mono {
                 self.tell_replicas(&ReplicaInput::Checkpoint { compact: false });
                 self.checkpoint_wanted = true;
-                self.stopping = Some(Stopping::Settling);
+                self.stopping = Some(Stopping::Settling { until: now.mono + SETTLE_MAX });
             }
         }
-        if self.stopping == Some(Stopping::Settling)
-            && self.writer.is_none()
-            && !self.checkpoint_wanted
-            && self.logs.is_settled()
-            && self.chunks.is_settled()
-        {
+        let Some(Stopping::Settling { until }) = self.stopping else { return };
+        // The posts of this step are delivered, and what they made the logs write counts too.
+        if self.writer.is_some() || self.checkpoint_wanted {
+            return;
+        }
+        if self.logs.is_settled() && self.chunks.is_settled() {
             self.superblock.clean = true;
             self.superblock.doubt = false;
             self.stopping = Some(Stopping::Marking);
             self.write_superblock(effects);
+        } else if until <= now.mono {
+            self.stopping = Some(Stopping::Stopped);
+            effects.push(Effect::Stopped);
+        } else {
+            self.logs.settle();
+            self.pump(config, now, effects);
         }
     }
 }

@@ -396,9 +396,16 @@ impl Logs {
         }
     }
 
+    /// Everything that was appended is to become durable, whatever the policy.
+    pub(super) fn settle(&mut self) {
+        self.wal.log.request_sync();
+        self.table.log.request_sync();
+    }
+
     /// Whether everything that was appended is durable.
     pub(super) fn is_settled(&self) -> bool {
-        self.wal.log.is_settled() && self.table.log.is_settled()
+        let written = self.wal.is_written() && self.table.is_written();
+        written && self.wal.log.is_settled() && self.table.log.is_settled()
     }
 }
 
