@@ -17,7 +17,7 @@ impl<M: Machine> World<M> {
             return;
         }
         let fault = self.plan[number].fault.clone();
-        if matches!(fault, Fault::Crash { moment: Moment::Answer, .. }) && !sprung {
+        if !sprung && matches!(&fault, Fault::Crash { moment, .. } if *moment != Moment::Now) {
             return self.armed.push(number);
         }
         let line = || format!("fault {number}: {fault:?}");
@@ -80,11 +80,28 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// A node has just kept a client waiting no longer: crashes that wait for it strike next.
-    pub(super) fn spring(&mut self) {
-        for number in core::mem::take(&mut self.armed) {
+    /// Crashes that wait for this moment of this node strike next.
+    pub(super) fn spring(&mut self, node: usize, moment: Moment) {
+        let id = self.slots[node].id.0;
+        let mut sprung = Vec::new();
+        let plan = &self.plan;
+        self.armed.retain(|&number| {
+            let Fault::Crash { nodes, moment: wanted, .. } = &plan[number].fault else {
+                return false;
+            };
+            let meant = *wanted == moment && (moment == Moment::Answer || nodes.contains(&id));
+            if meant {
+                sprung.push(number);
+            }
+            !meant
+        });
+        for number in sprung {
             let mut draw = Draw::new(self.setup.seed, Domain::Faults, &[99, number as u64]);
-            let delay = draw.magnitude(1, 50_000);
+            let delay = match moment {
+                // A leader's first appends take some round trips and syncs to be known.
+                Moment::Elected => draw.magnitude(1_000, self.setup.weather.delay * 8),
+                Moment::Answer | Moment::Now => draw.magnitude(1, 50_000),
+            };
             self.schedule(delay, Event::Fault { number, sprung: true });
         }
     }
