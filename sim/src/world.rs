@@ -90,6 +90,8 @@ pub struct World<M> {
     plan: Vec<Planned>,
     /// Crashes whose instant has come and that wait for their moment.
     armed: Vec<usize>,
+    /// Faults that have struck: each does once.
+    struck: BTreeSet<usize>,
     oracles: Oracles,
     violation: Option<Violation>,
     /// Where each unanswered request is.
@@ -154,6 +156,7 @@ impl<M: Machine> World<M> {
             moved: BTreeSet::new(),
             healed: false,
             armed: Vec::new(),
+            struck: BTreeSet::new(),
             plan,
             setup,
         };

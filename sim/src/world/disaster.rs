@@ -18,8 +18,14 @@ impl<M: Machine> World<M> {
         }
         let fault = self.plan[number].fault.clone();
         if !sprung && matches!(&fault, Fault::Crash { moment, .. } if *moment != Moment::Now) {
-            return self.armed.push(number);
+            self.armed.push(number);
+            return self.schedule(MOMENT_PATIENCE, Event::Fault { number, sprung: true });
         }
+        // Its moment may have come, and then its patience has ended too.
+        if !self.struck.insert(number) {
+            return;
+        }
+        self.armed.retain(|&armed| armed != number);
         let line = || format!("fault {number}: {fault:?}");
         self.tracer.event(self.now, Kind::Fault, &[number as u64], line);
         let struck = match &fault {
@@ -299,6 +305,9 @@ impl<M: Machine> World<M> {
         struck
     }
 }
+
+/// A crash that waits for a moment strikes after this long at the latest: nanoseconds.
+const MOMENT_PATIENCE: u64 = 400_000_000;
 
 /// How long a process manager waits before it starts a process again: nanoseconds.
 const RESTART_AFTER: u64 = 100_000_000;
