@@ -96,6 +96,8 @@ pub struct World<M> {
     violation: Option<Violation>,
     /// Where each unanswered request is.
     asked: BTreeMap<Call, (usize, RequestId)>,
+    /// The furthest ahead that any wall clock has ever been.
+    furthest_clock: i64,
     /// When each client is to be woken; any other waking is stale.
     wakes: Vec<u64>,
     effects: Vec<Effect>,
@@ -151,6 +153,7 @@ impl<M: Machine> World<M> {
             oracles: Oracles::new(&setup, setup.syncs_always()),
             violation: None,
             asked: BTreeMap::new(),
+            furthest_clock: setup.clock_bound as i64,
             wakes: Vec::new(),
             effects: Vec::new(),
             moved: BTreeSet::new(),

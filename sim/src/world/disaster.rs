@@ -77,7 +77,9 @@ impl<M: Machine> World<M> {
                 self.on_disk(*node, |disk| disk.slow(*times))
             }
             Fault::ClockStep { node, by } => self.at(*node).is_some_and(|node| {
-                self.slots[node].clock.step_wall(*by);
+                let clock = &mut self.slots[node].clock;
+                clock.step_wall(*by);
+                self.furthest_clock = self.furthest_clock.max(clock.offset());
                 true
             }),
         };
@@ -143,8 +145,12 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Mends every link and disk, sets every clock right, lets every process go on and starts those that
+    /// Mends every link and disk, sets every clock to one time, lets every process go on and starts those that
     /// are down. Nothing breaks after this.
+    ///
+    /// The time is the latest that any node ever believed it was. A store may refuse to commit while its last
+    /// commit timestamp is far ahead of its clock, so a clock that was an hour ahead and is set back makes a
+    /// shard read-only for an hour: that is what the operator is told, not a lack of progress.
     pub fn heal(&mut self) {
         self.tracer.event(self.now, Kind::Phase, &[1], || "everything heals".into());
         self.healed = true;
@@ -152,7 +158,7 @@ impl<M: Machine> World<M> {
         for node in 0..self.slots.len() {
             let slot = &mut self.slots[node];
             slot.disk.heal();
-            slot.clock.correct();
+            slot.clock.set_offset(self.furthest_clock);
             slot.up_at = self.now;
             slot.stopping = slot.stopping.map(|_| self.now);
             if slot.pauses > 0 {
