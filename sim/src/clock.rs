@@ -43,9 +43,15 @@ impl Clock {
         self.offset = self.offset.saturating_add(by);
     }
 
-    /// Sets the wall clock right.
-    pub const fn correct(&mut self) {
-        self.offset = 0;
+    /// How far the wall clock is ahead (or behind, below zero): nanoseconds.
+    #[must_use]
+    pub const fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// Sets the wall clock to be so far ahead.
+    pub const fn set_offset(&mut self, offset: i64) {
+        self.offset = offset;
     }
 
     /// What the node is told at this world time.
@@ -105,7 +111,8 @@ mod tests {
         assert_eq!(before.mono, after.mono);
         assert_eq!(after.wall_earliest, before.wall_earliest - 300);
         assert_eq!(after.wall_latest - after.wall_earliest, 10);
-        clock.correct();
+        assert_eq!(clock.offset(), -300);
+        clock.set_offset(0);
         assert_eq!(clock.now(1_000), before);
     }
 }

@@ -227,6 +227,9 @@ pub enum Moment {
     Now,
     /// Right after the next good answer that any node gives: when a promise is youngest.
     Answer,
+    /// Shortly after one of the nodes has begun to lead a group: when it knows of entries that few others
+    /// have (figure 8 of the Raft paper).
+    Elected,
 }
 
 /// How a node goes down.
@@ -303,7 +306,7 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
 fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
     let node = draw.pick(&setup.nodes).0;
     let lasts = draw.magnitude(5_000_000, 3_000_000_000);
-    let moment = if draw.chance(1, 2) { Moment::Answer } else { Moment::Now };
+    let moment = *draw.pick(&[Moment::Now, Moment::Answer, Moment::Elected]);
     let crash = |nodes, how| Fault::Crash { nodes, how, moment, lasts };
     // Without syncs, a power loss forgets what was acknowledged: only the victims may.
     let victim = (!setup.victims.is_empty()).then(|| draw.pick(&setup.victims).0);

@@ -16,7 +16,7 @@ use crate::checkers::{Violation, liveness};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::draw::{Domain, Draw};
-use crate::faults::{self, Planned};
+use crate::faults::{self, Moment, Planned};
 use crate::history::History;
 use crate::net::Network;
 use crate::run::beat;
@@ -90,10 +90,14 @@ pub struct World<M> {
     plan: Vec<Planned>,
     /// Crashes whose instant has come and that wait for their moment.
     armed: Vec<usize>,
+    /// Faults that have struck: each does once.
+    struck: BTreeSet<usize>,
     oracles: Oracles,
     violation: Option<Violation>,
     /// Where each unanswered request is.
     asked: BTreeMap<Call, (usize, RequestId)>,
+    /// The furthest ahead that any wall clock has ever been.
+    furthest_clock: i64,
     /// When each client is to be woken; any other waking is stale.
     wakes: Vec<u64>,
     effects: Vec<Effect>,
@@ -149,11 +153,13 @@ impl<M: Machine> World<M> {
             oracles: Oracles::new(&setup, setup.syncs_always()),
             violation: None,
             asked: BTreeMap::new(),
+            furthest_clock: setup.clock_bound as i64,
             wakes: Vec::new(),
             effects: Vec::new(),
             moved: BTreeSet::new(),
             healed: false,
             armed: Vec::new(),
+            struck: BTreeSet::new(),
             plan,
             setup,
         };
@@ -279,18 +285,28 @@ impl<M: Machine> World<M> {
         for group in core::mem::take(&mut self.moved) {
             self.compare(group);
         }
+        if self.setup.shards <= CLOSELY_WATCHED_SHARDS_MAX {
+            (0..=u32::from(self.setup.shards)).for_each(|group| self.look(node, GroupId(group)));
+        }
         self.set_timer(node);
     }
 
     /// Looks at a group's state on every node.
     fn compare(&mut self, group: GroupId) {
-        for slot in &self.slots {
-            let state = slot.machine.as_ref().and_then(|machine| machine.state_of(group));
-            let Some((position, hash)) = state else { continue };
-            let (now, id) = (self.now, slot.id);
-            let violation = self.oracles.on_state(now, id, group, position.index, hash);
-            self.violation = self.violation.take().or(violation);
+        (0..self.slots.len()).for_each(|node| self.look(node, group));
+    }
+
+    /// Looks at a group's state on one node, if it has moved since the last look.
+    fn look(&mut self, node: usize, group: GroupId) {
+        let slot = &mut self.slots[node];
+        let state = slot.machine.as_ref().and_then(|machine| machine.state_of(group));
+        let Some((position, hash)) = state else { return };
+        if slot.looked.insert(group, (position, hash)) == Some((position, hash)) {
+            return;
         }
+        let (now, id) = (self.now, slot.id);
+        let violation = self.oracles.on_state(now, id, group, position, hash);
+        self.violation = self.violation.take().or(violation);
     }
 
     fn set_timer(&mut self, node: usize) {
@@ -333,6 +349,9 @@ impl<M: Machine> World<M> {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
                 self.moved.extend(oracles::moved(&trace));
+                if !self.armed.is_empty() && oracles::leads(&trace) {
+                    self.spring(node, Moment::Elected);
+                }
                 if let Some(violation) = self.oracles.on_trace(self.now, id, &trace) {
                     self.violate(violation);
                 }
@@ -462,7 +481,7 @@ impl<M: Machine> World<M> {
         // A client that has stopped waiting hears nothing: for it the outcome stays unknown.
         if self.asked.remove(&call).is_some() {
             if outcome.is_ok() && !self.armed.is_empty() {
-                self.spring();
+                self.spring(node, Moment::Answer);
             }
             if let Some(entry) = entry {
                 self.history.returned(entry, self.now, &outcome);
@@ -558,6 +577,9 @@ fn founding(seed: u64) -> Founding {
         secret_key: "a secret that nobody keeps".into(),
     }
 }
+
+/// Up to here every state of every replica is compared, and not only those at which somebody was answered.
+const CLOSELY_WATCHED_SHARDS_MAX: u16 = 8;
 
 /// A disk operation without its bytes.
 fn describe(io: &Io) -> String {

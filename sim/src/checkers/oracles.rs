@@ -10,7 +10,7 @@ use crate::disk::{Completion, Disk};
 use crate::setup::Setup;
 use ironseed_core::node::trace::Trace;
 use ironseed_core::raft::{Event, Role};
-use ironseed_core::types::{GroupId, Index, NodeId};
+use ironseed_core::types::{GroupId, NodeId, Position};
 use ironseed_core::wal::LogTrace;
 
 /// The oracles of one run.
@@ -50,10 +50,16 @@ impl Oracles {
         at: u64,
         node: NodeId,
         group: GroupId,
-        applied: Index,
+        applied: Position,
         hash: u128,
     ) -> Option<Violation> {
-        self.raft.observe(at, node, group, Observation::State { applied, hash })
+        // What is applied is committed: the entry's identity is compared beside the state.
+        let entry = Observation::Entry { position: applied };
+        let applied = applied.index;
+        let state = Observation::State { applied, hash };
+        let committed =
+            (applied.0 > 0).then(|| self.raft.observe(at, node, group, entry)).flatten();
+        committed.or_else(|| self.raft.observe(at, node, group, state))
     }
 
     /// A disk operation has completed.
@@ -116,6 +122,12 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
         Trace::Stranger { .. } => Some("stranger-refused"),
         _ => None,
     }
+}
+
+/// Whether a node has begun to lead a group.
+#[must_use]
+pub const fn leads(trace: &Trace) -> bool {
+    matches!(trace, Trace::Role { role: Role::Leader, .. })
 }
 
 /// The group of which an event says that its state has moved: a good moment to compare replicas.

@@ -17,9 +17,15 @@ impl<M: Machine> World<M> {
             return;
         }
         let fault = self.plan[number].fault.clone();
-        if matches!(fault, Fault::Crash { moment: Moment::Answer, .. }) && !sprung {
-            return self.armed.push(number);
+        if !sprung && matches!(&fault, Fault::Crash { moment, .. } if *moment != Moment::Now) {
+            self.armed.push(number);
+            return self.schedule(MOMENT_PATIENCE, Event::Fault { number, sprung: true });
         }
+        // Its moment may have come, and then its patience has ended too.
+        if !self.struck.insert(number) {
+            return;
+        }
+        self.armed.retain(|&armed| armed != number);
         let line = || format!("fault {number}: {fault:?}");
         self.tracer.event(self.now, Kind::Fault, &[number as u64], line);
         let struck = match &fault {
@@ -71,7 +77,9 @@ impl<M: Machine> World<M> {
                 self.on_disk(*node, |disk| disk.slow(*times))
             }
             Fault::ClockStep { node, by } => self.at(*node).is_some_and(|node| {
-                self.slots[node].clock.step_wall(*by);
+                let clock = &mut self.slots[node].clock;
+                clock.step_wall(*by);
+                self.furthest_clock = self.furthest_clock.max(clock.offset());
                 true
             }),
         };
@@ -80,11 +88,28 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// A node has just kept a client waiting no longer: crashes that wait for it strike next.
-    pub(super) fn spring(&mut self) {
-        for number in core::mem::take(&mut self.armed) {
+    /// Crashes that wait for this moment of this node strike next.
+    pub(super) fn spring(&mut self, node: usize, moment: Moment) {
+        let id = self.slots[node].id.0;
+        let mut sprung = Vec::new();
+        let plan = &self.plan;
+        self.armed.retain(|&number| {
+            let Fault::Crash { nodes, moment: wanted, .. } = &plan[number].fault else {
+                return false;
+            };
+            let meant = *wanted == moment && (moment == Moment::Answer || nodes.contains(&id));
+            if meant {
+                sprung.push(number);
+            }
+            !meant
+        });
+        for number in sprung {
             let mut draw = Draw::new(self.setup.seed, Domain::Faults, &[99, number as u64]);
-            let delay = draw.magnitude(1, 50_000);
+            let delay = match moment {
+                // A leader's first appends take some round trips and syncs to be known.
+                Moment::Elected => draw.magnitude(1_000, self.setup.weather.delay * 8),
+                Moment::Answer | Moment::Now => draw.magnitude(1, 50_000),
+            };
             self.schedule(delay, Event::Fault { number, sprung: true });
         }
     }
@@ -120,8 +145,12 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Mends every link and disk, sets every clock right, lets every process go on and starts those that
+    /// Mends every link and disk, sets every clock to one time, lets every process go on and starts those that
     /// are down. Nothing breaks after this.
+    ///
+    /// The time is the latest that any node ever believed it was. A store may refuse to commit while its last
+    /// commit timestamp is far ahead of its clock, so a clock that was an hour ahead and is set back makes a
+    /// shard read-only for an hour: that is what the operator is told, not a lack of progress.
     pub fn heal(&mut self) {
         self.tracer.event(self.now, Kind::Phase, &[1], || "everything heals".into());
         self.healed = true;
@@ -129,7 +158,7 @@ impl<M: Machine> World<M> {
         for node in 0..self.slots.len() {
             let slot = &mut self.slots[node];
             slot.disk.heal();
-            slot.clock.correct();
+            slot.clock.set_offset(self.furthest_clock);
             slot.up_at = self.now;
             slot.stopping = slot.stopping.map(|_| self.now);
             if slot.pauses > 0 {
@@ -282,6 +311,9 @@ impl<M: Machine> World<M> {
         struck
     }
 }
+
+/// A crash that waits for a moment strikes after this long at the latest: nanoseconds.
+const MOMENT_PATIENCE: u64 = 400_000_000;
 
 /// How long a process manager waits before it starts a process again: nanoseconds.
 const RESTART_AFTER: u64 = 100_000_000;

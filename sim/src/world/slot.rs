@@ -6,7 +6,7 @@ use crate::disk::Disk;
 use crate::history::CallId;
 use crate::workload::Call;
 use ironseed_core::node::api::Input;
-use ironseed_core::types::{NodeId, RequestId};
+use ironseed_core::types::{GroupId, NodeId, Position, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A node's place in the world.
@@ -29,6 +29,8 @@ pub(super) struct Slot<M> {
     pub(super) up_at: u64,
     /// When it comes up again after a graceful stop that is under way.
     pub(super) stopping: Option<u64>,
+    /// The last state of each group that the oracles have seen.
+    pub(super) looked: BTreeMap<GroupId, (Position, u128)>,
     next_request: u64,
     /// Client requests that it has not answered.
     pub(super) requests: BTreeMap<RequestId, (Call, Option<CallId>)>,
@@ -47,6 +49,7 @@ impl<M: Machine> Slot<M> {
             pauses: 0,
             up_at: 0,
             stopping: None,
+            looked: BTreeMap::new(),
             next_request: 0,
             requests: BTreeMap::new(),
         }
@@ -70,6 +73,7 @@ impl<M: Machine> Slot<M> {
         self.timer = None;
         self.paused = None;
         self.stopping = None;
+        self.looked.clear();
         core::mem::take(&mut self.requests).into_values().map(|(call, _)| call).collect()
     }
 }

@@ -278,7 +278,7 @@ fn a_store_that_is_right_survives_every_disaster() {
 #[test]
 fn an_answer_before_its_sync_is_caught_by_a_power_loss_and_only_by_one() {
     let seen = caught::<ANSWERS_BEFORE_SYNC>(&[Class::PowerLoss]);
-    assert!(seen.len() > 5 && seen.iter().all(|seen| *seen == "linearizable"), "{seen:?}");
+    assert!(seen.len() > 2 && seen.iter().all(|seen| *seen == "linearizable"), "{seen:?}");
     assert_eq!(caught::<ANSWERS_BEFORE_SYNC>(&[Class::Kill]), [""; 0], "the page cache survives");
 }
 
