@@ -2,9 +2,9 @@
 //!
 //! Each writer asks for one write at a time and goes round the endpoints until one acknowledges it, as
 //! a client with a list of endpoints would. Most writes name a new key; some overwrite a key of the
-//! writer's own. A reader keeps looking at acknowledged objects meanwhile. Kills take the node that
-//! leads most shards, then another, in turn; after the last one all three die at once. Then everything
-//! is read back and judged by the [`Ledger`].
+//! writer's own; a few are large and go up in parts. A reader keeps looking at acknowledged objects
+//! meanwhile. Kills take the node that leads most shards, then another, in turn; after the last one all
+//! three die at once. Then everything is read back and judged by the [`Ledger`].
 //!
 //! Caveat: kill -9 loses what a process held, not what the system held for it. Power loss is the
 //! simulator's business.
@@ -147,8 +147,7 @@ async fn write(shared: Arc<Shared>, number: u64, mut random: Random) -> Result<V
         let began = Instant::now();
         loop {
             let client = &shared.clients[endpoint % NODES];
-            let answer = client.put(&Key::from(key.as_str()), body.clone().into()).await;
-            let Err(error) = answer else { break };
+            let Err(error) = attempt(client, &Key::from(key.as_str()), &body).await else { break };
             shared.ledger().unknown(&key, version);
             if began.elapsed() > STUCK {
                 return Err(format!("no endpoint took {key} for {STUCK:?}: {error}"));
@@ -160,6 +159,20 @@ async fn write(shared: Arc<Shared>, number: u64, mut random: Random) -> Result<V
         acknowledged.push(Instant::now());
     }
     Ok(acknowledged)
+}
+
+/// One attempt: whole, or in parts when it is larger than one.
+async fn attempt(client: &AmazonS3, key: &Key, body: &Bytes) -> std::result::Result<(), Error> {
+    if body.len() <= content::PART {
+        return client.put(key, body.clone().into()).await.map(drop);
+    }
+    let mut upload = client.put_multipart(key).await?;
+    // What an attempt that broke off has left stays: a client that died doesn't clean up either.
+    for offset in (0..body.len()).step_by(content::PART) {
+        let part = body.slice(offset..body.len().min(offset + content::PART));
+        upload.put_part(part.into()).await?;
+    }
+    upload.complete().await.map(drop)
 }
 
 /// Reads acknowledged objects while nodes die: a read that succeeds must see what it may see.

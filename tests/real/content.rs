@@ -3,6 +3,9 @@
 
 use bytes::Bytes;
 
+/// Larger objects go up in parts of this size, the smallest that S3 allows.
+pub(crate) const PART: usize = 5 << 20;
+
 /// A seeded generator (SplitMix64); quality matters little here, speed does.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
@@ -37,12 +40,13 @@ fn seed_of(name: &str) -> u64 {
 /// The body of `version` of an object; its size follows from both, too.
 pub(crate) fn object(key: &str, version: u64) -> Bytes {
     let mut random = Random::new(seed_of(key) ^ version.wrapping_mul(0x2545_f491_4f6c_dd1d));
-    // Mostly inline bodies, because they are many; some of one chunk, few of several.
-    let size = match random.below(100) {
-        0..70 => random.below(4 << 10),
-        70..85 => random.below(64 << 10),
-        85..98 => random.below(1 << 20),
-        _ => random.below(4 << 20),
+    // Mostly inline bodies, because they are many; some of one chunk, few of several, fewer in parts.
+    let size = match random.below(1_000) {
+        0..700 => random.below(4 << 10),
+        700..900 => random.below(64 << 10),
+        900..980 => random.below(1 << 20),
+        980..995 => random.below(4 << 20),
+        _ => PART as u64 + 1 + random.below(1 << 20),
     };
     bytes(&mut random, size)
 }

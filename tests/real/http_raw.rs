@@ -70,3 +70,29 @@ pub(crate) async fn upload_slowly(
     }
     finish(socket, &body[until..]).await.map(Some)
 }
+
+/// Reads so many pieces of an object, with a pause after each, and then closes the connection. The
+/// answer must have begun, and go on for as long.
+pub(crate) async fn download_slowly(
+    link: &str,
+    piece: usize,
+    pause: Duration,
+    pieces: usize,
+) -> Result {
+    let (mut socket, head) = begin("GET", link, 0).await?;
+    let broken = |error: std::io::Error| format!("a slow download broke: {error}");
+    socket.write_all(head.as_bytes()).await.map_err(broken)?;
+    let mut buffer = vec![0; piece];
+    for number in 0..pieces {
+        let read = tokio::time::timeout(PATIENCE, socket.read_exact(&mut buffer)).await;
+        read.map_err(|_| format!("no bytes within {PATIENCE:?}"))?.map_err(broken)?;
+        if number == 0 && !buffer.starts_with(b"HTTP/1.1 200 ") {
+            return Err(format!(
+                "a slow download answered {:.200}",
+                String::from_utf8_lossy(&buffer)
+            ));
+        }
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
+}

@@ -1,9 +1,9 @@
 //! What a node holds while it is busy: memory, file descriptors, bytes on disk.
 //!
-//! First a large object goes up in ten parallel parts and comes back in ten parallel ranges. Then a
-//! hundred clients upload slowly at once; half of them vanish in the middle. Judged are the most
-//! memory that any process ever had (`VmHWM`), and that memory, file descriptors and staged bytes
-//! return to where they were before.
+//! A large object goes up in ten parallel parts and comes back in ten parallel ranges. Meanwhile a hundred
+//! clients upload slowly at once, and then a hundred download the large object slowly; half of the
+//! former and all of the latter vanish in the middle. Judged are the most memory that any process ever
+//! had (`VmHWM`), and that memory, file descriptors and staged bytes return to where they were before.
 
 use crate::cluster::{Cluster, NODES};
 use crate::store::{self, Access};
@@ -23,7 +23,11 @@ const BUCKET: &str = "memory";
 const HWM_KIB_MAX: u64 = 300 << 10;
 const PARALLEL: usize = 10;
 const PART: u64 = 16 << 20;
+const LARGE: &str = "large";
 const SLOW_UPLOADS: usize = 100;
+const SLOW_DOWNLOADS: usize = 100;
+/// A few seconds each.
+const SLOW_DOWNLOAD_PIECES: usize = 60;
 const SLOW_BYTES: u64 = 4 << 20;
 /// Each slow upload takes about 12 seconds: a piece, a pause.
 const SLOW_PIECE: usize = 32 << 10;
@@ -67,10 +71,12 @@ pub(crate) async fn run(args: &Args) -> Result {
     }
     tokio::time::sleep(CATCH_UP).await;
     let before = Held::by(&cluster)?;
-    large(&clients, args.large_mib << 20).await?;
-    report("after the large object", &Held::by(&cluster)?)?;
-    slow(&clients).await?;
-    report("after slow uploads", &Held::by(&cluster)?)?;
+    let size = args.large_mib << 20;
+    tokio::try_join!(upload(&clients, size), slow_uploads(&clients))?;
+    report("after the uploads", &Held::by(&cluster)?)?;
+    tokio::try_join!(download(&clients, size), slow_downloads(&clients))?;
+    report("after the downloads", &Held::by(&cluster)?)?;
+    remove(&clients).await?;
     drop(clients);
     settle(&cluster, &before).await
 }
@@ -84,9 +90,9 @@ fn clients(access: &Access, endpoints: &[String]) -> Result<Vec<AmazonS3>> {
     endpoints.iter().map(|url| store::client(access, url, BUCKET, patience)).collect()
 }
 
-/// Up in parallel parts, back in parallel ranges, and away again.
-async fn large(clients: &[AmazonS3], size: u64) -> Result {
-    let key = Key::from("large");
+/// Up in parallel parts.
+async fn upload(clients: &[AmazonS3], size: u64) -> Result {
+    let key = Key::from(LARGE);
     let began = Instant::now();
     let upload = clients[0].create_multipart(&key).await.map_err(text)?;
     let offsets: Vec<u64> = (0..size).step_by(PART as usize).collect();
@@ -100,8 +106,14 @@ async fn large(clients: &[AmazonS3], size: u64) -> Result {
         futures_util::stream::iter(parts).buffered(PARALLEL).try_collect().await?;
     clients[0].complete_multipart(key, upload, parts).await.map_err(text)?;
     println!("  {} MiB up in {:.1} s", size >> 20, began.elapsed().as_secs_f64());
+    Ok(())
+}
 
+/// Back in parallel ranges.
+async fn download(clients: &[AmazonS3], size: u64) -> Result {
+    let key = &Key::from(LARGE);
     let began = Instant::now();
+    let offsets: Vec<u64> = (0..size).step_by(PART as usize).collect();
     let ranges = offsets.iter().enumerate().map(|(number, offset)| async move {
         let range = *offset..(offset + PART).min(size);
         let wanted = content::piece("large", *offset, range.end - range.start);
@@ -110,11 +122,11 @@ async fn large(clients: &[AmazonS3], size: u64) -> Result {
     });
     futures_util::stream::iter(ranges).buffered(PARALLEL).try_collect::<()>().await?;
     println!("  {} MiB back in {:.1} s", size >> 20, began.elapsed().as_secs_f64());
-    clients[0].delete(key).await.map_err(text)
+    Ok(())
 }
 
 /// A hundred uploads at a few hundred KiB a second each; every second client vanishes halfway.
-async fn slow(clients: &[AmazonS3]) -> Result {
+async fn slow_uploads(clients: &[AmazonS3]) -> Result {
     let began = Instant::now();
     let mut uploads = JoinSet::new();
     for number in 0..SLOW_UPLOADS {
@@ -133,7 +145,27 @@ async fn slow(clients: &[AmazonS3]) -> Result {
         upload.map_err(|error| error.to_string())??;
     }
     println!("  {SLOW_UPLOADS} slow uploads in {:.1} s", began.elapsed().as_secs_f64());
-    // Whole or not at all.
+    Ok(())
+}
+
+/// A hundred downloads of the large object whose clients take a little of it, then vanish.
+async fn slow_downloads(clients: &[AmazonS3]) -> Result {
+    let mut downloads = JoinSet::new();
+    for number in 0..SLOW_DOWNLOADS {
+        let link = store::link(&clients[number % NODES], http::Method::GET, LARGE).await?;
+        downloads.spawn(async move {
+            http_raw::download_slowly(&link, SLOW_PIECE, SLOW_PAUSE, SLOW_DOWNLOAD_PIECES).await
+        });
+    }
+    while let Some(download) = downloads.join_next().await {
+        download.map_err(|error| error.to_string())??;
+    }
+    Ok(())
+}
+
+/// Takes everything away; uploads are there whole or not at all.
+async fn remove(clients: &[AmazonS3]) -> Result {
+    clients[0].delete(&Key::from(LARGE)).await.map_err(text)?;
     for number in 0..SLOW_UPLOADS {
         let key = format!("slow/{number:03}");
         let path = Key::from(key.as_str());

@@ -45,7 +45,12 @@ pub(crate) fn client(
 /// A link that lets anybody PUT this key of the client's bucket for a while; the empty key is the
 /// bucket itself.
 pub(crate) async fn put_link(client: &AmazonS3, key: &str) -> Result<String> {
+    link(client, http::Method::PUT, key).await
+}
+
+/// A link that lets anybody do the same to this key for a while.
+pub(crate) async fn link(client: &AmazonS3, method: http::Method, key: &str) -> Result<String> {
     let minutes = Duration::from_secs(600);
-    let link = client.signed_url(http::Method::PUT, &Path::from(key), minutes).await;
+    let link = client.signed_url(method, &Path::from(key), minutes).await;
     link.map(String::from).map_err(|error| format!("no link for {key}: {error}"))
 }
