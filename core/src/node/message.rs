@@ -5,7 +5,7 @@ use super::superblock::Charter;
 use crate::codec::{self, DecodeError, Octets};
 use crate::kv::command::{Op, SessionId, SessionTag};
 use crate::kv::snapshot::{SnapshotHead, SnapshotRecord};
-use crate::object::api::{Outcome, Request};
+use crate::object::api::{Outcome, Refusal, Request};
 use crate::object::registry::BucketRecord;
 use crate::raft;
 use crate::types::{
@@ -225,6 +225,8 @@ pub enum Reply {
     Resolved(Option<BucketRecord>),
     /// This replica does not lead; who does, if it knows.
     NotLeader(Option<NodeId>),
+    /// This ask was refused and did nothing. An earlier send of the same call may have.
+    Refused(Refusal),
     /// Nothing was decided: try again.
     Again,
 }

@@ -406,18 +406,20 @@ impl Replica {
         // Another replica may serve; alone, this is the answer that the client gets.
         let reply = match (&self.damage, self.leader) {
             (Some(_), Some(leader)) if leader != cx.me => Reply::NotLeader(Some(leader)),
-            (Some(damage), _) if self.voters == 1 => {
-                Reply::Outcome(Err(Refusal::Unavailable(format!(
-                    "{} is damaged and there is no other replica: {damage}",
-                    name_of(self.group)
-                ))))
-            }
+            (Some(damage), _) if self.voters == 1 => Reply::Refused(Refusal::Unavailable(format!(
+                "{} is damaged and there is no other replica: {damage}",
+                name_of(self.group)
+            ))),
             _ => Reply::NotLeader(None),
         };
         cx.answer(self.group, caller, reply);
     }
 
     fn propose(&mut self, caller: Caller, tag: Option<SessionTag>, op: Op, cx: &mut Cx<'_>) {
+        if self.refuses() && self.is_proposed(caller) {
+            // A repeated message: the first one's answer is on its way, or the session has it.
+            return;
+        }
         if self.damage.is_some() {
             return self.refuse_damaged(caller, cx);
         }
@@ -425,7 +427,7 @@ impl Replica {
             return cx.answer(self.group, caller, Reply::NotLeader(self.leader));
         }
         if self.disk_full && !frees_space(&op) {
-            return cx.answer(self.group, caller, Reply::Outcome(Err(Refusal::NoSpace)));
+            return cx.answer(self.group, caller, Reply::Refused(Refusal::NoSpace));
         }
         if self.proposed.len() >= PROPOSALS_MAX {
             return cx.answer(self.group, caller, Reply::Again);
@@ -440,9 +442,19 @@ impl Replica {
             }
             Err(too_long) => {
                 let why = format!("the record would take {} bytes", too_long.bytes);
-                cx.answer(self.group, caller, Reply::Outcome(Err(Refusal::Invalid(why))));
+                cx.answer(self.group, caller, Reply::Refused(Refusal::Invalid(why)));
             }
         }
+    }
+
+    /// Whether writes are refused here for a reason of this node's own.
+    const fn refuses(&self) -> bool {
+        self.damage.is_some() || self.disk_full
+    }
+
+    /// Whether this very call is in the log already and will be answered from there.
+    fn is_proposed(&self, caller: Caller) -> bool {
+        self.proposed.values().any(|(term, known)| *term == self.term && *known == caller)
     }
 
     /// Proposes on the group's own behalf: nobody waits, and repeating it is harmless.
@@ -469,7 +481,8 @@ impl Replica {
         let mut moved = false;
         while self.state.mark().position.index < self.commit_index {
             if budget == 0 {
-                return self.go_on(cx);
+                self.go_on(cx);
+                break;
             }
             budget -= 1;
             let next = self.state.mark().position.index.next();
@@ -498,7 +511,7 @@ impl Replica {
         }
     }
 
-    fn feed_applied(&mut self, index: Index, cx: &mut Cx<'_>) {
+    pub(super) fn feed_applied(&mut self, index: Index, cx: &mut Cx<'_>) {
         let mut outputs = Vec::new();
         self.raft.step(cx.now.mono, raft::Input::Applied { index }, &mut outputs);
         for output in outputs {

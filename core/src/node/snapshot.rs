@@ -373,6 +373,9 @@ impl Replica {
         self.audit.restart();
         if self.raft.wants_snapshot(position) {
             self.feed(raft::Input::SnapshotInstalled { term, position, configuration }, cx);
+        } else {
+            // The log has caught up with it in the meantime.
+            self.feed_applied(position.index, cx);
         }
         let head = Head::SnapshotEnd { group: self.group, position, installed: true };
         cx.posts.push(Post::Peer(from, head.into()));

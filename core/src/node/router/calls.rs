@@ -189,6 +189,13 @@ impl Calls {
         let ended = match reply {
             Reply::Outcome(outcome) => Ended::Outcome(outcome),
             Reply::Resolved(bucket) => Ended::Resolved(bucket),
+            Reply::Refused(refusal) => {
+                if call.sends > 1 && !matches!(call.body, Body::Read(_) | Body::Open) {
+                    Ended::Expired { maybe: true }
+                } else {
+                    Ended::Outcome(Err(refusal))
+                }
+            }
             Reply::NotLeader(hint) => {
                 match hint.filter(|hint| *hint != from && !self.lost.contains(hint)) {
                     Some(leader) if call.target == from => {
