@@ -340,8 +340,16 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
             bits: draw.magnitude(1, 8) as u32,
         },
         Class::ReadError => Fault::DiskError { node: victim?, operation: Operation::Read },
-        Class::WriteError => Fault::DiskError { node, operation: Operation::Write },
-        Class::SyncError => Fault::DiskError { node, operation: Operation::Sync },
+        // A failed write or sync stops the node with dirty data dropped, which without syncs forgets as
+        // a power loss does.
+        Class::WriteError | Class::SyncError => {
+            let node = if setup.syncs_always() { node } else { victim? };
+            let operation = match class {
+                Class::WriteError => Operation::Write,
+                _ => Operation::Sync,
+            };
+            Fault::DiskError { node, operation }
+        }
         Class::DiskFull => {
             let spare = if draw.chance(1, 2) { 0 } else { draw.magnitude(4 << 10, 16 << 20) };
             Fault::DiskFull { node, spare, lasts }

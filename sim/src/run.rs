@@ -89,6 +89,7 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     }
     world.heal();
     world.clients.settle();
+    world.wake_clients();
     let healed = world.now();
     let due = healed + liveness::bound(&world.setup);
     for phase in [2, 3] {
@@ -109,6 +110,7 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
         if phase == 2 {
             world.tracer.event(world.now(), Kind::Phase, &[phase], || "the proof begins".into());
             world.clients.prove();
+            world.wake_clients();
         }
     }
     let findings = check_history(&world.history, &world.clients.contents);

@@ -433,9 +433,11 @@ impl<M: Machine> World<M> {
     }
 
     fn wake_client(&mut self, client: u32) {
-        if self.wakes[client as usize] != self.now {
+        // An event may come a little after its time, when another had it first.
+        if self.wakes[client as usize] > self.now {
             return;
         }
+        self.wakes[client as usize] = u64::MAX;
         let up: Vec<NodeId> =
             self.slots.iter().filter(|slot| slot.is_up()).map(|slot| slot.id).collect();
         for issue in self.clients.wake(self.now, client, &up) {
@@ -444,6 +446,16 @@ impl<M: Machine> World<M> {
         // What it waits for wakes it.
         if !self.clients.is_waiting(client) {
             self.plan_wake(client);
+        }
+    }
+
+    /// A new phase has begun: clients that think must not sleep through it.
+    pub fn wake_clients(&mut self) {
+        for client in 0..self.wakes.len() {
+            let client = client as u32;
+            if !self.clients.is_waiting(client) {
+                self.plan_wake(client);
+            }
         }
     }
 
@@ -522,7 +534,8 @@ impl<M: Machine> World<M> {
         slot.clock.boot(self.now, draw.magnitude(1, 1 << 60));
         let files = slot.disk.found();
         // The operator founds on the first node, and tries again for as long as it left no trace.
-        let found = (node == 0 && files.is_empty()).then(|| founding(self.setup.seed));
+        // The operator's tool founds until the store has it durably; founding again is harmless.
+        let found = (node == 0).then(|| founding(self.setup.seed));
         slot.machine = Some(M::new(self.setup.config(id, boot, self.planted)));
         let line = || {
             let founds = if found.is_some() { ", founding" } else { "" };

@@ -255,6 +255,13 @@ impl Boot {
         let membership = match (self.found.take(), old.membership) {
             (None, membership) => membership,
             (Some(founding), Membership::Blank) => Membership::Founder(founding),
+            // The same founding again: the operator could not know how far it had come.
+            (Some(founding), Membership::Founder(begun)) if begun == founding => {
+                Membership::Founder(begun)
+            }
+            (Some(founding), Membership::Member(charter)) if charter.founding == founding => {
+                Membership::Member(charter)
+            }
             (Some(_), _) => {
                 return Progress::Halted(halt(
                     "this data directory belongs to a cluster already: nothing is founded on it"

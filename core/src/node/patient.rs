@@ -59,6 +59,8 @@ impl<T: Clone> Patient<T> {
             for (lsn, record, _) in &mut self.queued {
                 *lsn = self.log.append(record.clone());
             }
+            // What had asked for a sync was refused with the rest.
+            self.log.request_sync();
         }
         let mut outputs = Vec::new();
         self.log.pump(now, &mut self.ops, &mut outputs);

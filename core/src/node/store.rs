@@ -270,10 +270,14 @@ impl Logs {
                     self.wal_groups.entry(location.segment).or_default().insert(group);
                     match tag {
                         LogTag::Part(_) => {}
-                        LogTag::Persist { group, id, synced: true } => {
+                        // A persist is never reported before an earlier one that waits for its sync.
+                        LogTag::Persist { group, id, synced }
+                            if synced || self.waits_for_sync(group) =>
+                        {
                             self.durably.push_back((lsn, Durably::Persisted(group, id)));
+                            self.wal.log.request_sync();
                         }
-                        LogTag::Persist { group, id, synced: false } => {
+                        LogTag::Persist { group, id, .. } => {
                             persisted(group, id, out);
                             self.sync_later(now);
                         }
@@ -301,6 +305,12 @@ impl Logs {
                 Report::Full(full) => self.set_full(full, out),
             }
         }
+    }
+
+    fn waits_for_sync(&self, group: GroupId) -> bool {
+        self.durably
+            .iter()
+            .any(|(_, what)| matches!(what, Durably::Persisted(of, _) if *of == group))
     }
 
     fn sync_later(&mut self, now: Instant) {

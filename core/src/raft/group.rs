@@ -313,7 +313,9 @@ impl Group {
         if self.damaged {
             return;
         }
-        assert!(index <= self.handed, "applied {index:?}, handed out {:?}", self.handed);
+        // A state that was installed while the log caught up may be ahead of what was handed out.
+        assert!(index <= self.commit_index, "applied {index:?}, committed {:?}", self.commit_index);
+        self.handed = self.handed.max(index);
         self.applied = self.applied.max(index);
     }
 
@@ -524,7 +526,8 @@ impl Group {
         assert!(self.term >= last.term, "in {:?} with an entry of {last:?}", self.term);
         assert!(self.commit_index <= last.index, "committed {:?} past {last:?}", self.commit_index);
         assert!(
-            self.handed <= self.commit_index.min(self.log.durable()),
+            // What an installed state contains needs no durable entry.
+            self.handed <= self.commit_index.min(self.log.durable().max(self.applied)),
             "handed {:?}",
             self.handed
         );

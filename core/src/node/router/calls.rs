@@ -435,6 +435,9 @@ impl Calls {
             }
             Body::Write { seq: Some(seq), .. } => {
                 session.under_way.remove(&seq);
+                // The group may have forgotten the session (a lax fsync policy): the next write opens
+                // it again, which is harmless if it has not.
+                session.open &= !matches!(ended, Ended::Outcome(Err(Refusal::OutcomeUnknown)));
             }
             Body::Write { seq: None, .. } => session.waiting.retain(|waiting| *waiting != number),
             Body::Read(_) => {}

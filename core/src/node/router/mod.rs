@@ -244,8 +244,9 @@ impl Router {
             }
             Plan::Write(group, op) => self.write(id, group, op, deadline, cx),
             Plan::InBucket(name) => match self.hints.get(name).copied() {
-                Some(bucket) => self.enter(id, bucket, cx),
-                None => self.resolve(id, cx),
+                // A hint is worth nothing where no shard will be asked.
+                Some(bucket) if !plan::is_empty_page(&task.request) => self.enter(id, bucket, cx),
+                _ => self.resolve(id, cx),
             },
             Plan::WriteChunk { blob, bytes } => {
                 self.set_stage(id, Stage::Moving);

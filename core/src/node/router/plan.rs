@@ -159,6 +159,15 @@ pub(super) fn op_in(request: &Request, (bucket, epoch): (BucketId, Epoch)) -> Op
     Some(Op::Object(op))
 }
 
+/// Whether the request lists nothing, so that no shard will be asked.
+pub(super) fn is_empty_page(request: &Request) -> bool {
+    match request {
+        Request::ListObjects(list) => list.limit == 0,
+        Request::ListUploads { limit, .. } => *limit == 0,
+        _ => false,
+    }
+}
+
 /// Whether a shard refuses because the sender's idea of the bucket may be old. Nothing was done.
 pub(super) const fn is_stale(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::NoSuchBucket | Refusal::BucketBusy)
