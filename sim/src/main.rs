@@ -63,6 +63,9 @@ enum Command {
         /// Threads.
         #[arg(long, default_value_t = 2)]
         jobs: u64,
+        /// Goes on after a seed that failed, and names them all.
+        #[arg(long)]
+        keep_going: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -156,11 +159,11 @@ fn execute(command: Command) -> Result<bool, String> {
             last_line(&report.stats, began, Some(&report.history_hash));
             Ok(report.violation.is_none())
         }
-        Command::Swarm { seconds, runs, first_seed, jobs, common } => {
+        Command::Swarm { seconds, runs, first_seed, jobs, keep_going, common } => {
             let planted = plant(common.bug)?;
             let overrides = common.over(Overrides::default());
             let began = Instant::now();
-            let order = Swarm { first_seed, runs, seconds, planted, overrides };
+            let order = Swarm { first_seed, runs, seconds, keep_going, planted, overrides };
             let pulses = guard(jobs.max(1), &common);
             let outcome = swarm(&order, &pulses, |stats, wall| {
                 let (runs, events) = (stats.runs, stats.events);

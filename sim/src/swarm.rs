@@ -1,4 +1,5 @@
-//! Many runs on a few threads: seeds one after another, until a time or a number is reached or one fails.
+//! Many runs on a few threads: seeds one after another, until a time or a number is reached or one fails
+//! (unless it keeps going).
 //!
 //! A run lives in one thread from its first event to its last, so threads change what a swarm does per second
 //! and nothing else. Every fiftieth seed runs twice: the hashes must agree, for determinism is a
@@ -22,6 +23,8 @@ pub struct Swarm {
     pub runs: Option<u64>,
     /// Begins no run after this long.
     pub seconds: Option<u64>,
+    /// Whether it goes on after a seed that failed.
+    pub keep_going: bool,
     /// The bug that machines carry.
     pub planted: Planted,
     /// What is fixed of every run.
@@ -42,7 +45,8 @@ pub struct Failure {
 pub struct Outcome {
     /// Everything counted.
     pub stats: Stats,
-    /// Seeds that failed, by number. The first failure ends a swarm, so there are at most as many as threads.
+    /// Seeds that failed, by number. The first failure ends a swarm unless it keeps going, so there are then
+    /// at most as many as threads.
     pub failures: Vec<Failure>,
     /// How long it took.
     pub wall: Duration,
@@ -76,15 +80,17 @@ pub fn swarm(
             sum.0.add(&stats);
             if let Some(violation) = violation {
                 sum.1.push(Failure { seed: order.seed, violation });
-                next.store(u64::MAX / 2, Ordering::Relaxed);
-                return;
+                if !swarm.keep_going {
+                    next.store(u64::MAX / 2, Ordering::Relaxed);
+                    return;
+                }
             }
             let seconds = began.elapsed().as_secs();
             if seconds > sum.2 {
                 sum.2 = seconds;
                 progress(&sum.0, began.elapsed());
             }
-            if !sum.1.is_empty() {
+            if !swarm.keep_going && !sum.1.is_empty() {
                 return;
             }
         }
