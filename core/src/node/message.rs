@@ -161,14 +161,12 @@ pub enum Head {
         /// Records in key order.
         records: Vec<SnapshotRecord>,
     },
-    /// The follower has the snapshot durably, or has no use for it.
+    /// The follower has the snapshot durably, or has applied as much already.
     SnapshotEnd {
         /// The group.
         group: GroupId,
         /// Which snapshot.
         position: Position,
-        /// Whether it was installed.
-        installed: bool,
     },
 }
 
