@@ -44,6 +44,9 @@ const FRAME_BYTES: usize = 64 << 10;
 /// instead of queueing without bound.
 const PROPOSALS_MAX: usize = 4096;
 
+/// Buckets that are made or deleted at a time; the others wait.
+const PROCEDURES_MAX: usize = 64;
+
 /// What a replica may use in a step.
 pub(super) struct Cx<'a> {
     pub(super) now: Now,
@@ -511,7 +514,7 @@ impl Replica {
         if self.group != GroupId::META || !self.leads() || self.damage.is_some() {
             return;
         }
-        let (unsettled, _) = registry::unsettled(self.state.table(), None, usize::MAX);
+        let unsettled = registry::unsettled(self.state.table(), PROCEDURES_MAX);
         cx.posts.push(Post::Router(RouterInput::Registry(unsettled)));
     }
 
