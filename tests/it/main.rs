@@ -1,3 +1,4 @@
 //! One test binary.
 
+mod alone;
 mod disks;
