@@ -113,11 +113,38 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
             world.wake_clients();
         }
     }
+    if let Some(violation) = redundancy_returns(world, limit) {
+        return Some(violation);
+    }
     let findings = check_history(&world.history, &world.clients.contents);
     world.stats.searches = findings.searched;
     world.stats.searches_given_up = findings.given_up;
     findings.violations.into_iter().next()
 }
+
+/// Waits until every replica and every chunk is where it belongs. Looking at all of them is much work, so it is
+/// done now and then.
+fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
+    let from = world.now();
+    let due = from + liveness::bound(&world.setup);
+    loop {
+        let degraded = liveness::degraded(&world.statuses());
+        if degraded.is_empty() || world.now() >= limit {
+            return None;
+        }
+        if world.now() >= due {
+            return Some(liveness::stuck(world.now(), from, &degraded));
+        }
+        let next = world.now() + LOOK_EVERY;
+        let wrong = world.run(limit.min(next), |_| false);
+        if wrong.is_some() {
+            return wrong;
+        }
+    }
+}
+
+/// How long redundancy is not looked at: nanoseconds.
+const LOOK_EVERY: u64 = 20_000_000;
 
 /// How far runs have come, for whoever watches that they go on. A machine that loops for ever within one
 /// step is the one violation that the world can't see from inside.

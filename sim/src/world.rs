@@ -30,6 +30,7 @@ use ironseed_core::machine::{Hashed, Instant, Io, IoDone, IoOp, Now};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
+use ironseed_core::node::status::Status;
 use ironseed_core::object::api::{Outcome, Refusal};
 use ironseed_core::planted::Planted;
 use ironseed_core::types::{ClusterId, GroupId, NodeId, OpId, Position, RequestId};
@@ -46,6 +47,10 @@ pub trait Machine {
     fn deadline(&self) -> Option<Instant>;
     /// The applied position of a group here and the digest of its state, if it has a sound one.
     fn state_of(&self, _group: GroupId) -> Option<(Position, u128)> {
+        None
+    }
+    /// What it tells operators, if it tells them anything.
+    fn status(&self) -> Option<Status> {
         None
     }
 }
@@ -65,6 +70,10 @@ impl Machine for Node {
 
     fn state_of(&self, group: GroupId) -> Option<(Position, u128)> {
         Self::state_of(self, group)
+    }
+
+    fn status(&self) -> Option<Status> {
+        Some(Self::status(self))
     }
 }
 
@@ -553,6 +562,17 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn stopping(&self) -> Vec<NodeId> {
         self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
+    }
+
+    /// What every node tells of itself; one that doesn't run has not come far.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<Status> {
+        let absent = |slot: &Slot<M>| Status { node: slot.id, ..Status::default() };
+        let of = |slot: &Slot<M>| match &slot.machine {
+            Some(machine) => machine.status(),
+            None => Some(absent(slot)),
+        };
+        self.slots.iter().filter_map(of).collect()
     }
 
     /// The run is over: what the parts of the world have counted.

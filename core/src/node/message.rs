@@ -6,7 +6,7 @@ use crate::codec::{self, DecodeError, Octets};
 use crate::kv::command::{Op, SessionId, SessionTag};
 use crate::kv::snapshot::{SnapshotHead, SnapshotRecord};
 use crate::object::api::{Outcome, Refusal, Request};
-use crate::object::registry::BucketRecord;
+use crate::object::registry::{BucketEpoch, BucketRecord};
 use crate::raft;
 use crate::types::{
     BucketId, ChunkId, Epoch, GroupId, Incarnation, NodeId, Position, StoreId, Term,
@@ -161,14 +161,12 @@ pub enum Head {
         /// Records in key order.
         records: Vec<SnapshotRecord>,
     },
-    /// The follower has the snapshot durably, or has no use for it.
+    /// The follower has the snapshot durably, or has applied as much already.
     SnapshotEnd {
         /// The group.
         group: GroupId,
         /// Which snapshot.
         position: Position,
-        /// Whether it was installed.
-        installed: bool,
     },
 }
 
@@ -214,6 +212,8 @@ pub enum Query {
         /// Its name.
         bucket: String,
     },
+    /// What became of the change that began a bucket's epoch.
+    Settled(BucketEpoch),
 }
 
 /// What a replica answers to an [`Ask`].

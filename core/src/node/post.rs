@@ -77,7 +77,7 @@ pub(crate) enum ReplicaInput {
     /// A slice arrives.
     Slice { from: NodeId, position: Position, after: Option<Octets>, records: Vec<SnapshotRecord> },
     /// A follower has the state, or does not want it.
-    SnapshotEnd { from: NodeId, position: Position, installed: bool },
+    SnapshotEnd { from: NodeId, position: Position },
     /// Write everything that the log needs anew, and say so with [`StoreInput::Restated`].
     Restate,
     /// A blob of this shard has chunks here: drop them if nobody knows it.

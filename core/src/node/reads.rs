@@ -91,6 +91,7 @@ pub(super) fn evaluate(state: &State, query: &Query) -> Found {
         Query::Resolve { bucket } => {
             return Found::ready(Reply::Resolved(registry::find(table, bucket)));
         }
+        Query::Settled(at) => return Found::ready(Reply::Outcome(registry::settled(table, at))),
         Query::Client { bucket, request } => (bucket, &**request),
     };
     match request {

@@ -237,8 +237,8 @@ impl Replica {
             ReplicaInput::Slice { from, position, after, records } => {
                 self.on_slice(from, position, after, records, cx);
             }
-            ReplicaInput::SnapshotEnd { from, position, installed } => {
-                self.on_snapshot_end(from, position, installed, cx);
+            ReplicaInput::SnapshotEnd { from, position } => {
+                self.on_snapshot_end(from, position, cx);
             }
             ReplicaInput::Restate => {
                 let (group, writes) = (self.group, self.restate());

@@ -331,8 +331,8 @@ impl Running {
             Head::SnapshotSlice { group, position, after, records } => {
                 Post::Replica(group, ReplicaInput::Slice { from, position, after, records })
             }
-            Head::SnapshotEnd { group, position, installed } => {
-                Post::Replica(group, ReplicaInput::SnapshotEnd { from, position, installed })
+            Head::SnapshotEnd { group, position } => {
+                Post::Replica(group, ReplicaInput::SnapshotEnd { from, position })
             }
         };
         self.enqueue(post, effects, config);

@@ -160,7 +160,7 @@ impl Replica {
             return;
         }
         if !self.wants(position) {
-            let head = Head::SnapshotEnd { group: self.group, position, installed: false };
+            let head = Head::SnapshotEnd { group: self.group, position };
             return cx.posts.push(Post::Peer(from, head.into()));
         }
         let same = self.incoming.as_ref().is_some_and(|incoming| {
@@ -186,9 +186,13 @@ impl Replica {
         self.pull(cx);
     }
 
-    /// Whether a state at `position` is of use: further than what is here, or what is here is damaged.
+    /// Whether a state at `position` is of use: further than what is here, or what is here is damaged, the log
+    /// or the state.
     fn wants(&self, position: Position) -> bool {
-        self.damage.is_some() || position.index > self.state.mark().position.index
+        let applied = self.state.mark().position.index;
+        self.damage.is_some()
+            || position.index > applied
+            || position.index == applied && self.raft.wants_snapshot(position)
     }
 
     fn pull(&mut self, cx: &mut Cx<'_>) {
@@ -377,7 +381,7 @@ impl Replica {
             // The log has caught up with it in the meantime.
             self.feed_applied(position.index, cx);
         }
-        let head = Head::SnapshotEnd { group: self.group, position, installed: true };
+        let head = Head::SnapshotEnd { group: self.group, position };
         cx.posts.push(Post::Peer(from, head.into()));
         cx.posts.push(Post::Trace(Trace::SnapshotInstalled { group: self.group, position }));
         self.apply(cx);
@@ -385,13 +389,7 @@ impl Replica {
     }
 
     /// The follower has the state, or does not want it.
-    pub(super) fn on_snapshot_end(
-        &mut self,
-        from: NodeId,
-        position: Position,
-        installed: bool,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(super) fn on_snapshot_end(&mut self, from: NodeId, position: Position, cx: &mut Cx<'_>) {
         let done = self
             .outgoing
             .get(&from)
@@ -399,11 +397,8 @@ impl Replica {
         if !done {
             return;
         }
-        if installed {
-            self.outgoing.remove(&from);
-            self.feed(raft::Input::SnapshotSent { to: from, position }, cx);
-        } else {
-            self.abandon_stream(from, cx);
-        }
+        // Who wanted none of it has applied as much: what follows is what it lacks, either way.
+        self.outgoing.remove(&from);
+        self.feed(raft::Input::SnapshotSent { to: from, position }, cx);
     }
 }

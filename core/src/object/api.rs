@@ -6,7 +6,7 @@
 
 use crate::codec::Octets;
 use crate::kv::api::{KvAnswer, KvRequest};
-use crate::types::{BlobId, BucketId, ChunkHash, ChunkId, ShardId, Timestamp};
+use crate::types::{BlobId, BucketId, ChunkHash, ChunkId, Epoch, ShardId, Timestamp};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
@@ -485,6 +485,13 @@ pub enum Answer {
     Done,
     /// A bucket.
     Bucket(BucketInfo),
+    /// A change of a bucket has begun and will be carried out. The node asks on; clients never see this.
+    BucketBegun {
+        /// The bucket's id.
+        id: BucketId,
+        /// The epoch that the change began.
+        epoch: Epoch,
+    },
     /// Buckets, and whether there are more.
     Buckets {
         /// In the order of their names.

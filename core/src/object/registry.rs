@@ -14,7 +14,8 @@
 //!              remove                           restore: one was not empty
 //! ```
 //!
-//! A bucket that is being made is not shown yet; one that is being deleted still is. A router that is
+//! A bucket that is being made is not shown yet; one that is being deleted still is. Whoever began a change
+//! asks by id and epoch what became of it ([`settled`]); for that the last buckets removed are remembered. A router that is
 //! refused by a shard with [`Refusal::NoSuchBucket`] or [`Refusal::BucketBusy`] went by an old idea of
 //! the bucket, or a procedure is under way: it asks here, linearizably, and tries again.
 
@@ -100,6 +101,19 @@ pub enum BucketState {
     Restoring,
 }
 
+/// A bucket that is gone, and the epoch of the deletion that succeeded.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+struct Removed {
+    id: BucketId,
+    epoch: Epoch,
+    created: u64,
+}
+
+/// The key of the buckets that were removed last.
+const REMOVED: &[u8] = b"removed";
+/// So many are remembered: whoever waits for a deletion looks every few milliseconds.
+const REMOVED_REMEMBERED: usize = 64;
+
 /// The cluster's record: what founding fixed, and which store each node has.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Cluster {
@@ -141,6 +155,46 @@ pub fn apply(batch: &mut Batch<'_>, op: RegistryOp) -> Outcome {
         RegistryOp::RestoreBucket(at) => restore(batch, &at),
         RegistryOp::RemoveBucket(at) => remove(batch, &at),
     }
+}
+
+/// What became of the change that began with [`Answer::BucketBegun`] and this id and epoch. Changes of one
+/// bucket follow one another, so a later look may find a later one: a deletion that was undone, and somebody
+/// else's after it that was not.
+///
+/// # Errors
+/// [`Refusal::BucketBusy`] while it is under way, [`Refusal::BucketNotEmpty`] for a deletion that was undone,
+/// [`Refusal::OutcomeUnknown`] long after the bucket is gone.
+pub fn settled(table: &Table, at: &BucketEpoch) -> Outcome {
+    let (name, made) = (&at.bucket, at.epoch == Epoch(1));
+    if let Some(record) = find(table, name).filter(|record| record.id == at.id) {
+        return match record.state {
+            BucketState::Creating | BucketState::Deleting if record.epoch == at.epoch => {
+                Err(Refusal::BucketBusy)
+            }
+            _ if made => Ok(Answer::Bucket(BucketInfo {
+                name: name.clone(),
+                id: record.id,
+                created: record.created,
+            })),
+            BucketState::Restoring if record.epoch == at.epoch.next() => Err(Refusal::BucketBusy),
+            _ => Err(Refusal::BucketNotEmpty),
+        };
+    }
+    let removed = removed_buckets(table).into_iter().find(|removed| removed.id == at.id);
+    let removed = removed.ok_or(Refusal::OutcomeUnknown)?;
+    match removed.epoch == at.epoch {
+        true => Ok(Answer::Done),
+        false if made => {
+            let Removed { id, created, .. } = removed;
+            Ok(Answer::Bucket(BucketInfo { name: name.clone(), id, created }))
+        }
+        false => Err(Refusal::BucketNotEmpty),
+    }
+}
+
+/// Buckets that are gone, the last first.
+fn removed_buckets(table: &Table) -> Vec<Removed> {
+    record::find(table, &space::cluster(REMOVED)).unwrap_or_default()
 }
 
 /// A bucket's record, in whatever state it is.
@@ -259,7 +313,7 @@ fn create(batch: &mut Batch<'_>, bucket: &str) -> Outcome {
     let (state, floor) = (BucketState::Creating, BucketId::default());
     put(batch, bucket, BucketRecord { id, epoch: Epoch(1), state, created, floor });
     batch.put(&space::creating_bucket(id), Vec::new(), Bytes::new());
-    Ok(Answer::Bucket(BucketInfo { name: bucket.into(), id, created }))
+    Ok(Answer::BucketBegun { id, epoch: Epoch(1) })
 }
 
 fn delete(batch: &mut Batch<'_>, bucket: &str) -> Outcome {
@@ -273,8 +327,7 @@ fn delete(batch: &mut Batch<'_>, bucket: &str) -> Outcome {
     let (epoch, state) = (record.epoch.next(), BucketState::Deleting);
     let floor = floor(batch);
     put(batch, bucket, BucketRecord { epoch, state, floor, ..record });
-    let BucketRecord { id, created, .. } = record;
-    Ok(Answer::Bucket(BucketInfo { name: bucket.into(), id, created }))
+    Ok(Answer::BucketBegun { id: record.id, epoch })
 }
 
 fn settle(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
@@ -311,10 +364,15 @@ fn remove(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
     if find(batch.table(), &at.bucket).is_none_or(|record| record.id != at.id) {
         return Ok(Answer::Done);
     }
-    if at_epoch(batch, at, at.epoch)?.state != BucketState::Deleting {
+    let record = at_epoch(batch, at, at.epoch)?;
+    if record.state != BucketState::Deleting {
         return Err(Refusal::BucketBusy);
     }
     batch.remove(&space::registry(&at.bucket));
+    let mut removed = removed_buckets(batch.table());
+    removed.insert(0, Removed { id: record.id, epoch: record.epoch, created: record.created });
+    removed.truncate(REMOVED_REMEMBERED);
+    batch.put(&space::cluster(REMOVED), codec::encode(&removed), Bytes::new());
     Ok(Answer::Done)
 }
 

@@ -44,6 +44,8 @@ impl Group {
             if let Some(progress) = leadership.followers.get_mut(&node) {
                 progress.heard = None;
             }
+            // It may be us who is cut off, and another leads by now: a quiet leader would never know.
+            self.wake(false, out);
         } else if self.leader == Some(node) {
             self.wake(false, out);
             self.leader = None;

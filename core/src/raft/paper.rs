@@ -13,6 +13,7 @@ use crate::rng::Rng;
 use crate::types::{GroupId, Incarnation, Index, NodeId, Position, Term};
 use alloc::vec;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 const ME: NodeId = NodeId(1);
 const ONE: NodeId = NodeId(2);
@@ -511,6 +512,23 @@ fn an_acknowledgement_of_an_older_boot_never_counts() {
     let message = Message { term: Term(1), incarnation: Incarnation(2), body };
     leader.input(Input::Message { from: ONE, message });
     assert_eq!(leader.commit_index(), 1);
+}
+
+/// A replica that counts again says so with what it has proven to this leader, which may be nothing. That is
+/// no answer to the probe: taken for one, the leader would begin below its own log, with a state that
+/// the follower doesn't need.
+#[test]
+fn a_match_below_the_probe_does_not_answer_it() {
+    let mut leader = Replica::leader(3, 2, &[1, 1, 1]);
+    leader.matched(ONE, 2, 0);
+    assert_eq!(leader.sent(), []);
+    leader.matched(ONE, 2, 3);
+    leader.input(Input::Propose { id: 7, command: Bytes::from_static(b"x") });
+    let prev = leader.sent().into_iter().find_map(|(to, body, _)| match body {
+        Body::Append { prev, .. } if to == ONE => Some(prev),
+        _ => None,
+    });
+    assert_eq!(prev, Some(at(4, 2)), "sent on, not again");
 }
 
 /// The same entry is written, overwritten and written again; the completion of the first write says

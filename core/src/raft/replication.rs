@@ -345,8 +345,10 @@ impl Group {
                     match_index <= last,
                     "{from:?} matches {match_index:?}, we end at {last:?}"
                 );
+                // Less than the probe asked for answers something else, such as a replica that counts again
+                // before it was sent anything: the logs may part anywhere above.
                 if matches!(progress.flow, Flow::Probe { .. })
-                    && match_index >= progress.match_index
+                    && match_index >= progress.next_index.prev()
                 {
                     progress.match_index = match_index;
                     progress.replicate();

@@ -2,10 +2,14 @@
 //!
 //! After a while the world mends every link, gives every disk room, sets every clock right, resumes and
 //! restarts every node. From then on the cluster owes an answer to everything: no group stuck without
-//! a leader, no bucket stuck in deletion, no chunk without a copy that can be read.
+//! a leader, no bucket stuck in deletion, no chunk without a copy that can be read. And it owes itself all the
+//! redundancy that it is configured with.
 
 use super::Violation;
 use crate::setup::Setup;
+use ironseed_core::node::status::{Phase, Status};
+use ironseed_core::types::{GroupId, Index, NodeId};
+use std::collections::BTreeMap;
 
 /// How long after the healing every client must have had all its answers: nanoseconds.
 ///
@@ -17,11 +21,11 @@ pub fn bound(setup: &Setup) -> u64 {
     PROGRESS.max(setup.mix.patience * 8).max(setup.tuning.election.0 * 40)
 }
 
-/// What is said when the bound has passed.
+/// What is said when the bound has passed and this is not done.
 #[must_use]
 pub fn stuck(at: u64, healed: u64, unfinished: &[String]) -> Violation {
     let seconds = (at - healed) / 1_000_000_000;
-    let mut what = format!("{seconds} s after everything healed, still unanswered:");
+    let mut what = format!("{seconds} s after everything healed, still open:");
     for line in unfinished.iter().take(LINES) {
         what += &format!("\n  {line}");
     }
@@ -29,6 +33,39 @@ pub fn stuck(at: u64, healed: u64, unfinished: &[String]) -> Violation {
         what += &format!("\n  and {} more", unfinished.len() - LINES);
     }
     Violation::new("liveness", at, what)
+}
+
+/// What still lacks redundancy: replicas that abstain, are damaged or lag, chunks without a copy where one
+/// belongs. Nothing of that may last once all nodes run and can reach each other, or the next fault takes
+/// what no fault before it could have taken.
+#[must_use]
+pub fn degraded(nodes: &[Status]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut ends: BTreeMap<GroupId, (Index, NodeId)> = BTreeMap::new();
+    for node in nodes {
+        let id = node.node;
+        if node.phase != Phase::Serving {
+            found.push(format!("{id:?} is {:?}", node.phase));
+        }
+        if node.chunks_missing > 0 {
+            found.push(format!("{id:?} lacks {} chunks", node.chunks_missing));
+        }
+        for replica in &node.groups {
+            let group = replica.group;
+            if replica.abstaining {
+                found.push(format!("{id:?} abstains in {group:?}"));
+            }
+            if let Some(damage) = &replica.damaged {
+                found.push(format!("{id:?} is damaged in {group:?}: {damage}"));
+            }
+            let (end, other) = *ends.entry(group).or_insert((replica.applied, id));
+            if end != replica.applied {
+                let applied = replica.applied;
+                found.push(format!("{id:?} is at {applied:?} of {group:?}, {other:?} at {end:?}"));
+            }
+        }
+    }
+    found
 }
 
 /// What is said when one step asks for more than [`EFFECTS_PER_STEP_MAX`].

@@ -90,6 +90,7 @@ pub const fn observation(trace: &Trace) -> Option<(GroupId, Observation)> {
         Trace::Role { group, role: Role::Leader, term, .. } => {
             Some((*group, Observation::Leads { term: *term }))
         }
+        Trace::StateDamaged { group, .. } => Some((*group, Observation::StateLost)),
         Trace::Role { group, term, .. } => Some((*group, Observation::Term { term: *term })),
         _ => None,
     }

@@ -44,6 +44,8 @@ pub enum Observation {
         /// The state's hash.
         hash: u128,
     },
+    /// Its state is damaged: another's takes its place, which may be older than what it had applied.
+    StateLost,
 }
 
 /// What is known of all groups.
@@ -139,6 +141,10 @@ impl Raft {
                     back.then(|| format!("{node:?} applied {applied:?} of {group:?} again"))
                 }
             }
+            Observation::StateLost => {
+                replica.applied = Index(0);
+                None
+            }
         };
         wrong.map(|what| Violation::new("raft", at, what))
     }
@@ -185,6 +191,9 @@ mod tests {
         let state = |applied, byte| Observation::State { applied: Index(applied), hash: byte };
         check(&[(1, state(5, 1)), (2, state(5, 1)), (2, state(6, 2))], false);
         check(&[(1, state(5, 1)), (2, state(5, 2))], true);
+        check(&[(1, state(5, 1)), (1, state(4, 2))], true);
+        check(&[(1, state(5, 1)), (1, Observation::StateLost), (1, state(4, 2))], false);
+        check(&[(2, state(4, 1)), (1, Observation::StateLost), (1, state(4, 2))], true);
     }
 
     #[test]

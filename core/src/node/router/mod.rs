@@ -45,7 +45,7 @@ use super::post::{Post, RouterInput};
 use crate::kv::command::Op;
 use crate::machine::{Duration, Instant, Now};
 use crate::object::api::{Outcome, Refusal, Request};
-use crate::object::registry::BucketState;
+use crate::object::registry::{BucketEpoch, BucketState};
 use crate::rng::Rng;
 use crate::types::{BucketId, Epoch, GroupId, Incarnation, NodeId, RequestId};
 use alloc::boxed::Box;
@@ -78,9 +78,9 @@ enum Stage {
     /// The bucket is busy: look again later.
     Pausing(Instant),
     /// A bucket's change was begun; whoever leads the registry carries it out.
-    Settling { bucket: BucketId },
+    Settling(BucketEpoch),
     /// As [`Self::Settling`], later.
-    SettlingLater { bucket: BucketId, at: Instant },
+    SettlingLater { change: BucketEpoch, at: Instant },
     /// All shards are asked.
     Listing(Box<Listing>),
     /// Bulk bytes move.
@@ -299,10 +299,16 @@ impl Router {
         let Some(bucket) = plan::bucket_of(&task.request) else { return };
         let query = Query::Resolve { bucket: String::from(bucket) };
         let deadline = task.deadline;
-        if !matches!(task.stage, Stage::Settling { .. }) {
-            task.stage = Stage::Resolving;
-        }
+        task.stage = Stage::Resolving;
         self.read(id, GroupId::META, query, deadline, cx);
+    }
+
+    /// Asks what became of the change of a bucket that a request began.
+    fn settle(&mut self, id: TaskId, change: BucketEpoch, cx: &mut Cx<'_>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let deadline = task.deadline;
+        task.stage = Stage::Settling(change.clone());
+        self.read(id, GroupId::META, Query::Settled(change), deadline, cx);
     }
 
     /// Asks the shards, the bucket being known.
@@ -341,9 +347,9 @@ impl Router {
         match &mut task.stage {
             Stage::Call => self.on_call(id, ended, cx),
             Stage::Resolving => self.on_resolved(id, ended, cx),
-            Stage::Settling { bucket } => {
-                let bucket = *bucket;
-                self.on_settling(id, bucket, ended, cx);
+            Stage::Settling(change) => {
+                let change = change.clone();
+                self.on_settling(id, change, ended, cx);
             }
             Stage::Listing(listing) => {
                 let mut asking = Asking {
@@ -369,10 +375,7 @@ impl Router {
                     return self.on_stale(id, cx);
                 }
                 match plan::begun(&task.request, &outcome) {
-                    Some(bucket) => {
-                        self.set_stage(id, Stage::Settling { bucket });
-                        self.resolve(id, cx);
-                    }
+                    Some(change) => self.settle(id, change, cx),
                     None => self.reply(id, outcome, cx),
                 }
             }
@@ -430,19 +433,19 @@ impl Router {
     }
 
     /// The change of a bucket that this request began: is it done?
-    fn on_settling(&mut self, id: TaskId, bucket: BucketId, ended: Ended, cx: &mut Cx<'_>) {
+    fn on_settling(&mut self, id: TaskId, change: BucketEpoch, ended: Ended, cx: &mut Cx<'_>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         match ended {
-            Ended::Resolved(now) => match plan::settled(&task.request, bucket, now) {
-                Some(outcome) => self.reply(id, outcome, cx),
-                None => {
-                    let at = cx.now.mono + BUSY_PAUSE;
-                    task.stage = Stage::SettlingLater { bucket, at };
-                    self.pauses.insert((at, id));
-                }
-            },
+            Ended::Outcome(Err(Refusal::BucketBusy)) => {
+                let at = cx.now.mono + BUSY_PAUSE;
+                task.stage = Stage::SettlingLater { change, at };
+                self.pauses.insert((at, id));
+            }
+            Ended::Outcome(outcome @ (Ok(_) | Err(Refusal::BucketNotEmpty))) => {
+                self.reply(id, outcome, cx);
+            }
             // The change is in the registry and will be carried out; this client won't hear of it.
-            Ended::Expired { .. } | Ended::Outcome(_) => {
+            Ended::Expired { .. } | Ended::Outcome(_) | Ended::Resolved(_) => {
                 self.reply(id, Err(Refusal::OutcomeUnknown), cx);
             }
         }
@@ -473,14 +476,16 @@ impl Router {
             }
             self.pauses.remove(&(at, id));
             let Some(task) = self.tasks.get_mut(&id) else { continue };
-            if let Stage::SettlingLater { bucket, .. } = task.stage {
-                task.stage = Stage::Settling { bucket };
-                if task.deadline <= cx.now.mono {
+            match &task.stage {
+                Stage::SettlingLater { .. } if task.deadline <= cx.now.mono => {
                     self.reply(id, Err(Refusal::OutcomeUnknown), cx);
-                    continue;
                 }
+                Stage::SettlingLater { change, .. } => {
+                    let change = change.clone();
+                    self.settle(id, change, cx);
+                }
+                _ => self.resolve(id, cx),
             }
-            self.resolve(id, cx);
         }
         self.procedures.advance(cx.now.mono, &mut self.calls, &mut cx.sends);
     }

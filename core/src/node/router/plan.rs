@@ -7,7 +7,7 @@ use crate::kv::command::{KvWrite, Op};
 use crate::object::api::{Answer, CHUNK_BYTES, EXTENT_CHUNKS_MAX, Outcome, Refusal, Request};
 use crate::object::command::{ObjectOp, Target};
 use crate::object::names;
-use crate::object::registry::{BucketRecord, BucketState, RegistryOp};
+use crate::object::registry::{BucketEpoch, RegistryOp};
 use crate::shard;
 use crate::types::{BlobId, BucketId, ChunkId, Epoch, GroupId};
 use alloc::boxed::Box;
@@ -173,31 +173,13 @@ pub(super) const fn is_stale(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::NoSuchBucket | Refusal::BucketBusy)
 }
 
-/// The bucket whose change a request began, if its answer has to wait until that is carried out.
-pub(super) fn begun(request: &Request, outcome: &Outcome) -> Option<BucketId> {
+/// The change of a bucket that a request began, if its answer has to wait until that is carried out.
+pub(super) fn begun(request: &Request, outcome: &Outcome) -> Option<BucketEpoch> {
     match (request, outcome) {
-        (Request::CreateBucket { .. } | Request::DeleteBucket { .. }, Ok(Answer::Bucket(info))) => {
-            Some(info.id)
-        }
+        (
+            Request::CreateBucket { bucket } | Request::DeleteBucket { bucket },
+            Ok(Answer::BucketBegun { id, epoch }),
+        ) => Some(BucketEpoch { bucket: bucket.clone(), id: *id, epoch: *epoch }),
         _ => None,
-    }
-}
-
-/// The answer to a request that began a change of `bucket`, by what the registry says now; `None` while
-/// it is under way.
-pub(super) fn settled(
-    request: &Request,
-    bucket: BucketId,
-    now: Option<BucketRecord>,
-) -> Option<Outcome> {
-    let deletes = matches!(request, Request::DeleteBucket { .. });
-    let name = bucket_of(request)?;
-    match now.filter(|now| now.id == bucket) {
-        None if deletes => Some(Ok(Answer::Done)),
-        // Made, and deleted again by somebody else before this look.
-        None => Some(Err(Refusal::OutcomeUnknown)),
-        Some(record) if record.state != BucketState::Active => None,
-        Some(_) if deletes => Some(Err(Refusal::BucketNotEmpty)),
-        Some(record) => record.info(name).map(|info| Ok(Answer::Bucket(info))),
     }
 }

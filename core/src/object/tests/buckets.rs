@@ -124,8 +124,7 @@ fn the_floor_is_the_oldest_bucket_that_is_being_made() {
     let mut meta = Group::at(GroupId::META);
     let create = |meta: &mut Group, name: &str, settle: bool| {
         let create = RegistryOp::CreateBucket { bucket: name.into() };
-        let Ok(Answer::Bucket(info)) = meta.registry(create) else { panic!() };
-        let at = BucketEpoch { bucket: name.into(), id: info.id, epoch: Epoch(1) };
+        let at = begun(name, meta.registry(create));
         if settle {
             meta.registry(RegistryOp::SettleBucket(at.clone())).unwrap();
         }
@@ -143,20 +142,64 @@ fn the_floor_is_the_oldest_bucket_that_is_being_made() {
     assert_eq!(floor(&mut meta, "two"), BucketId(meta.index));
 }
 
+/// The change that a registry command began.
+fn begun(name: &str, outcome: Outcome) -> BucketEpoch {
+    let Ok(Answer::BucketBegun { id, epoch }) = outcome else { panic!("{outcome:?}") };
+    BucketEpoch { bucket: name.into(), id, epoch }
+}
+
+/// Who began a change learns what became of that one, not of a later one that somebody else began.
+#[test]
+fn a_deletion_that_was_undone_is_not_taken_for_the_next_one() {
+    let mut meta = Group::at(GroupId::META);
+    let name = "bucket";
+    let delete = RegistryOp::DeleteBucket { bucket: name.into() };
+    let made = begun(name, meta.registry(RegistryOp::CreateBucket { bucket: name.into() }));
+    meta.registry(RegistryOp::SettleBucket(made.clone())).unwrap();
+    let shown = registry::head(&meta.table, name);
+
+    let undone = begun(name, meta.registry(delete.clone()));
+    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketBusy));
+    assert_eq!(registry::settled(&meta.table, &made), shown);
+    meta.registry(RegistryOp::RestoreBucket(undone.clone())).unwrap();
+    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketBusy), "not yet");
+    let again = BucketEpoch { epoch: undone.epoch.next(), ..undone.clone() };
+    meta.registry(RegistryOp::SettleBucket(again)).unwrap();
+    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketNotEmpty));
+
+    let gone = begun(name, meta.registry(delete));
+    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketNotEmpty));
+    meta.registry(RegistryOp::RemoveBucket(gone.clone())).unwrap();
+    assert_eq!(registry::settled(&meta.table, &gone), Ok(Answer::Done));
+    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketNotEmpty));
+    assert_eq!(registry::settled(&meta.table, &made), shown);
+
+    for number in 0..100 {
+        let name = alloc::format!("other-{number}");
+        let made = begun(&name, meta.registry(RegistryOp::CreateBucket { bucket: name.clone() }));
+        meta.registry(RegistryOp::SettleBucket(made)).unwrap();
+        let gone = begun(&name, meta.registry(RegistryOp::DeleteBucket { bucket: name.clone() }));
+        meta.registry(RegistryOp::RemoveBucket(gone)).unwrap();
+    }
+    assert_eq!(registry::settled(&meta.table, &gone), Err(Refusal::OutcomeUnknown), "forgotten");
+}
+
 #[test]
 fn the_registry_shows_what_is_settled_and_lists_in_order() {
     let mut meta = Group::at(GroupId::META);
     let op = |bucket: &str| RegistryOp::CreateBucket { bucket: bucket.into() };
     assert!(matches!(meta.registry(op("No")), Err(Refusal::Invalid(_))));
     for name in ["bbb", "aaa", "abc"] {
-        let Ok(Answer::Bucket(info)) = meta.registry(op(name)) else { panic!() };
+        let at = begun(name, meta.registry(op(name)));
+        assert_eq!(registry::settled(&meta.table, &at), Err(Refusal::BucketBusy));
         assert_eq!(registry::head(&meta.table, name), Err(Refusal::NoSuchBucket), "not yet");
         assert_eq!(meta.registry(op(name)), Err(Refusal::BucketBusy));
         let delete = RegistryOp::DeleteBucket { bucket: name.into() };
         assert_eq!(meta.registry(delete), Err(Refusal::NoSuchBucket));
-        let at = BucketEpoch { bucket: name.into(), id: info.id, epoch: Epoch(1) };
-        assert_eq!(meta.registry(RegistryOp::SettleBucket(at)), Ok(Answer::Done));
-        assert_eq!(registry::head(&meta.table, name), Ok(Answer::Bucket(info)));
+        assert_eq!(meta.registry(RegistryOp::SettleBucket(at.clone())), Ok(Answer::Done));
+        let shown = registry::head(&meta.table, name);
+        assert!(matches!(&shown, Ok(Answer::Bucket(info)) if info.id == at.id));
+        assert_eq!(registry::settled(&meta.table, &at), shown);
         assert_eq!(meta.registry(op(name)), Err(Refusal::BucketAlreadyOwnedByYou));
     }
     let list = |prefix: &str, after, limit| match registry::list(&meta.table, prefix, after, limit)
@@ -287,10 +330,10 @@ fn a_deletion_never_loses_an_acknowledged_object() {
     for seed in 0..300 {
         let mut world = World::new(seed);
         let create = RegistryOp::CreateBucket { bucket: "bucket".into() };
-        let Ok(Answer::Bucket(info)) = world.meta.registry(create) else { panic!() };
+        let made = begun("bucket", world.meta.registry(create));
         world.settle(|_, _| {});
         for shard in &world.shards {
-            let installed = crate::object::bucket::state(&shard.table, info.id).unwrap();
+            let installed = crate::object::bucket::state(&shard.table, made.id).unwrap();
             assert_eq!(installed.epoch, Epoch(1), "acknowledged before it is everywhere");
         }
         world.meta.registry(RegistryOp::DeleteBucket { bucket: "bucket".into() }).unwrap();
@@ -300,7 +343,7 @@ fn a_deletion_never_loses_an_acknowledged_object() {
         world.settle(|rng, shards| {
             if acknowledged.is_none() && rng.chance(1, chance) {
                 let at = rng.below(shards.len() as u64) as usize;
-                let target = Target { bucket: info.id, epoch: Epoch(1), key: "k".into() };
+                let target = Target { bucket: made.id, epoch: Epoch(1), key: "k".into() };
                 let object = object(1, inline(b"x"));
                 let condition = Condition::None;
                 if shards[at].run(ObjectOp::Put { target, object, condition }).is_ok() {
@@ -318,10 +361,10 @@ fn a_deletion_never_loses_an_acknowledged_object() {
             (Some(at), Some(record)) => {
                 kept += 1;
                 assert_eq!((record.state, record.epoch), (BucketState::Active, Epoch(3)));
-                let query = Query::Object { bucket: info.id, key: "k".into() };
+                let query = Query::Object { bucket: made.id, key: "k".into() };
                 assert!(world.shards[at].read(&query).is_ok(), "seed {seed}: lost");
                 for shard in &mut world.shards {
-                    let (bucket, epoch) = (info.id, Epoch(3));
+                    let (bucket, epoch) = (made.id, Epoch(3));
                     let target = Target { bucket, epoch, key: "new".into() };
                     assert!(shard.run(ObjectOp::OpenBlob { target }).is_ok(), "seed {seed}");
                 }
