@@ -120,6 +120,12 @@ fn covered(data: &Path) -> Result<BTreeMap<u32, u64>> {
     Ok(covered)
 }
 
+/// The home groups of the large objects: their chunks are damaged, the groups must not be.
+fn homes_of_chunks(data: &Path) -> Result<BTreeSet<u32>> {
+    let chunks = segment::records(data, Kind::Chunk)?;
+    Ok(chunks.into_iter().map(|chunk| chunk.group).collect())
+}
+
 /// Entries of the write-ahead log with the objects that they hold.
 fn entries(data: &Path, written: &Written) -> Result<Vec<(Record, String)>> {
     let entries = segment::records(data, Kind::Wal)?.into_iter();
@@ -162,9 +168,11 @@ async fn kill_with_a_fresh_entry(
         }
         cluster.healed().await?;
         cluster.kill(index)?;
-        let covered = covered(cluster.data(index))?;
-        let mut entries = entries(cluster.data(index), written)?.into_iter();
-        let fresh = entries.find(|(record, _)| covered.get(&record.group) < Some(&record.index));
+        let data = cluster.data(index);
+        let (covered, spared) = (covered(data)?, homes_of_chunks(data)?);
+        let fresh = entries(data, written)?.into_iter().find(|(record, _)| {
+            !spared.contains(&record.group) && covered.get(&record.group) < Some(&record.index)
+        });
         if let Some(fresh) = fresh {
             return Ok(fresh);
         }
@@ -250,13 +258,15 @@ struct Flipped {
 /// a frame, in a chunk; each of another group.
 fn flip_some(data: &Path, written: &Written, fresh: Record) -> Result<Flipped> {
     let covered = covered(data)?;
+    let mut spared = homes_of_chunks(data)?;
+    spared.insert(fresh.group);
     let mut old = entries(data, written)?.into_iter().map(|(record, _)| record);
-    let old = old.find(|it| it.group != fresh.group && covered.get(&it.group) >= Some(&it.index));
+    let old =
+        old.find(|it| !spared.contains(&it.group) && covered.get(&it.group) >= Some(&it.index));
     let old = old.ok_or_else(|| "no entry that a checkpoint covers".to_owned())?;
+    spared.insert(old.group);
     let mut frames = segment::records(data, Kind::Table)?.into_iter();
-    let frame = frames.find(|it| {
-        it.group != fresh.group && it.group != old.group && written.key_in(it).is_some()
-    });
+    let frame = frames.find(|it| !spared.contains(&it.group) && written.key_in(it).is_some());
     let frame = frame.ok_or_else(|| "no frame with an object".to_owned())?;
     let chunk_key = "large/1".to_owned();
     let chunk = chunk_of(data, &chunk_key, 0)?;
@@ -310,7 +320,7 @@ async fn alone(place: &Place) -> Result {
 
 /// What a node alone can't serve.
 struct LostGroups<'a> {
-    /// Objects of the damaged groups, as far as it is known which they are: all small ones.
+    /// Objects of the damaged groups: small ones only.
     affected: &'a BTreeSet<String>,
     places: [String; 2],
 }
@@ -321,15 +331,13 @@ impl LostGroups<'_> {
     async fn judge(&self, client: &AmazonS3, written: &Written, damaged: &[&str]) -> Result {
         for key in written.0.keys().filter(|key| !damaged.contains(&key.as_str())) {
             let read = get(client, key).await?;
-            // Which group a large object belongs to, the log does not show.
-            let large = key.starts_with("large/");
-            let refused = self.affected.contains(key) || (large && read.status == 503);
+            let refused = self.affected.contains(key);
             if refused {
                 self.expect_refused(key, &read)?;
             } else {
                 written.expect_whole(key, &read)?;
             }
-            if large {
+            if key.starts_with("large/") {
                 continue;
             }
             let link = store::put_link(client, key).await?;
