@@ -20,7 +20,7 @@ mod events;
 
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
-use crate::net::{Channel, Deliver, Net};
+use crate::net::{Channel, Deliver, Net, Traffic};
 use crate::pool::{AbortOnPanic, Pool};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
@@ -88,6 +88,15 @@ pub struct Public {
     pub founding: Option<Founding>,
 }
 
+/// A node as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What it knows of itself.
+    pub status: Status,
+    /// What it and its peers have said to each other.
+    pub traffic: Vec<Traffic>,
+}
+
 /// How a node ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -107,7 +116,7 @@ enum Event {
     Request { id: RequestId, request: Request, reply: oneshot::Sender<Outcome> },
     Cancel(RequestId),
     Done(OpId, IoResult),
-    Status(oneshot::Sender<Status>),
+    Status(oneshot::Sender<Report>),
     Stop,
 }
 
@@ -138,7 +147,7 @@ impl Handle {
     }
 
     /// What the node knows of itself; `None` when it has ended.
-    pub async fn status(&self) -> Option<Status> {
+    pub async fn status(&self) -> Option<Report> {
         let (reply, answer) = oneshot::channel();
         self.events.send(Event::Status(reply)).ok()?;
         answer.await.ok()
@@ -334,7 +343,8 @@ impl<M: Machine> Driver<M> {
             }
             Event::Done(op, result) => self.step(Input::Done { op, result }),
             Event::Status(reply) => {
-                let _ = reply.send(self.machine.status());
+                let (status, traffic) = (self.machine.status(), self.net.traffic());
+                let _ = reply.send(Report { status, traffic });
             }
             Event::Stop => self.step(Input::Stop),
         }

@@ -82,7 +82,7 @@ async fn answer(request: &Request<Incoming>, handle: &Handle) -> Response<Full<B
         "/health/live" => text(StatusCode::OK, "live\n"),
         "/health/ready" => ready(handle),
         "/status" => match handle.status().await {
-            Some(status) => json(&NodeReport::from(&status)),
+            Some(report) => json(&NodeReport::from(&report)),
             None => text(StatusCode::SERVICE_UNAVAILABLE, "the node has stopped\n"),
         },
         _ => text(StatusCode::NOT_FOUND, "/health/live, /health/ready or /status\n"),

@@ -349,7 +349,8 @@ impl Disk {
         let Some(inode) = self.inode(file) else { return Err(IoError::NotFound) };
         let failed = self.spring(Trap::Write);
         let len = self.files[&inode].len() as u64;
-        let full = self.lacks_room((offset + total(data)).saturating_sub(len));
+        let end = if total(data) > 0 { offset + total(data) } else { 0 };
+        let full = self.lacks_room(end.saturating_sub(len));
         let mut draw = (failed || full).then(|| self.crash_draw());
         let file = self.files.get_mut(&inode).ok_or(IoError::NotFound)?;
         match &mut draw {

@@ -9,17 +9,15 @@
 //! Caveat: kill -9 loses what a process held, not what the system held for it. Power loss is the
 //! simulator's business.
 
-use crate::cluster::{self, Cluster, NODES};
+use crate::cluster::{self, Cluster, NODES, Place};
 use crate::content::{self, Random};
 use crate::ledger::{Ledger, Loss};
-use crate::store::{self, Access};
-use crate::{Result, http_raw};
+use crate::{Result, store};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -42,12 +40,8 @@ const READERS: usize = 16;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The program to run.
-    #[arg(long)]
-    server: PathBuf,
-    /// An existing folder for data and logs.
-    #[arg(long)]
-    work: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Seconds of writing under kills.
     #[arg(long)]
     seconds: u64,
@@ -64,13 +58,13 @@ struct Shared {
 }
 
 pub(crate) async fn run(args: &Args) -> Result {
-    let mut cluster = Cluster::found(&args.server, &args.work).await?;
-    let shared = Arc::new(Shared::new(cluster.access(), &cluster.endpoints())?);
-    let bucket = store::put_link(&shared.clients[0], "").await?;
-    let created = http_raw::call("PUT", &bucket, b"").await?;
-    if created != 200 {
-        return Err(format!("creating the bucket answered {created}"));
-    }
+    let mut cluster = Cluster::found(&args.place).await?;
+    let shared = Arc::new(Shared {
+        clients: cluster.clients(BUCKET, ATTEMPT)?,
+        ledger: Mutex::default(),
+        stop: AtomicBool::new(false),
+    });
+    store::create_bucket(&shared.clients[0]).await?;
     let seed = cluster::entropy();
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
@@ -114,12 +108,6 @@ pub(crate) async fn run(args: &Args) -> Result {
 }
 
 impl Shared {
-    fn new(access: &Access, endpoints: &[String]) -> Result<Self> {
-        let clients = endpoints.iter().map(|url| store::client(access, url, BUCKET, ATTEMPT));
-        let (ledger, stop) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { clients: clients.collect::<Result<_>>()?, ledger, stop })
-    }
-
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.ledger.lock().expect("no holder panics")
     }

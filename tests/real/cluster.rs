@@ -1,10 +1,11 @@
-//! Three `ironseed serve` processes on loopback, each with a configuration file, a data directory and
-//! a log of its own.
+//! `ironseed serve` processes on loopback, each with a configuration file, a data directory and a log of
+//! its own.
 
 use crate::Result;
 use crate::content::Random;
 use crate::http_raw;
-use crate::store::Access;
+use crate::store::{self, Access};
+use object_store::aws::AmazonS3;
 use serde_json::Value;
 use std::fs::{File, Permissions};
 use std::net::TcpListener;
@@ -21,6 +22,27 @@ const READY: Duration = Duration::from_secs(60);
 /// connections, else a client could sit on the port of a node that is down.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
+/// Where servers come from and where they work: what every part that starts some is told.
+#[derive(clap::Args)]
+pub(crate) struct Place {
+    /// The program to run.
+    #[arg(long)]
+    server: PathBuf,
+    /// An existing folder for data and logs.
+    #[arg(long)]
+    work: PathBuf,
+}
+
+impl Place {
+    /// A folder of its own in this one.
+    pub(crate) fn below(&self, name: &str) -> Result<Self> {
+        let work = self.work.join(name);
+        let made = std::fs::create_dir(&work);
+        made.map_err(|error| format!("{}: {error}", work.display()))?;
+        Ok(Self { server: self.server.clone(), work })
+    }
+}
+
 /// A founded cluster. Its processes are killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -32,6 +54,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Node {
     config: PathBuf,
+    data: PathBuf,
     log: PathBuf,
     s3: u16,
     admin: u16,
@@ -39,37 +62,70 @@ struct Node {
 }
 
 impl Cluster {
-    /// Founds a cluster in `dir` and waits until every node is ready.
-    pub(crate) async fn found(server: &Path, dir: &Path) -> Result<Self> {
+    /// Founds a cluster of three nodes and waits until every one is ready.
+    pub(crate) async fn found(place: &Place) -> Result<Self> {
+        Self::found_of(NODES, place).await
+    }
+
+    /// Founds a cluster of so many nodes and waits until every one is ready.
+    pub(crate) async fn found_of(nodes: usize, place: &Place) -> Result<Self> {
+        let dir = &place.work;
         let mut random = Random::new(entropy());
         let access = Access {
             access_key: format!("CHAOS{:016X}", random.next()),
             secret_key: format!("{:016x}{:016x}", random.next(), random.next()),
             region: "us-east-1".into(),
         };
-        let ports = free_ports(3 * NODES, &mut random)?;
+        let ports = free_ports(3 * nodes, &mut random)?;
         let secret = dir.join("cluster.secret");
         let text: String = (0..4).map(|_| format!("{:016x}", random.next())).collect();
         write(&secret, &text)?;
         let private = std::fs::set_permissions(&secret, Permissions::from_mode(0o600));
         private.map_err(|error| format!("{}: {error}", secret.display()))?;
-        let nodes =
-            (0..NODES).map(|index| Node::prepare(dir, index, &ports)).collect::<Result<_>>();
-        let mut cluster = Self { server: server.to_path_buf(), access, nodes: nodes? };
-        for index in 0..NODES {
+        let nodes: Vec<Node> =
+            (0..nodes).map(|index| Node::prepare(dir, index, &ports)).collect::<Result<_>>()?;
+        let mut cluster = Self { server: place.server.clone(), access, nodes };
+        for index in 0..cluster.nodes.len() {
             cluster.spawn(index, index == 0)?;
         }
         cluster.ready().await?;
         Ok(cluster)
     }
 
-    pub(crate) const fn access(&self) -> &Access {
-        &self.access
+    /// How many nodes it has, running or not.
+    pub(crate) const fn size(&self) -> usize {
+        self.nodes.len()
     }
 
-    /// The S3 endpoint of every node.
-    pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| format!("http://127.0.0.1:{}", node.s3)).collect()
+    /// A client of one bucket for every node's endpoint. An attempt that takes longer than `timeout` has
+    /// an unknown outcome.
+    pub(crate) fn clients(&self, bucket: &str, timeout: Duration) -> Result<Vec<AmazonS3>> {
+        let endpoints = self.nodes.iter().map(|node| format!("http://127.0.0.1:{}", node.s3));
+        endpoints.map(|url| store::client(&self.access, &url, bucket, timeout)).collect()
+    }
+
+    /// The data directory of a node.
+    pub(crate) fn data(&self, index: usize) -> &Path {
+        &self.nodes[index].data
+    }
+
+    /// How much a node has logged so far: bytes.
+    pub(crate) fn logged(&self, index: usize) -> Result<usize> {
+        self.log(index).map(|log| log.len())
+    }
+
+    /// What a node has logged after the first `skip` bytes.
+    pub(crate) fn log_since(&self, index: usize, skip: usize) -> Result<String> {
+        let log = self.log(index)?;
+        Ok(log
+            .get(skip..)
+            .map(|rest| String::from_utf8_lossy(rest).into_owned())
+            .unwrap_or_default())
+    }
+
+    fn log(&self, index: usize) -> Result<Vec<u8>> {
+        let path = &self.nodes[index].log;
+        std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// The process of a node that runs.
@@ -115,14 +171,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until every node says that it is ready.
+    /// Waits until every node that was started says that it is ready.
     pub(crate) async fn ready(&mut self) -> Result {
         let began = Instant::now();
         for index in 0..self.nodes.len() {
             loop {
                 let node = &mut self.nodes[index];
-                let ended = node.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-                if let Some(status) = ended {
+                let Some(child) = node.child.as_mut() else { break };
+                if let Some(status) = child.try_wait().ok().flatten() {
                     let log = node.log.display();
                     return Err(format!("node {} ended: {status}; see {log}", index + 1));
                 }
@@ -151,6 +207,27 @@ impl Cluster {
             let said = String::from_utf8_lossy(&output.stderr);
             format!("`ironseed status --json` printed no JSON: {error}; {said}")
         })
+    }
+
+    /// Waits until the cluster is as good as new: every node is up and has everything.
+    pub(crate) async fn healed(&self) -> Result {
+        let began = Instant::now();
+        loop {
+            let status = self.status()?;
+            let field = |name| status.get(name).cloned().unwrap_or_default();
+            let lag = |node: &Value| node.get("lag").and_then(Value::as_u64) == Some(0);
+            let caught_up = field("nodes").as_array().is_some_and(|nodes| nodes.iter().all(lag));
+            let quiet = field("warnings").as_array().is_some_and(Vec::is_empty);
+            let spare = (self.size() as u64 - 1) / 2;
+            if caught_up && quiet && field("can_lose").as_u64() == Some(spare) {
+                return Ok(());
+            }
+            if began.elapsed() > READY {
+                let nodes = field("nodes");
+                return Err(format!("not whole after {READY:?}: {} {nodes}", field("warnings")));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The node that leads most shards.
@@ -184,23 +261,26 @@ impl Node {
     /// Writes the configuration of node `index + 1`. Ports: node ports first, then S3, then admin.
     fn prepare(dir: &Path, index: usize, ports: &[u16]) -> Result<Self> {
         let id = index + 1;
-        let (s3, admin) = (ports[NODES + index], ports[2 * NODES + index]);
+        let nodes = ports.len() / 3;
+        let (s3, admin) = (ports[nodes + index], ports[2 * nodes + index]);
         let mut text = format!(
             "node = {id}\ndata = \"data-{id}\"\n\n[cluster]\nsecret_file = \"cluster.secret\"\n"
         );
-        for peer in 0..NODES {
+        for peer in 0..nodes {
             text += &format!(
                 "\n[[cluster.nodes]]\nid = {}\naddress = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\n",
                 peer + 1,
                 ports[peer],
-                ports[2 * NODES + peer],
+                ports[2 * nodes + peer],
             );
         }
         text += &format!("\n[s3]\nlisten = \"127.0.0.1:{s3}\"\n");
         text += &format!("\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n");
+        text += "\n[log]\nformat = \"json\"\n";
         let config = dir.join(format!("node-{id}.toml"));
         write(&config, &text)?;
-        Ok(Self { config, log: dir.join(format!("node-{id}.log")), s3, admin, child: None })
+        let (data, log) = (dir.join(format!("data-{id}")), dir.join(format!("node-{id}.log")));
+        Ok(Self { config, data, log, s3, admin, child: None })
     }
 }
 

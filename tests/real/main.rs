@@ -6,6 +6,9 @@
 //! - `memory`: three nodes under a large object and a hundred slow uploads; what each process held at
 //!   the most is read from the system.
 //!
+//! - `damage`: bits flipped on the disks of three nodes, and of one alone: what heals, and what is said.
+//! - `idle`: what a cluster costs that nobody uses.
+//!
 //! Nodes are real processes with real files, on ports of the loopback address that the system picks.
 //! Time is real too, so no gap is judged here, only loss; gaps are printed.
 #![expect(clippy::print_stdout, reason = "a command-line tool talks on standard output")]
@@ -13,9 +16,12 @@
 mod chaos;
 mod cluster;
 mod content;
+mod damage;
 mod http_raw;
+mod idle;
 mod ledger;
 mod memory;
+mod segment;
 mod session;
 mod store;
 
@@ -40,6 +46,10 @@ enum Part {
     Chaos(chaos::Args),
     /// Three nodes under uploads large and slow.
     Memory(memory::Args),
+    /// Flipped bits on three nodes and on one.
+    Damage(damage::Args),
+    /// Three nodes at rest.
+    Idle(idle::Args),
 }
 
 #[tokio::main]
@@ -48,6 +58,8 @@ async fn main() -> ExitCode {
         Part::Session => session::run().await,
         Part::Chaos(args) => chaos::run(&args).await,
         Part::Memory(args) => memory::run(&args).await,
+        Part::Damage(args) => damage::run(&args).await,
+        Part::Idle(args) => idle::run(&args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

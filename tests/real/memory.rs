@@ -5,8 +5,8 @@
 //! former and all of the latter vanish in the middle. Judged are the most memory that any process ever
 //! had (`VmHWM`), and that memory, file descriptors and staged bytes return to where they were before.
 
-use crate::cluster::{Cluster, NODES};
-use crate::store::{self, Access};
+use crate::cluster::{Cluster, NODES, Place};
+use crate::store;
 use crate::{Result, content, http_raw};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
@@ -14,11 +14,12 @@ use object_store::aws::AmazonS3;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
 use serde_json::Value;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const BUCKET: &str = "memory";
+/// The most that a request may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The most that a process may ever have had.
 const HWM_KIB_MAX: u64 = 300 << 10;
 const PARALLEL: usize = 10;
@@ -44,25 +45,17 @@ const DESCRIPTORS_SLACK: usize = 8;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The program to run.
-    #[arg(long)]
-    server: PathBuf,
-    /// An existing folder for data and logs.
-    #[arg(long)]
-    work: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// MiB of the large object.
     #[arg(long)]
     large_mib: u64,
 }
 
 pub(crate) async fn run(args: &Args) -> Result {
-    let cluster = Cluster::found(&args.server, &args.work).await?;
-    let endpoints = cluster.endpoints();
-    let clients = clients(cluster.access(), &endpoints)?;
-    let created = http_raw::call("PUT", &store::put_link(&clients[0], "").await?, b"").await?;
-    if created != 200 {
-        return Err(format!("creating the bucket answered {created}"));
-    }
+    let cluster = Cluster::found(&args.place).await?;
+    let clients = cluster.clients(BUCKET, PATIENCE)?;
+    store::create_bucket(&clients[0]).await?;
     // One small object through every node, so that what is opened once is open.
     for (index, client) in clients.iter().enumerate() {
         let key = Key::from(format!("warm/{index}"));
@@ -83,11 +76,6 @@ pub(crate) async fn run(args: &Args) -> Result {
 
 fn text(error: object_store::Error) -> String {
     error.to_string()
-}
-
-fn clients(access: &Access, endpoints: &[String]) -> Result<Vec<AmazonS3>> {
-    let patience = Duration::from_secs(120);
-    endpoints.iter().map(|url| store::client(access, url, BUCKET, patience)).collect()
 }
 
 /// Up in parallel parts.

@@ -1,6 +1,6 @@
 //! The S3 client under test, `object_store`, set up so that it hides nothing: it never retries.
 
-use crate::Result;
+use crate::{Result, http_raw};
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::signer::Signer;
@@ -40,6 +40,14 @@ pub(crate) fn client(
         .with_retry(never)
         .build()
         .map_err(|error| format!("no client for {endpoint}: {error}"))
+}
+
+/// Makes the client's bucket.
+pub(crate) async fn create_bucket(client: &AmazonS3) -> Result {
+    match http_raw::call("PUT", &put_link(client, "").await?, b"").await? {
+        200 => Ok(()),
+        status => Err(format!("creating the bucket answered {status}")),
+    }
 }
 
 /// A link that lets anybody PUT this key of the client's bucket for a while; the empty key is the

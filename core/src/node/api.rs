@@ -137,9 +137,10 @@ pub struct Config {
 /// Sizes and times. The simulator draws them from the seed; production takes the default.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// A leader's heartbeat, and the beat between nodes.
+    /// A leader's heartbeat.
     pub heartbeat: Duration,
     /// A follower waits this long at least before it stands for election, up to twice as long at the most.
+    /// A peer that is silent for this long is not counted on; nodes beat more often than twice in it.
     pub election: Duration,
     /// A group without work for this long goes quiet.
     pub quiesce_after: Duration,

@@ -66,7 +66,7 @@ pub struct CallId {
 /// The decoded part of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Head {
-    /// "I am here", every heartbeat, from every member to every other.
+    /// "I am here", again and again, from every member to every other.
     Beat {
         /// The sender's boot. A change wakes quiescent groups.
         incarnation: Incarnation,

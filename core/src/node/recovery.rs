@@ -19,7 +19,7 @@ use crate::kv::frame::Place;
 use crate::kv::replay::Replay;
 use crate::kv::state::State;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Instant, IoOp, IoResult, OpIds};
-use crate::raft::{self, Group, Standing};
+use crate::raft::{self, Group, Payload, Standing};
 use crate::rng::Rng;
 use crate::shard::placement::{self, Member};
 use crate::types::{Damage, GroupId, NodeId, OpId, Position, ShardId};
@@ -49,6 +49,8 @@ pub(super) struct Recovering {
     state_damage: BTreeMap<GroupId, Damage>,
     wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
     wal_damaged: Option<u64>,
+    /// Where the payloads were that the write-ahead log has lost.
+    wal_lost: BTreeMap<wal::Identity, Damage>,
     had_wal: bool,
     frames: BTreeMap<u64, Vec<(GroupId, wal::Location)>>,
     pub(super) ops: Ops,
@@ -151,6 +153,7 @@ impl Recovering {
             state_damage: BTreeMap::new(),
             wal_groups: BTreeMap::new(),
             wal_damaged: None,
+            wal_lost: BTreeMap::new(),
             had_wal: files.iter().any(|it| it.file.kind == FileKind::Wal),
             frames: BTreeMap::new(),
             admitted,
@@ -210,8 +213,12 @@ impl Recovering {
                 }
                 RecoveryOutput::Damage(LogDamage { damage, kind }) => {
                     self.wal_damaged = self.wal_damaged.max(Some(damage.file.number));
-                    if kind == DamageKind::IdentityLost {
-                        self.restore.identity_lost();
+                    match kind {
+                        DamageKind::IdentityLost => self.restore.identity_lost(),
+                        DamageKind::PayloadLost(identity) => {
+                            self.wal_lost.insert(identity, damage.clone());
+                        }
+                        DamageKind::CopyLost => {}
                     }
                     traces.push(Trace::Damaged { damage });
                 }
@@ -305,7 +312,7 @@ impl Recovering {
         rng: &mut Rng,
         traces: &mut Vec<Trace>,
     ) -> Option<Ready> {
-        let Self { admitted, groups, mut restore, mut states, state_damage, .. } = self;
+        let Self { admitted, groups, mut restore, mut states, state_damage, wal_lost, .. } = self;
         let standing = if admitted.superblock.logs && !self.had_wal {
             Standing::Blank
         } else if admitted.superblock.doubt {
@@ -315,6 +322,7 @@ impl Recovering {
         };
         let mut replicas = BTreeMap::new();
         let mut abstaining = Vec::new();
+        let mut wal_damaged = self.wal_damaged;
         for (group, voters) in &groups {
             let Some(replay) = states.remove(group) else { continue };
             let (state, broken) = match replay.finish() {
@@ -343,6 +351,8 @@ impl Recovering {
                 append_inflight_max: config.tuning.append_inflight_max,
                 planted: config.planted,
             };
+            let hopeless =
+                if voters.len() == 1 { lost_for_good(*group, &restored, &wal_lost) } else { None };
             let raft = Group::new(raft_config, restored, now, rng.fork());
             let mut replica = Replica::new(*group, raft, state);
             if broken.is_some() || short {
@@ -354,6 +364,11 @@ impl Recovering {
                 let next = broken.map(|broken| broken.next_generation);
                 replica = replica.damaged(&damage, next);
                 traces.push(Trace::StateDamaged { group: *group, damage });
+            } else if let Some(damage) = hopeless {
+                // The damaged bytes stay where they are: whoever can mend them has nothing else.
+                wal_damaged = None;
+                replica = replica.damaged(&damage, None);
+                traces.push(Trace::StateDamaged { group: *group, damage });
             }
             replicas.insert(*group, replica);
         }
@@ -361,12 +376,33 @@ impl Recovering {
             wal: *self.wal_log?,
             table: *self.table_log?,
             wal_groups: self.wal_groups,
-            wal_damaged: self.wal_damaged,
+            wal_damaged,
             frames: self.frames,
         };
         let chunks = self.chunk_store?;
         Some(Ready { admitted, groups, replicas, abstaining, logs, chunks, ops: self.ops })
     }
+}
+
+/// Of a group without other replicas: the first entry that its log has lost and its state doesn't contain.
+/// Nothing after it can ever be applied.
+fn lost_for_good(
+    group: GroupId,
+    restored: &raft::Restored,
+    wal_lost: &BTreeMap<wal::Identity, Damage>,
+) -> Option<Damage> {
+    let lost = restored.entries.iter().find(|entry| {
+        entry.payload == Payload::Lost && entry.position.index > restored.applied.index
+    })?;
+    let Position { term, index } = lost.position;
+    let mut records = restore::ENTRY_KINDS
+        .into_iter()
+        .filter_map(|kind| wal_lost.get(&wal::Identity { kind, group, index, term }));
+    Some(records.next().cloned().unwrap_or_else(|| Damage {
+        file: FileId::new(FileKind::Wal, 0),
+        offset: 0,
+        what: alloc::format!("entry {:?} of group {group} was lost before", lost.position),
+    }))
 }
 
 fn seat(group: GroupId, replicas: &[NodeId]) -> Seat {

@@ -24,6 +24,9 @@ mod kind {
     pub(super) const ABSTAINING: u8 = 8;
 }
 
+/// The kinds of records whose payload is an entry's.
+pub(super) const ENTRY_KINDS: [u8; 2] = [kind::ENTRY, kind::REPAIR];
+
 /// The record of a write.
 pub(super) fn record_of(group: GroupId, write: &Write) -> Record {
     let record = |kind, position: Position, payload: Vec<u8>| {

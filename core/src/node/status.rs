@@ -55,6 +55,8 @@ pub struct GroupStatus {
     /// Of a leader: the match index of each other voter that has answered in this term and is not
     /// suspected.
     pub matched: Vec<(NodeId, Index)>,
+    /// Entries of its log that were found damaged and are still to be fetched from peers.
+    pub entries_lost: u64,
     /// Whether it abstains from votes and acknowledgements until it is readmitted.
     pub abstaining: bool,
     /// Why it can't serve, if it can't.

@@ -1,8 +1,9 @@
 //! The files of one store and what each operation does to them.
 
+use super::conformance::Subject;
 use super::{DataDir, ExecuteIo};
 use bytes::{Bytes, BytesMut};
-use ironseed_core::machine::{FileId, FileKind, Io, IoDone, IoError, IoResult};
+use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut};
@@ -180,6 +181,12 @@ impl ExecuteIo for Files {
             tracing::warn!(%file, %error, "disk operation failed");
             classify(&error)
         })
+    }
+}
+
+impl Subject for Files {
+    fn found(&self) -> Vec<FoundFile> {
+        self.dir.files().unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

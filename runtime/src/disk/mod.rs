@@ -40,7 +40,7 @@ pub trait ExecuteIo {
 }
 
 /// Executes operations on a data directory on the caller's thread: for tools and tests.
-pub fn direct(dir: DataDir) -> impl ExecuteIo {
+pub fn direct(dir: DataDir) -> impl conformance::Subject {
     files::Files::new(dir)
 }
 

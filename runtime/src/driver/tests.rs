@@ -158,7 +158,7 @@ async fn effects_are_executed_and_completed_until_the_answer() {
     );
     seen(&setup, "boot with 0 files").await;
     seen(&setup, "timer").await;
-    assert_eq!(handle.status().await.unwrap().node, NodeId(42));
+    assert_eq!(handle.status().await.unwrap().status.node, NodeId(42));
     let public = handle.public().borrow().clone();
     assert_eq!(public.phase, Phase::Serving);
     assert_eq!(public.founding.unwrap().access_key, "root");

@@ -2,13 +2,14 @@
 
 use super::frame::{self, FrameError, Header, Kind};
 use super::handshake::Credentials;
-use super::{Channel, prepare};
+use super::{Channel, Received, prepare};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
 use ironseed_core::types::NodeId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
@@ -42,6 +43,13 @@ pub trait Deliver: Clone + Send + Sync + 'static {
     ) -> Result<(), DecodeError>;
 }
 
+/// Where messages go, and how they are counted.
+#[derive(Clone)]
+pub(super) struct Inbox<D> {
+    pub(super) received: Received,
+    pub(super) deliver: D,
+}
+
 /// A peer that has proved itself.
 struct Admitted {
     peer: NodeId,
@@ -53,7 +61,7 @@ struct Admitted {
 pub(super) async fn listen<D: Deliver>(
     listener: TcpListener,
     credentials: Arc<Credentials>,
-    deliver: D,
+    inbox: Inbox<D>,
 ) {
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let budgets = BTreeMap::from([
@@ -69,7 +77,7 @@ pub(super) async fn listen<D: Deliver>(
             biased;
             Some(Admitted { peer, channel, stream }) = admitted.recv() => {
                 let Some(budget) = budgets.get(&channel).cloned() else { continue };
-                let task = tasks.spawn(receive(peer, channel, stream, budget, deliver.clone()));
+                let task = tasks.spawn(receive(peer, channel, stream, budget, inbox.clone()));
                 // The peer dials one connection a channel; an older one is what is left of its last
                 // boot or of a broken path.
                 if let Some(older) = connected.insert((peer, channel), task) {
@@ -122,10 +130,10 @@ async fn receive<D: Deliver>(
     channel: Channel,
     stream: TcpStream,
     budget: Arc<Semaphore>,
-    deliver: D,
+    inbox: Inbox<D>,
 ) {
     let mut stream = BufReader::with_capacity(64 << 10, stream);
-    match receive_all(peer, &mut stream, &budget, &deliver).await {
+    match receive_all(peer, &mut stream, &budget, &inbox).await {
         Ok(()) => tracing::debug!(%peer, ?channel, "peer closed its connection"),
         Err(FrameError::Io(error)) => tracing::debug!(%peer, ?channel, %error, "peer lost"),
         Err(error) => tracing::warn!(%peer, ?channel, %error, "closed the peer's connection"),
@@ -136,7 +144,7 @@ async fn receive_all<D: Deliver>(
     peer: NodeId,
     stream: &mut BufReader<TcpStream>,
     budget: &Arc<Semaphore>,
-    deliver: &D,
+    inbox: &Inbox<D>,
 ) -> Result<(), FrameError> {
     while let Some(header) = Header::read(stream, frame::MEMBER).await? {
         if header.kind != Kind::Message {
@@ -145,7 +153,11 @@ async fn receive_all<D: Deliver>(
         let kib = u32::try_from((header.head + header.body).div_ceil(1024)).unwrap_or(u32::MAX);
         let Ok(room) = budget.clone().acquire_many_owned(kib).await else { return Ok(()) };
         let (head, body) = header.read_rest(stream).await?;
-        deliver
+        if let Some(received) = inbox.received.get(&peer) {
+            received.fetch_add(1, Ordering::Relaxed);
+        }
+        inbox
+            .deliver
             .deliver(peer, &head, body, room)
             .map_err(|_| FrameError::Broken("malformed message"))?;
     }

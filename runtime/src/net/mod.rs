@@ -41,6 +41,7 @@ use rustix::net::sockopt;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -65,9 +66,27 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
 /// An idle connection is probed after this long.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 
+/// Messages received, by peer.
+type Received = Arc<BTreeMap<NodeId, AtomicU64>>;
+
+/// What one peer and this node have said to each other since this node was started. A message may carry
+/// the words of many groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// The peer.
+    pub peer: NodeId,
+    /// Messages handed to a connection.
+    pub sent: u64,
+    /// Messages received.
+    pub received: u64,
+    /// What was not sent.
+    pub dropped: Dropped,
+}
+
 /// The node port and the connections to all peers. Dropping it closes them.
 pub struct Net {
     outboxes: BTreeMap<(NodeId, Channel), Arc<Outbox>>,
+    received: Received,
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
 }
@@ -91,7 +110,10 @@ impl Net {
         let ids = members.iter().map(|member| member.id).collect();
         let credentials = Arc::new(Credentials::new(me, ids, secret, cluster));
         let mut tasks = JoinSet::new();
-        tasks.spawn(incoming::listen(listener, credentials.clone(), deliver));
+        let peers = members.iter().map(|member| member.id).filter(|id| *id != me);
+        let received: Received = Arc::new(peers.map(|peer| (peer, AtomicU64::new(0))).collect());
+        let inbox = incoming::Inbox { received: received.clone(), deliver };
+        tasks.spawn(incoming::listen(listener, credentials.clone(), inbox));
         let mut outboxes = BTreeMap::new();
         for member in members.iter().filter(|member| member.id != me) {
             for channel in Channel::ALL {
@@ -101,7 +123,7 @@ impl Net {
                 tasks.spawn(outgoing::run(member, channel, credentials, outbox));
             }
         }
-        Ok(Self { outboxes, _tasks: tasks })
+        Ok(Self { outboxes, received, _tasks: tasks })
     }
 
     /// Queues a message; drops it when the queue is full or the peer is none.
@@ -117,10 +139,20 @@ impl Net {
         self.outboxes.values().all(|outbox| outbox.is_empty())
     }
 
-    /// What was dropped so far because a queue was full or the peer could not be reached.
+    /// What was said so far, peer by peer.
     #[must_use]
-    pub fn dropped(&self) -> Dropped {
-        self.outboxes.values().fold(Dropped::default(), |sum, outbox| sum + outbox.dropped())
+    pub fn traffic(&self) -> Vec<Traffic> {
+        let outboxes = |peer| {
+            let channels = Channel::ALL.into_iter();
+            channels.filter_map(move |channel| self.outboxes.get(&(peer, channel)))
+        };
+        let traffic = |(peer, received): (&NodeId, &AtomicU64)| Traffic {
+            peer: *peer,
+            sent: outboxes(*peer).map(|outbox| outbox.sent()).sum(),
+            received: received.load(Ordering::Relaxed),
+            dropped: outboxes(*peer).fold(Dropped::default(), |sum, it| sum + it.dropped()),
+        };
+        self.received.iter().map(traffic).collect()
     }
 }
 

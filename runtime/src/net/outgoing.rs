@@ -57,6 +57,7 @@ pub(super) struct Outbox {
 struct Queue {
     frames: VecDeque<(Vec<u8>, Bytes)>,
     bytes: usize,
+    sent: u64,
     dropped: Dropped,
 }
 
@@ -104,6 +105,11 @@ impl Outbox {
         self.ready.notify_one();
     }
 
+    /// Messages that were handed to a connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.lock().sent
+    }
+
     pub(super) fn dropped(&self) -> Dropped {
         self.lock().dropped
     }
@@ -121,6 +127,7 @@ impl Outbox {
         let mut queue = self.lock();
         let frame = queue.frames.pop_front()?;
         queue.bytes -= size(&frame);
+        queue.sent += 1;
         Some(frame)
     }
 }

@@ -238,6 +238,9 @@ async fn a_peer_that_restarts_is_dialled_again() {
     until_connected(&first.net, NodeId(2), Channel::Control, &mut second).await;
     first.net.send(NodeId(2), Channel::Control, b"again".to_vec(), Bytes::new());
     assert_eq!(next(&mut second).await.1, b"again");
+    let (there, here) = (first.net.traffic()[0], second.net.traffic()[0]);
+    assert!(there.sent > here.received && here.received > 0, "{there:?} {here:?}");
+    assert_eq!((there.peer, here.peer, here.sent), (NodeId(2), NodeId(1), 0));
 }
 
 #[tokio::test]
@@ -260,7 +263,7 @@ async fn what_finds_a_full_queue_is_dropped_and_counted() {
     for _ in 0..200 {
         port.net.send(NodeId(2), Channel::Bulk, Vec::new(), chunk.clone());
     }
-    let dropped = port.net.dropped();
+    let dropped = port.net.traffic()[0].dropped;
     assert!(dropped.messages >= 200 - 64 && dropped.bytes >= dropped.messages << 20, "{dropped:?}");
     // No peer at all.
     port.net.send(NodeId(3), Channel::Bulk, Vec::new(), chunk);

@@ -11,7 +11,9 @@ mod table;
 
 pub use ask::{AskError, Target, ask_all, configured, run};
 
-use ironseed_core::node::status::{GroupStatus, Phase, Role, Status};
+use crate::driver::Report;
+use crate::net::Traffic;
+use ironseed_core::node::status::{GroupStatus, Phase, Role};
 use serde::{Deserialize, Serialize};
 
 /// One node, as it sees itself.
@@ -41,8 +43,23 @@ pub struct NodeReport {
     pub requests: u64,
     /// Whether the last write was refused for lack of space.
     pub disk_full: bool,
+    /// What it and its peers have said to each other since it was started.
+    pub peers: Vec<PeerReport>,
     /// Its replicas.
     pub groups: Vec<GroupReport>,
+}
+
+/// One peer, as a node counts what passes between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// The peer.
+    pub node: u32,
+    /// Messages sent to it. A message may carry the words of many groups.
+    pub sent: u64,
+    /// Messages received from it.
+    pub received: u64,
+    /// Messages dropped, because it could not be reached or is too slow.
+    pub dropped: u64,
 }
 
 /// One replica, as its node sees it.
@@ -66,14 +83,16 @@ pub struct GroupReport {
     pub voters: Vec<u32>,
     /// Of a leader: voters that keep answering, with their match index.
     pub matched: Vec<(u32, u64)>,
+    /// Damaged entries of its log that are still to be fetched from peers.
+    pub entries_lost: u64,
     /// Whether it waits to be readmitted.
     pub abstaining: bool,
     /// Why it can't serve, if it can't.
     pub damaged: Option<String>,
 }
 
-impl From<&Status> for NodeReport {
-    fn from(status: &Status) -> Self {
+impl From<&Report> for NodeReport {
+    fn from(Report { status, traffic }: &Report) -> Self {
         let phase = match status.phase {
             Phase::Booting => "booting",
             Phase::Waiting => "waiting",
@@ -94,7 +113,19 @@ impl From<&Status> for NodeReport {
             chunk_bytes: status.chunk_bytes,
             requests: status.requests,
             disk_full: status.disk_full,
+            peers: traffic.iter().map(PeerReport::from).collect(),
             groups: status.groups.iter().map(GroupReport::from).collect(),
+        }
+    }
+}
+
+impl From<&Traffic> for PeerReport {
+    fn from(traffic: &Traffic) -> Self {
+        Self {
+            node: traffic.peer.0,
+            sent: traffic.sent,
+            received: traffic.received,
+            dropped: traffic.dropped.messages,
         }
     }
 }
@@ -116,6 +147,7 @@ impl From<&GroupStatus> for GroupReport {
             applied: status.applied.0,
             voters: status.voters.iter().map(|node| node.0).collect(),
             matched: status.matched.iter().map(|(node, index)| (node.0, index.0)).collect(),
+            entries_lost: status.entries_lost,
             abstaining: status.abstaining,
             damaged: status.damaged.clone(),
         }
@@ -127,6 +159,12 @@ impl GroupReport {
     #[must_use]
     pub fn leads(&self) -> bool {
         self.role == "leader"
+    }
+
+    /// Whether nothing of it is damaged and it counts in its group.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.abstaining && self.entries_lost == 0 && self.damaged.is_none()
     }
 }
 

@@ -45,7 +45,7 @@ pub struct NodeLine {
     pub term: u64,
     /// Entries that it is behind the leaders, in the group where it is furthest behind.
     pub lag: u64,
-    /// Replicas that are damaged or abstain.
+    /// Replicas that are damaged, lack log entries or abstain.
     pub unhealthy: u32,
     /// Chunks that it still has to fetch.
     pub chunks_missing: u64,
@@ -128,7 +128,7 @@ fn spare_replicas(views: &Views<'_>, reports: &BTreeMap<u32, &NodeReport>) -> Op
             });
         // A node that lacks chunks is no copy of what it lacks.
         let whole = reports.get(voter).is_some_and(|report| report.chunks_missing == 0);
-        keeps_up && whole && !replica.abstaining && replica.damaged.is_none()
+        keeps_up && whole && replica.is_healthy()
     });
     u32::try_from(healthy.count().checked_sub(quorum)?).ok()
 }
@@ -150,8 +150,7 @@ fn line(answer: &Answer, groups: &BTreeMap<u32, Views<'_>>) -> NodeLine {
         let commit = groups.get(&replica.group).and_then(leader).map(|(_, leader)| leader.commit);
         commit.unwrap_or(0).saturating_sub(replica.applied)
     };
-    let unhealthy =
-        report.groups.iter().filter(|group| group.abstaining || group.damaged.is_some());
+    let unhealthy = report.groups.iter().filter(|replica| !replica.is_healthy());
     NodeLine {
         node: report.node,
         address: answer.address.clone(),
@@ -198,6 +197,10 @@ fn warnings(answers: &[Answer], reports: &BTreeMap<u32, &NodeReport>) -> Vec<Str
             if let Some(why) = &replica.damaged {
                 warnings.push(format!("node {node}, group {}: {why}", replica.group));
             }
+        }
+        let lost: u64 = report.groups.iter().map(|replica| replica.entries_lost).sum();
+        if lost > 0 {
+            warnings.push(format!("node {node}: {lost} damaged log entries still to fetch"));
         }
         let abstaining = report.groups.iter().filter(|replica| replica.abstaining).count();
         if abstaining > 0 {

@@ -19,6 +19,7 @@ fn report(node: u32) -> NodeReport {
         chunk_bytes: 3 << 20,
         requests: 0,
         disk_full: false,
+        peers: vec![PeerReport { node: 9, sent: 3, received: 4, dropped: 5 }],
         groups: vec![GroupReport {
             group: 0,
             role: if leads { "leader" } else { "follower" }.into(),
@@ -29,6 +30,7 @@ fn report(node: u32) -> NodeReport {
             applied: 5_000 - u64::from(node) * 10,
             voters: VOTERS.to_vec(),
             matched: if leads { vec![(2, 5_000), (3, 4_500)] } else { Vec::new() },
+            entries_lost: 0,
             abstaining: false,
             damaged: None,
         }],
@@ -84,6 +86,9 @@ fn a_replica_that_is_no_full_copy_does_not_count() {
     let damaged = changed(|answers| group(answers, 2).damaged = Some("wal-1.seg at byte 9".into()));
     assert_eq!(damaged.can_lose, Some(0));
     assert_eq!(damaged.warnings, ["node 2, group 0: wal-1.seg at byte 9"]);
+    let lacking = changed(|answers| group(answers, 2).entries_lost = 2);
+    assert_eq!((lacking.can_lose, lacking.nodes[1].unhealthy), (Some(0), 1));
+    assert_eq!(lacking.warnings, ["node 2: 2 damaged log entries still to fetch"]);
     let behind = changed(|answers| group(answers, 1).matched = vec![(2, 5_000), (3, 100)]);
     assert_eq!(behind.can_lose, Some(0));
     let silent = changed(|answers| group(answers, 1).matched = vec![(2, 5_000)]);

@@ -1,6 +1,6 @@
 //! Clients that take their time, and crowds of them.
 
-use crate::support::client::read_answer;
+use crate::support::client::{Answer, read_answer};
 use crate::support::{REGION, Server, impatient};
 use ironseed_s3gw::Config;
 use std::sync::atomic::Ordering;
@@ -90,58 +90,63 @@ async fn more_connections_than_allowed_are_closed_at_once() {
     assert!(closed.is_ok(), "the third connection is closed");
 }
 
+/// Uploads of three chunks each, all at once, to a gateway with room for eight chunks and a store that
+/// takes `chunk_ms` over each.
+struct Crowded {
+    server: Server,
+    body: Vec<u8>,
+    answers: Vec<Answer>,
+}
+
+impl Crowded {
+    async fn upload(count: usize, buffer_wait: Duration, chunk_ms: usize) -> Self {
+        let config = Config { buffer_bytes_max: 8 << 20, buffer_wait, ..impatient() };
+        let server = Server::with_bucket_and(config).await;
+        server.store.chunk_ms.store(chunk_ms, Ordering::Relaxed);
+        let body = vec![b'x'; 3 << 20];
+        let uploads = (0..count).map(|n| {
+            let draft = server.client.draft("PUT", &format!("/bucket/key{n}")).body(&body);
+            let draft = draft.payload("UNSIGNED-PAYLOAD");
+            let client = server.client.clone();
+            async move { client.send(&draft).await }
+        });
+        let answers = futures::future::join_all(uploads).await;
+        Self { server, body, answers }
+    }
+}
+
 #[tokio::test]
 async fn uploads_wait_for_room_and_hold_no_more_than_their_share() {
-    // Room for eight chunks: sixteen uploads of three each have to take turns.
-    let config =
-        Config { buffer_bytes_max: 8 << 20, buffer_wait: Duration::from_secs(10), ..impatient() };
-    let server = Server::with(config, REGION).await;
-    server.client.put("/bucket", b"").await.expect(200);
-    server.store.chunk_ms.store(20, Ordering::Relaxed);
-    let body = vec![b'x'; 3 << 20];
-    let uploads = (0..16).map(|n| {
-        let draft = server
-            .client
-            .draft("PUT", &format!("/bucket/key{n}"))
-            .body(&body)
-            .payload("UNSIGNED-PAYLOAD");
-        let client = server.client.clone();
-        async move { client.send(&draft).await }
-    });
-    for answer in futures::future::join_all(uploads).await {
-        answer.expect(200);
-    }
-    let most = server.store.chunks_under_way_max.load(Ordering::Relaxed);
+    // Sixteen have to take turns.
+    let crowded = Crowded::upload(16, Duration::from_secs(10), 20).await;
+    assert!(crowded.answers.iter().all(|answer| answer.status == 200));
+    let store = &crowded.server.store;
+    let most = store.chunks_under_way_max.load(Ordering::Relaxed);
     assert!(most <= 8, "{most} chunks at once with room for eight");
-    assert_eq!(server.store.keys().len(), 16);
-    assert_eq!(server.client.get("/bucket/key3").await.expect(200).body, body);
+    assert_eq!(store.keys().len(), 16);
+    let read = crowded.server.client.get("/bucket/key3").await.expect(200).body;
+    assert_eq!(read, crowded.body);
 }
 
 #[tokio::test]
 async fn without_room_in_time_a_request_is_refused_and_not_stuck() {
-    let config = Config {
-        buffer_bytes_max: 8 << 20,
-        buffer_wait: Duration::from_millis(100),
-        ..impatient()
-    };
-    let server = Server::with(config, REGION).await;
-    server.client.put("/bucket", b"").await.expect(200);
-    server.store.chunk_ms.store(700, Ordering::Relaxed);
-    let body = vec![b'x'; 3 << 20];
-    let uploads = (0..12).map(|n| {
-        let draft = server
-            .client
-            .draft("PUT", &format!("/bucket/key{n}"))
-            .body(&body)
-            .payload("UNSIGNED-PAYLOAD");
-        let client = server.client.clone();
-        async move { client.send(&draft).await }
-    });
-    let answers = futures::future::join_all(uploads).await;
+    let Crowded { server, answers, .. } =
+        Crowded::upload(12, Duration::from_millis(100), 700).await;
     let refused = answers.iter().filter(|answer| answer.status == 503).count();
     assert!(refused > 0, "twelve uploads of a chunk at a time have no room in eight");
     assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 503)));
     assert_eq!(server.store.keys().len(), answers.len() - refused);
+}
+
+/// Waits until so many uploads are staged.
+async fn until_staged(server: &Server, count: usize) {
+    for _ in 0..200 {
+        if server.store.staged() == count {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} uploads staged instead of {count}", server.store.staged());
 }
 
 #[tokio::test]
@@ -151,21 +156,10 @@ async fn a_client_that_goes_away_leaves_nothing_staged() {
     let bytes = server.client.draft("PUT", "/bucket/key").body(&body).signed();
     let mut stream = server.client.connect().await;
     stream.write_all(&bytes[..3 << 20]).await.expect("the server reads");
-    for _ in 0..100 {
-        if server.store.staged() == 1 {
-            break;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(server.store.staged(), 1, "the upload has begun");
+    until_staged(&server, 1).await;
     drop(stream);
-    for _ in 0..200 {
-        if server.store.staged() == 0 {
-            break;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!((server.store.staged(), server.store.keys().len()), (0, 0));
+    until_staged(&server, 0).await;
+    assert_eq!(server.store.keys(), Vec::<String>::new());
 }
 
 #[tokio::test]

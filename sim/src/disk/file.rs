@@ -78,7 +78,8 @@ impl File {
     pub fn write(&mut self, offset: usize, data: &[Bytes], mut keeps: impl FnMut(usize) -> bool) {
         self.writes += 1;
         let total: usize = data.iter().map(Bytes::len).sum();
-        if self.bytes.len() < offset + total {
+        // Writing nothing makes no file longer.
+        if total > 0 && self.bytes.len() < offset + total {
             self.set_len(offset + total);
         }
         let first = offset / SECTOR;

@@ -17,7 +17,7 @@ use std::process::Command;
 /// What to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these parts: aws, boto3, object-store, memory, chaos.
+    /// Only these parts: aws, boto3, object-store, memory, damage, idle, chaos.
     #[arg(long, value_delimiter = ',', value_parser = part_names())]
     only: Vec<String>,
     #[command(flatten)]
@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Seconds under kill -9.
     #[arg(long, default_value_t = 30)]
     chaos_seconds: u64,
+    /// Seconds at rest.
+    #[arg(long, default_value_t = 20)]
+    idle_seconds: u64,
 }
 
 /// What every part needs.
@@ -55,6 +58,8 @@ const PARTS: &[(&str, Part)] = &[
     ("boto3", boto3),
     ("object-store", object_store),
     ("memory", memory),
+    ("damage", damage),
+    ("idle", idle),
     ("chaos", kill),
 ];
 
@@ -161,10 +166,28 @@ fn object_store(bench: &Bench<'_>, dir: &Path) -> Result {
 /// Three processes under a large object and a hundred slow uploads: memory stays bounded, and
 /// descriptors and staged bytes return to where they were.
 fn memory(bench: &Bench<'_>, dir: &Path) -> Result {
-    let mut session = Command::new(chaos::clients()?);
-    session.arg("memory").arg("--server").arg(&bench.server).arg("--work").arg(dir);
+    let mut session = real(bench, dir, "memory")?;
     session.arg("--large-mib").arg(bench.options.large_mib.to_string());
     shell::run(session)
+}
+
+/// Bits flipped on the disks of three nodes, and of one alone.
+fn damage(bench: &Bench<'_>, dir: &Path) -> Result {
+    shell::run(real(bench, dir, "damage")?)
+}
+
+/// Three processes that nobody asks for anything.
+fn idle(bench: &Bench<'_>, dir: &Path) -> Result {
+    let mut session = real(bench, dir, "idle")?;
+    session.arg("--seconds").arg(bench.options.idle_seconds.to_string());
+    shell::run(session)
+}
+
+/// A part of the program in `tests/real/` that starts its own servers.
+fn real(bench: &Bench<'_>, dir: &Path, part: &str) -> Result<Command> {
+    let mut session = Command::new(chaos::clients()?);
+    session.arg(part).arg("--server").arg(&bench.server).arg("--work").arg(dir);
+    Ok(session)
 }
 
 /// Three processes under kill -9.

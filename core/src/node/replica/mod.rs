@@ -123,7 +123,7 @@ impl Replica {
         let status = raft.status();
         Self {
             group,
-            voters: status.followers.len() + 1,
+            voters: usize::from(state.seat().replicas),
             seat: *state.seat(),
             checkpoint: state.mark().position,
             raft,
@@ -153,7 +153,8 @@ impl Replica {
         }
     }
 
-    /// The state was found damaged at boot; a snapshot that heals it is of this generation.
+    /// State or log were found damaged at boot, so that the state can't go on from here; a snapshot that
+    /// heals it is of this generation.
     pub(super) fn damaged(mut self, damage: &Damage, next_generation: Option<u64>) -> Self {
         self.damage = Some(damage.to_string());
         self.next_generation = next_generation;
@@ -552,6 +553,7 @@ impl Replica {
             applied: self.state.mark().position.index,
             voters,
             matched: matched.map(|follower| (follower.node, follower.match_index)).collect(),
+            entries_lost: raft.lost as u64,
             abstaining: raft.standing != raft::Standing::Full,
             damaged: self.damage.clone(),
         }

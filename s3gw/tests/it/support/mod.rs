@@ -55,7 +55,12 @@ impl Server {
 
     /// A server with the bucket `bucket`.
     pub(crate) async fn with_bucket() -> Self {
-        let server = Self::start().await;
+        Self::with_bucket_and(impatient()).await
+    }
+
+    /// A server of these settings with the bucket `bucket`.
+    pub(crate) async fn with_bucket_and(config: Config) -> Self {
+        let server = Self::with(config, REGION).await;
         server.client.put("/bucket", b"").await.expect(200);
         server
     }
