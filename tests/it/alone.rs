@@ -79,15 +79,17 @@ impl Alone {
         assert_eq!(self.node.phase(), Phase::Serving);
     }
 
-    /// One bit flips in the middle of the victim's value, as the log has it; the node is killed before that
-    /// and booted after it. Returns where the value is.
-    fn flip_and_reboot(&mut self) -> usize {
+    /// The node is killed, a bit flips at every `flips` within the victim's value, counted from its start as
+    /// the log has it, and the node boots. Returns where the value is.
+    fn flip_and_reboot(&mut self, flips: impl Iterator<Item = i64>) -> usize {
         self.disk.kill();
         let log = self.disk.read_durable(WAL, 0, 1 << 20).expect("the log has a name");
         let value = value(VICTIM);
         let at = log.windows(value.len()).position(|window| window == value);
         let at = at.expect("the log has the value");
-        assert!(self.disk.flip(WAL, at as u64 + 500, 3));
+        for flip in flips {
+            assert!(self.disk.flip(WAL, at.strict_add_signed(flip as isize) as u64, 3));
+        }
         self.traces.clear();
         self.boot(None);
         at
@@ -178,7 +180,7 @@ fn a_damaged_entry_that_only_the_log_has_costs_its_group_alone_and_the_answer_sa
     let mut alone = Alone::filled();
     // For the sync mark; the first checkpoint comes later.
     alone.rest(20);
-    let at = alone.flip_and_reboot();
+    let at = alone.flip_and_reboot([500].into_iter());
     assert!(alone.is_damage_told(at), "{:?}", alone.traces);
     let mut refused = Vec::new();
     for key in 0..KEYS {
@@ -206,10 +208,32 @@ fn a_damaged_entry_that_the_state_has_too_costs_nothing() {
     let mut alone = Alone::filled();
     let checkpoints = config().tuning.checkpoint_every.0 * 2 / MILLISECOND;
     alone.rest(checkpoints);
-    let at = alone.flip_and_reboot();
+    let at = alone.flip_and_reboot([500].into_iter());
     assert!(alone.is_damage_told(at), "{:?}", alone.traces);
     for key in 0..KEYS {
         assert_eq!(alone.get(key), Ok(value(key)));
     }
     assert!(alone.node.status().groups.iter().all(|group| group.entries_lost == 0));
+}
+
+/// A whole block goes, and with it the names of what it held: nobody can tell which groups had more than the log
+/// still shows.
+#[test]
+fn a_lost_batch_is_never_passed_over_in_silence() {
+    let mut alone = Alone::filled();
+    alone.rest(20);
+    let at = alone.flip_and_reboot((-1_000..3_000).step_by(8));
+    assert!(alone.is_damage_told(at), "{:?}", alone.traces);
+    let mut refused = Vec::new();
+    for key in 0..KEYS {
+        match alone.get(key) {
+            Ok(found) => assert_eq!(found, value(key)),
+            Err(Refusal::Unavailable(why)) => {
+                assert!(why.contains("no other replica"), "{why}");
+                refused.push(key);
+            }
+            Err(other) => panic!("key {key}: {other:?}"),
+        }
+    }
+    assert!(refused.contains(&VICTIM), "{refused:?}");
 }

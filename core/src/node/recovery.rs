@@ -49,6 +49,8 @@ pub(super) struct Recovering {
     state_damage: BTreeMap<GroupId, Damage>,
     wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
     wal_damaged: Option<u64>,
+    /// Where the write-ahead log first forgot what it held.
+    wal_forgot: Option<Damage>,
     /// Where the payloads were that the write-ahead log has lost.
     wal_lost: BTreeMap<wal::Identity, Damage>,
     had_wal: bool,
@@ -154,6 +156,7 @@ impl Recovering {
             wal_groups: BTreeMap::new(),
             wal_damaged: None,
             wal_lost: BTreeMap::new(),
+            wal_forgot: None,
             had_wal: files.iter().any(|it| it.file.kind == FileKind::Wal),
             frames: BTreeMap::new(),
             admitted,
@@ -214,7 +217,10 @@ impl Recovering {
                 RecoveryOutput::Damage(LogDamage { damage, kind }) => {
                     self.wal_damaged = self.wal_damaged.max(Some(damage.file.number));
                     match kind {
-                        DamageKind::IdentityLost => self.restore.identity_lost(),
+                        DamageKind::IdentityLost => {
+                            self.restore.identity_lost();
+                            self.wal_forgot.get_or_insert_with(|| damage.clone());
+                        }
                         DamageKind::PayloadLost(identity) => {
                             self.wal_lost.insert(identity, damage.clone());
                         }
@@ -312,7 +318,8 @@ impl Recovering {
         rng: &mut Rng,
         traces: &mut Vec<Trace>,
     ) -> Option<Ready> {
-        let Self { admitted, groups, mut restore, mut states, state_damage, wal_lost, .. } = self;
+        let Self { admitted, groups, mut restore, mut states, .. } = self;
+        let Self { state_damage, wal_lost, wal_forgot, .. } = self;
         let standing = if admitted.superblock.logs && !self.had_wal {
             Standing::Blank
         } else if admitted.superblock.doubt {
@@ -331,7 +338,7 @@ impl Recovering {
             };
             let applied =
                 if broken.is_some() { Position::default() } else { state.mark().position };
-            let mut restored = restore.restored(*group, applied, standing);
+            let (mut restored, lost) = restore.restored(*group, applied, standing);
             // A state that begins after what the log says was compacted is damaged as well: frames
             // are missing that no boot noticed.
             let short = broken.is_none() && applied.index < restored.compacted.index;
@@ -351,8 +358,12 @@ impl Recovering {
                 append_inflight_max: config.tuning.append_inflight_max,
                 planted: config.planted,
             };
-            let hopeless =
-                if voters.len() == 1 { lost_for_good(*group, &restored, &wal_lost) } else { None };
+            // Nobody else can tell what the log of a group without other replicas has forgotten.
+            let forgotten = || lost.then(|| wal_forgot.clone().unwrap_or_else(|| unknown(*group)));
+            let hopeless = match voters.len() {
+                1 => lost_for_good(*group, &restored, &wal_lost).or_else(forgotten),
+                _ => None,
+            };
             let raft = Group::new(raft_config, restored, now, rng.fork());
             let mut replica = Replica::new(*group, raft, state);
             if broken.is_some() || short {
@@ -398,11 +409,13 @@ fn lost_for_good(
     let mut records = restore::ENTRY_KINDS
         .into_iter()
         .filter_map(|kind| wal_lost.get(&wal::Identity { kind, group, index, term }));
-    Some(records.next().cloned().unwrap_or_else(|| Damage {
-        file: FileId::new(FileKind::Wal, 0),
-        offset: 0,
-        what: alloc::format!("entry {:?} of group {group} was lost before", lost.position),
-    }))
+    Some(records.next().cloned().unwrap_or_else(|| unknown(group)))
+}
+
+/// Damage that an earlier boot saw, and that is gone from the files since.
+fn unknown(group: GroupId) -> Damage {
+    let what = alloc::format!("entries of group {group} were lost before");
+    Damage { file: FileId::new(FileKind::Wal, 0), offset: 0, what }
 }
 
 fn seat(group: GroupId, replicas: &[NodeId]) -> Seat {

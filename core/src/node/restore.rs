@@ -67,6 +67,15 @@ struct Image {
     entries: BTreeMap<Index, Entry>,
     /// Something that it may have promised is lost.
     tainted: bool,
+    /// Entries may be lost that follow all that are here.
+    cut: bool,
+}
+
+impl Image {
+    /// Of a group that is first seen after identities were lost, or with nothing lost.
+    fn new(lost: bool) -> Self {
+        Self { tainted: lost, cut: lost, ..Self::default() }
+    }
 }
 
 /// All groups of a node, out of the records of its log.
@@ -84,6 +93,7 @@ impl Replay {
         self.tainted = true;
         for image in self.images.values_mut() {
             image.tainted = true;
+            image.cut = true;
         }
     }
 
@@ -91,8 +101,7 @@ impl Replay {
     pub(super) fn push(&mut self, recovered: &Recovered) {
         let Identity { kind, group, index, term } = recovered.identity;
         let tainted = self.tainted;
-        let image =
-            self.images.entry(group).or_insert_with(|| Image { tainted, ..Image::default() });
+        let image = self.images.entry(group).or_insert_with(|| Image::new(tainted));
         let position = Position { term, index };
         let payload = match &recovered.payload {
             RecoveredPayload::Kept(bytes) => Some(bytes),
@@ -109,6 +118,7 @@ impl Replay {
                 }
             },
             kind::ENTRY | kind::REPAIR => {
+                image.cut &= kind == kind::REPAIR; // what was lost came before an append
                 let payload = payload.and_then(|bytes| codec::decode(bytes).ok());
                 let kept = image.entries.get(&index).is_some_and(|entry| {
                     entry.position == position && entry.payload != Payload::Lost
@@ -138,34 +148,31 @@ impl Replay {
     }
 
     /// What a group is restored from, given what its state contains and whether this boot's other
-    /// circumstances let it count.
+    /// circumstances let it count. Also whether entries may be lost that neither log nor state has.
     pub(super) fn restored(
         &mut self,
         group: GroupId,
         applied: Position,
         standing: Standing,
-    ) -> Restored {
-        let tainted = self.tainted;
-        let image =
-            self.images.remove(&group).unwrap_or_else(|| Image { tainted, ..Image::default() });
-        let Image { mut hard_state, mut compacted, configuration, mut entries, mut tainted } =
+    ) -> (Restored, bool) {
+        let image = self.images.remove(&group).unwrap_or_else(|| Image::new(self.tainted));
+        let Image { mut hard_state, mut compacted, configuration, mut entries, mut tainted, cut } =
             image;
-        let first = entries.keys().next().copied();
-        if first.is_some_and(|first| first > compacted.index.next()) {
-            // What is missing before the first entry was lost, not compacted.
+        let through = entries.range(..=applied.index).count() as u64;
+        let holds = entries.get(&applied.index).is_some_and(|entry| entry.position == applied);
+        if holds && compacted.index.0 + through < applied.index.0 {
+            // What is missing was lost, not compacted; but the state covers it.
             tainted = true;
-            if entries.get(&applied.index).is_some_and(|entry| entry.position == applied) {
-                // The state covers it.
-                entries = entries.split_off(&applied.index.next());
-                compacted = applied;
-            }
+            entries = entries.split_off(&applied.index.next());
+            compacted = applied;
         }
+        let mut lost = cut;
         let mut contiguous = Vec::new();
         let mut next = compacted.index.next();
         let mut term = compacted.term;
         for (index, entry) in entries {
             if index != next || entry.position.term < term {
-                tainted = true;
+                (tainted, lost) = (true, true);
                 break;
             }
             (next, term) = (index.next(), entry.position.term);
@@ -177,7 +184,8 @@ impl Replay {
             Standing::Full if tainted => Standing::Abstaining,
             standing => standing,
         };
-        Restored { hard_state, compacted, configuration, entries: contiguous, applied, standing }
+        let entries = contiguous;
+        (Restored { hard_state, compacted, configuration, entries, applied, standing }, lost)
     }
 }
 
@@ -210,7 +218,7 @@ mod tests {
     }
 
     fn restored(writes: &[(Write, bool)]) -> Restored {
-        replay(writes).restored(GROUP, Position::default(), Standing::Full)
+        replay(writes).restored(GROUP, Position::default(), Standing::Full).0
     }
 
     #[test]
@@ -244,19 +252,17 @@ mod tests {
         let mut lost = replay(&[(Write::Append(entry(1, 1, b"a")), false)]);
         lost.identity_lost();
         let mut again = lost.clone();
-        let got = lost.restored(GROUP, Position::default(), Standing::Full);
-        assert_eq!(got.standing, Standing::Abstaining);
-        assert_eq!(
-            lost.restored(GroupId(9), Position::default(), Standing::Full).standing,
-            Standing::Abstaining,
-            "a group without records may have lost them"
-        );
+        let (got, is_cut) = lost.restored(GROUP, Position::default(), Standing::Full);
+        assert_eq!((got.standing, is_cut), (Standing::Abstaining, true));
+        let (got, is_cut) = lost.restored(GroupId(9), Position::default(), Standing::Full);
+        let told = (Standing::Abstaining, true);
+        assert_eq!((got.standing, is_cut), told, "a group without records may have lost them");
         let record = standing_record(GROUP, false);
         let location = Location::default();
         let payload = RecoveredPayload::Kept(Bytes::new());
         again.push(&Recovered { identity: record.identity, note: record.note, location, payload });
-        let got = again.restored(GROUP, Position::default(), Standing::Full);
-        assert_eq!(got.standing, Standing::Full);
+        let (got, is_cut) = again.restored(GROUP, Position::default(), Standing::Full);
+        assert_eq!((got.standing, is_cut), (Standing::Full, true));
     }
 
     #[test]
@@ -267,6 +273,24 @@ mod tests {
         ]);
         assert_eq!(restored.entries, vec![entry(1, 1, b"a")]);
         assert_eq!(restored.standing, Standing::Abstaining);
+    }
+
+    #[test]
+    fn a_gap_that_the_state_covers_costs_no_entry() {
+        let mut log = replay(&[(Write::Append(entry(1, 1, b"a")), false)]);
+        log.identity_lost();
+        for (index, command) in [(3, b"c"), (4, b"d")] {
+            let record = record_of(GROUP, &Write::Append(entry(index, 1, command)));
+            let payload = RecoveredPayload::Kept(record.payload[0].clone());
+            let (identity, note) = (record.identity, record.note);
+            log.push(&Recovered { identity, note, location: Location::default(), payload });
+        }
+        let applied = |index| Position { term: Term(1), index: Index(index) };
+        let (got, is_lost) = log.clone().restored(GROUP, applied(3), Standing::Full);
+        assert_eq!((got.entries, is_lost), (vec![entry(4, 1, b"d")], false));
+        assert_eq!((got.compacted, got.standing), (applied(3), Standing::Abstaining));
+        let (got, is_lost) = log.restored(GROUP, applied(1), Standing::Full);
+        assert_eq!((got.entries, is_lost), (vec![entry(1, 1, b"a")], true));
     }
 
     #[test]
