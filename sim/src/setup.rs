@@ -123,7 +123,10 @@ impl Setup {
         let mut victims = nodes.clone();
         hardware.shuffle(&mut victims);
         victims.truncate(usize::from(replication) / 2);
-        let tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
+        let mut tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
+        if classes.contains(&Class::Hunt) {
+            tune_for_hunts(&mut tuning, &mut Draw::new(seed, Domain::Setup, &[6]), weather.delay);
+        }
         let clock_bound = hardware.magnitude(1_000, 100_000_000);
         let fsync = draw_fsync(&mut hardware, &tuning);
         let kind = overrides.workload.as_deref();
@@ -181,15 +184,17 @@ impl Setup {
     }
 }
 
-/// Each class is in one run of three, and one run of twelve has no faults: what fails there fails
+/// Each class is in one run of three, hunts in one of six, and one run of twelve has no faults: what fails there fails
 /// without an excuse.
 fn draw_classes(draw: &mut Draw, nodes: u32) -> BTreeSet<Class> {
     let quiet = draw.chance(1, 12);
     let rate = draw.between(15, 50);
+    // Hunted groups get little else done.
+    let rate_of = |class| if class == Class::Hunt { rate / 2 } else { rate };
     Class::ALL
         .iter()
         .copied()
-        .filter(|_| draw.chance(rate, 100))
+        .filter(|class| draw.chance(rate_of(*class), 100))
         .filter(|class| !quiet && (nodes > 1 || !class.needs_peers()))
         .collect()
 }
@@ -241,6 +246,19 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
     }
 }
 
+/// Where leaders are hunted there are to be many of them, and what each inherits from those before is to
+/// reach the others entry by entry.
+fn tune_for_hunts(tuning: &mut Tuning, draw: &mut Draw, delay: u64) {
+    if draw.chance(2, 3) {
+        tuning.append_bytes_max = 1;
+        tuning.append_inflight_max = draw.between(1, 2) as u32;
+    }
+    if draw.chance(2, 3) {
+        tuning.heartbeat = Duration((delay * 8).max(20_000_000));
+        tuning.election = tuning.heartbeat * draw.between(3, 4);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,7 +273,8 @@ mod tests {
         assert!(topologies.len() > 15, "{topologies:?}");
         for class in Class::ALL {
             let with = setups.iter().filter(|setup| setup.classes.contains(class)).count();
-            assert!((50..350).contains(&with), "{class:?} in {with} of 500 runs");
+            let least = if *class == Class::Hunt { 25 } else { 50 };
+            assert!((least..350).contains(&with), "{class:?} in {with} of 500 runs");
         }
         assert!(setups.iter().any(|setup| setup.classes.is_empty()));
     }

@@ -9,6 +9,7 @@
 //! store ([`Machine`]).
 
 mod disaster;
+mod hunt;
 mod slot;
 
 use crate::checkers::oracles::{self, Oracles};
@@ -25,6 +26,7 @@ use crate::stats::Stats;
 use crate::trace::{Kind, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
 use bytes::Bytes;
+use hunt::Hunt;
 use ironseed_core::codec;
 use ironseed_core::machine::{Hashed, Instant, Io, IoDone, IoOp, Now};
 use ironseed_core::node::Node;
@@ -33,7 +35,7 @@ use ironseed_core::node::message::PeerMessage;
 use ironseed_core::node::status::Status;
 use ironseed_core::object::api::{Outcome, Refusal};
 use ironseed_core::planted::Planted;
-use ironseed_core::types::{ClusterId, GroupId, NodeId, OpId, Position, RequestId};
+use ironseed_core::types::{ClusterId, GroupId, NodeId, OpId, Position, RequestId, Term};
 use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,6 +53,10 @@ pub trait Machine {
     }
     /// What it tells operators, if it tells them anything.
     fn status(&self) -> Option<Status> {
+        None
+    }
+    /// Whether a group's log here has this very entry or begins after it, if there is one.
+    fn holds_entry(&self, _group: GroupId, _position: Position) -> Option<bool> {
         None
     }
 }
@@ -74,6 +80,10 @@ impl Machine for Node {
 
     fn status(&self) -> Option<Status> {
         Some(Self::status(self))
+    }
+
+    fn holds_entry(&self, group: GroupId, position: Position) -> Option<bool> {
+        Self::holds_entry(self, group, position)
     }
 }
 
@@ -101,6 +111,10 @@ pub struct World<M> {
     armed: Vec<usize>,
     /// Faults that have struck: each does once.
     struck: BTreeSet<usize>,
+    /// Hunts for leaders under way.
+    hunts: Vec<Hunt>,
+    /// Who was last elected to lead each group.
+    led: BTreeMap<GroupId, usize>,
     oracles: Oracles,
     violation: Option<Violation>,
     /// Where each unanswered request is.
@@ -128,6 +142,7 @@ enum Event {
     GiveUp { call: Call, cancels: bool },
     Fault { number: usize, sprung: bool },
     Mend { number: usize },
+    Snare { number: usize, round: u64, node: usize },
 }
 
 impl<M: Machine> World<M> {
@@ -169,6 +184,8 @@ impl<M: Machine> World<M> {
             healed: false,
             armed: Vec::new(),
             struck: BTreeSet::new(),
+            hunts: Vec::new(),
+            led: BTreeMap::new(),
             plan,
             setup,
         };
@@ -258,6 +275,7 @@ impl<M: Machine> World<M> {
             Event::GiveUp { call, cancels } => self.give_up(call, cancels),
             Event::Fault { number, sprung } => self.strike(number, sprung),
             Event::Mend { number } => self.mend(number),
+            Event::Snare { number, round, node } => self.snare(number, round, node),
             // Of an earlier life of the node.
             Event::Boot { .. }
             | Event::Disk { .. }
@@ -296,6 +314,8 @@ impl<M: Machine> World<M> {
         }
         if self.setup.shards <= CLOSELY_WATCHED_SHARDS_MAX {
             (0..=u32::from(self.setup.shards)).for_each(|group| self.look(node, GroupId(group)));
+        } else {
+            self.look_at_prey(node);
         }
         self.set_timer(node);
     }
@@ -316,6 +336,7 @@ impl<M: Machine> World<M> {
         let (now, id) = (self.now, slot.id);
         let violation = self.oracles.on_state(now, id, group, position, hash);
         self.violation = self.violation.take().or(violation);
+        self.watch_prey(node, group, position.index);
     }
 
     fn set_timer(&mut self, node: usize) {
@@ -358,15 +379,33 @@ impl<M: Machine> World<M> {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
                 self.moved.extend(oracles::moved(&trace));
-                if !self.armed.is_empty() && oracles::leads(&trace) {
-                    self.spring(node, Moment::Elected);
-                }
                 if let Some(violation) = self.oracles.on_trace(self.now, id, &trace) {
                     self.violate(violation);
+                }
+                if let Some((group, term)) = oracles::leads(&trace) {
+                    self.elected(node, group, term);
                 }
             }
             Effect::Stopped => self.stopped(node),
             Effect::Halt(halt) => self.halted(node, &halt.reason),
+        }
+    }
+
+    /// A node has begun to lead a group.
+    fn elected(&mut self, node: usize, group: GroupId, term: Term) {
+        let machine = self.slots[node].machine.as_ref();
+        let lacks =
+            |entry| machine.and_then(|machine| machine.holds_entry(group, entry)) == Some(false);
+        let (now, id) = (self.now, self.slots[node].id);
+        if let Some(violation) = self.oracles.on_leader(now, id, group, term, lacks) {
+            self.violate(violation);
+        }
+        if !self.armed.is_empty() {
+            self.spring(node, Moment::Elected);
+        }
+        self.led.insert(group, node);
+        if !self.hunts.is_empty() {
+            self.scent(node, group);
         }
     }
 

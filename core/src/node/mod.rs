@@ -201,6 +201,14 @@ impl Node {
         sound.then(|| (replica.state.mark().position, replica.state.state_hash()))
     }
 
+    /// Whether a group's log on this node has this very entry, or begins after it; for checkers. `None` if
+    /// there is no such replica here now.
+    #[must_use]
+    pub fn holds_entry(&self, group: GroupId, position: Position) -> Option<bool> {
+        let Life::Running(running) = &self.life else { return None };
+        Some(running.replicas.get(&group)?.raft.holds_entry(position))
+    }
+
     fn on_new(&mut self, input: Input, effects: &mut Vec<Effect>) {
         let Input::Boot { files, found } = input else { return };
         let mut ops = Ops::new();

@@ -10,7 +10,7 @@ use crate::disk::{Completion, Disk};
 use crate::setup::Setup;
 use ironseed_core::node::trace::Trace;
 use ironseed_core::raft::{Event, Role};
-use ironseed_core::types::{GroupId, NodeId, Position};
+use ironseed_core::types::{GroupId, NodeId, Position, Term};
 use ironseed_core::wal::LogTrace;
 
 /// The oracles of one run.
@@ -60,6 +60,18 @@ impl Oracles {
         let committed =
             (applied.0 > 0).then(|| self.raft.observe(at, node, group, entry)).flatten();
         committed.or_else(|| self.raft.observe(at, node, group, state))
+    }
+
+    /// A node has begun to lead a group. `lacks` says whether it has a log and this entry is not in it.
+    pub fn on_leader(
+        &self,
+        at: u64,
+        node: NodeId,
+        group: GroupId,
+        term: Term,
+        lacks: impl Fn(Position) -> bool,
+    ) -> Option<Violation> {
+        self.raft.complete(at, node, group, term, lacks)
     }
 
     /// A disk operation has completed.
@@ -125,10 +137,13 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
     }
 }
 
-/// Whether a node has begun to lead a group.
+/// The group that a node has begun to lead, and in which term.
 #[must_use]
-pub const fn leads(trace: &Trace) -> bool {
-    matches!(trace, Trace::Role { role: Role::Leader, .. })
+pub const fn leads(trace: &Trace) -> Option<(GroupId, Term)> {
+    match trace {
+        Trace::Role { group, role: Role::Leader, term, .. } => Some((*group, *term)),
+        _ => None,
+    }
 }
 
 /// The group of which an event says that its state has moved: a good moment to compare replicas.
