@@ -62,6 +62,8 @@ pub enum Class {
     ClockStep,
     /// Leaders are cut off one after another, each at a bad moment.
     Hunt,
+    /// Whoever deletes a bucket is cut off from some of the others in the middle of it.
+    Ambush,
 }
 
 impl Class {
@@ -88,6 +90,7 @@ impl Class {
         Self::ClockDrift,
         Self::ClockStep,
         Self::Hunt,
+        Self::Ambush,
     ];
 
     /// Whether it has no meaning, or no recovery, on a single node.
@@ -105,6 +108,7 @@ impl Class {
                 | Self::Rot
                 | Self::ReadError
                 | Self::Hunt
+                | Self::Ambush
         )
     }
 
@@ -114,7 +118,7 @@ impl Class {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
             Self::ClockDrift => 0,
-            Self::Hunt => 2,
+            Self::Hunt | Self::Ambush => 2,
             _ => 8,
         }
     }
@@ -229,6 +233,12 @@ pub enum Fault {
         /// How long.
         lasts: u64,
     },
+    /// Whenever a client asks for the deletion of a bucket, the node that was asked, or the one that runs the
+    /// procedure, is cut off from some of the others soon after.
+    Ambush {
+        /// How long it lies in wait.
+        lasts: u64,
+    },
 }
 
 /// When a planned crash strikes.
@@ -291,6 +301,7 @@ impl Fault {
             Self::DiskSlow { .. } => "disk-slow",
             Self::ClockStep { .. } => "clock-step",
             Self::Hunt { .. } => "hunt",
+            Self::Ambush { .. } => "ambush",
         }
     }
 }
@@ -307,8 +318,9 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
         let most = (class.frequency() * setup.duration / TEN_SECONDS).max(2);
         let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
         for _ in 0..count {
-            // Clients may be through with their work early, and a hunt takes its time.
-            let latest = if class == Class::Hunt { setup.duration / 3 } else { setup.duration };
+            // Clients may be through with their work early, and some faults lie in wait for them.
+            let waits = matches!(class, Class::Hunt | Class::Ambush);
+            let latest = if waits { setup.duration / 3 } else { setup.duration };
             let at = draw.below(latest);
             if let Some(fault) = one(class, setup, &mut draw) {
                 planned.push(Planned { at, fault });
@@ -375,6 +387,7 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
             let by = draw.magnitude(1_000_000, 3_600_000_000_000) as i64;
             Fault::ClockStep { node, by: if draw.chance(1, 2) { by } else { -by } }
         }
+        Class::Ambush => Fault::Ambush { lasts: draw.between(setup.duration / 4, setup.duration) },
         Class::Hunt => {
             let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
             Fault::Hunt { group, lasts: draw.between(setup.duration / 4, setup.duration) }

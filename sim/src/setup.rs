@@ -10,6 +10,7 @@ use crate::draw::{Domain, Draw};
 use crate::faults::{Class, Planned};
 use crate::net::Weather;
 use crate::workload::Mix;
+use crate::workload::mix::RACES;
 use ironseed_core::machine::Duration;
 use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
 use ironseed_core::planted::Planted;
@@ -103,9 +104,11 @@ impl Setup {
             _ => draw.between(9_000, 20_000),
         });
         let mut names = Draw::new(seed, Domain::Setup, &[1]);
+        let races = Draw::new(seed, Domain::Setup, &[7]).chance(1, 12);
+        let kind = overrides.workload.as_deref().or(races.then_some(RACES));
         let classes = match &overrides.faults {
             Some(classes) => classes.iter().copied().collect(),
-            None => draw_classes(&mut names, count),
+            None => draw_classes(&mut names, count, kind == Some(RACES)),
         };
         let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
         let drifts = classes.contains(&Class::ClockDrift);
@@ -129,7 +132,6 @@ impl Setup {
         }
         let clock_bound = hardware.magnitude(1_000, 100_000_000);
         let fsync = draw_fsync(&mut hardware, &tuning);
-        let kind = overrides.workload.as_deref();
         let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
         mix.clients = overrides.clients.unwrap_or(mix.clients);
         mix.operations_max = overrides.operations.unwrap_or(mix.operations_max);
@@ -186,7 +188,8 @@ impl Setup {
 
 /// Each class is in one run of three, hunts in one of six, and one run of twelve has no faults: what fails there fails
 /// without an excuse.
-fn draw_classes(draw: &mut Draw, nodes: u32) -> BTreeSet<Class> {
+/// Clients that race with deletions of buckets (`races`) are always ambushed.
+fn draw_classes(draw: &mut Draw, nodes: u32, races: bool) -> BTreeSet<Class> {
     let quiet = draw.chance(1, 12);
     let rate = draw.between(15, 50);
     // Hunted groups get little else done.
@@ -194,7 +197,7 @@ fn draw_classes(draw: &mut Draw, nodes: u32) -> BTreeSet<Class> {
     Class::ALL
         .iter()
         .copied()
-        .filter(|class| draw.chance(rate_of(*class), 100))
+        .filter(|class| draw.chance(rate_of(*class), 100) || *class == Class::Ambush && races)
         .filter(|class| !quiet && (nodes > 1 || !class.needs_peers()))
         .collect()
 }

@@ -8,11 +8,12 @@
 //! decides nothing. It is generic over the machine, so that its own promises can be tested without a
 //! store ([`Machine`]).
 
+mod ambush;
 mod disaster;
 mod hunt;
 mod slot;
 
-use crate::checkers::oracles::{self, Oracles};
+use crate::checkers::oracles::{self, Healing, Oracles};
 use crate::checkers::{Violation, liveness};
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -20,6 +21,7 @@ use crate::draw::{Domain, Draw};
 use crate::faults::{self, Moment, Planned};
 use crate::history::History;
 use crate::net::Network;
+use crate::races::{self, Parted};
 use crate::run::beat;
 use crate::setup::Setup;
 use crate::stats::Stats;
@@ -33,7 +35,7 @@ use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
 use ironseed_core::node::status::Status;
-use ironseed_core::object::api::{Outcome, Refusal};
+use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::planted::Planted;
 use ironseed_core::types::{ClusterId, GroupId, NodeId, OpId, Position, RequestId, Term};
 use slot::Slot;
@@ -113,6 +115,10 @@ pub struct World<M> {
     struck: BTreeSet<usize>,
     /// Hunts for leaders under way.
     hunts: Vec<Hunt>,
+    /// Faults that cut deletions of buckets off, each with how many it has met.
+    ambushes: BTreeMap<usize, u64>,
+    parted: Parted,
+    healing: Healing,
     /// Who was last elected to lead each group.
     led: BTreeMap<GroupId, usize>,
     oracles: Oracles,
@@ -185,6 +191,9 @@ impl<M: Machine> World<M> {
             armed: Vec::new(),
             struck: BTreeSet::new(),
             hunts: Vec::new(),
+            ambushes: BTreeMap::new(),
+            parted: Parted::default(),
+            healing: Healing::default(),
             led: BTreeMap::new(),
             plan,
             setup,
@@ -273,14 +282,30 @@ impl<M: Machine> World<M> {
             }
             Event::Client { client } => self.wake_client(client),
             Event::GiveUp { call, cancels } => self.give_up(call, cancels),
-            Event::Fault { number, sprung } => self.strike(number, sprung),
-            Event::Mend { number } => self.mend(number),
-            Event::Snare { number, round, node } => self.snare(number, round, node),
+            Event::Fault { number, sprung } => {
+                self.strike(number, sprung);
+                self.note_parted();
+            }
+            Event::Mend { number } => {
+                self.mend(number);
+                self.note_parted();
+            }
+            Event::Snare { number, round, node } => {
+                self.snare(number, round, node);
+                self.note_parted();
+            }
             // Of an earlier life of the node.
             Event::Boot { .. }
             | Event::Disk { .. }
             | Event::Hashed { .. }
             | Event::Timer { .. } => {}
+        }
+    }
+
+    /// Remembers which nodes are cut off from some other now.
+    fn note_parted(&mut self) {
+        for slot in &self.slots {
+            self.parted.note(self.now, slot.id, self.network.is_parted(slot.id));
         }
     }
 
@@ -378,6 +403,8 @@ impl<M: Machine> World<M> {
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
+                let healed = self.healing.healed(id, &trace);
+                Stats::count(&mut self.stats.rare, "corruption-healed", u64::from(healed));
                 self.moved.extend(oracles::moved(&trace));
                 if let Some(violation) = self.oracles.on_trace(self.now, id, &trace) {
                     self.violate(violation);
@@ -523,6 +550,9 @@ impl<M: Machine> World<M> {
         let parts = [u64::from(call.client), node as u64, request_id.0];
         self.tracer.event(self.now, Kind::Request, &parts, line);
         self.asked.insert(call, (node, request_id));
+        if !self.ambushes.is_empty() && matches!(request, Request::DeleteBucket { .. }) {
+            self.waylay(node);
+        }
         self.schedule(patience, Event::GiveUp { call, cancels });
         self.feed(node, Input::Request { id: request_id, request });
     }
@@ -630,6 +660,7 @@ impl<M: Machine> World<M> {
         for (name, count) in self.clients.counts() {
             Stats::count(&mut self.stats.workload, name, *count);
         }
+        races::count(&self.history, &self.parted, &mut self.stats.rare);
         Stats::count(&mut self.stats.topology, &self.setup.topology(), 1);
         Stats::count(&mut self.stats.workload, &format!("runs-{}", self.setup.mix.kind), 1);
         self.stats.events = self.tracer.events();

@@ -100,7 +100,12 @@ const KINDS: &[(&str, [u32; FAMILIES])] = &[
     ("multipart", [0, 0, 0, 0, 0, 5, 5, 25, 10, 5, 45, 5, 0, 0]),
     ("buckets", [0, 0, 0, 0, 0, 15, 2, 5, 15, 5, 3, 25, 20, 10]),
     ("mixed", [10, 10, 10, 5, 5, 15, 5, 15, 5, 8, 5, 5, 4, 3]),
+    (RACES, [0, 0, 0, 0, 0, 30, 4, 6, 24, 2, 4, 14, 14, 2]),
 ];
+
+/// Many clients put into a bucket or two that others delete and make again. Never drawn as one of the others
+/// is: [`crate::setup`] says which runs have it.
+pub const RACES: &str = "bucket-races";
 
 impl Mix {
     /// The workload of a run.
@@ -110,7 +115,7 @@ impl Mix {
         let fixed = KINDS.iter().find(|(kind, _)| Some(*kind) == fixed);
         let (kind, weights) = *fixed.unwrap_or(&drawn);
         let clients = draw.magnitude(1, 12) as u32;
-        Self {
+        let mut mix = Self {
             clients,
             operations_max: draw.magnitude(60, 600),
             think: 0,
@@ -125,7 +130,13 @@ impl Mix {
             object_keys: draw.magnitude(1, 16),
             body_weights: *draw.pick(&[[1, 0, 0], [8, 3, 0], [3, 5, 0], [10, 6, 1]]),
             big_parts: draw.chance(1, 16),
+        };
+        if kind == RACES {
+            mix.clients = mix.clients.clamp(4, 8);
+            mix.buckets = mix.buckets.min(2);
+            mix.object_keys = mix.object_keys.min(3);
         }
+        mix
     }
 
     /// Spreads the operations over a run of so many nanoseconds, so that faults find clients at work.

@@ -81,6 +81,11 @@ impl<M: Machine> World<M> {
                 self.schedule(*lasts, Event::Mend { number });
                 true
             }
+            Fault::Ambush { lasts } => {
+                self.ambushes.insert(number, 0);
+                self.schedule(*lasts, Event::Mend { number });
+                true
+            }
             Fault::ClockStep { node, by } => self.at(*node).is_some_and(|node| {
                 let clock = &mut self.slots[node].clock;
                 clock.step_wall(*by);
@@ -143,6 +148,9 @@ impl<M: Machine> World<M> {
                 self.on_disk(node, |disk| disk.slow(1));
             }
             Fault::Hunt { .. } => self.end_hunt(number),
+            Fault::Ambush { .. } => {
+                self.ambushes.remove(&number);
+            }
             Fault::Crash { .. }
             | Fault::Clog { .. }
             | Fault::Rot { .. }
@@ -161,7 +169,9 @@ impl<M: Machine> World<M> {
         self.tracer.event(self.now, Kind::Phase, &[1], || "everything heals".into());
         self.healed = true;
         self.hunts.clear();
+        self.ambushes.clear();
         self.network.heal();
+        self.note_parted();
         for node in 0..self.slots.len() {
             let slot = &mut self.slots[node];
             slot.disk.heal();
