@@ -75,6 +75,8 @@ pub struct Setup {
     pub victims: Vec<NodeId>,
     /// What clients do.
     pub mix: Mix,
+    /// Whether the run goes on after the proof until all leases have run out, to see that everything is collected.
+    pub outlives_leases: bool,
     /// The faults themselves, if they are not drawn.
     pub plan: Option<Vec<Planned>>,
 }
@@ -104,7 +106,7 @@ impl Setup {
             _ => draw.between(9_000, 20_000),
         });
         let mut names = Draw::new(seed, Domain::Setup, &[1]);
-        let races = Draw::new(seed, Domain::Setup, &[7]).chance(1, 12);
+        let races = Draw::new(seed, Domain::Setup, &[7]).chance(1, 8);
         let kind = overrides.workload.as_deref().or(races.then_some(RACES));
         let classes = match &overrides.faults {
             Some(classes) => classes.iter().copied().collect(),
@@ -152,6 +154,7 @@ impl Setup {
             classes,
             victims,
             mix,
+            outlives_leases: Draw::new(seed, Domain::Setup, &[8]).chance(1, 5),
             plan: overrides.plan.clone(),
         }
     }

@@ -13,6 +13,7 @@ mod disaster;
 mod hunt;
 mod slot;
 
+use crate::checkers::collection::Leftovers;
 use crate::checkers::oracles::{self, Healing, Oracles};
 use crate::checkers::{Violation, liveness};
 use crate::clock::Clock;
@@ -30,6 +31,7 @@ use crate::workload::{Call, Clients, Issue, short, short_outcome};
 use bytes::Bytes;
 use hunt::Hunt;
 use ironseed_core::codec;
+use ironseed_core::kv::table::Table;
 use ironseed_core::machine::{Hashed, Instant, Io, IoDone, IoOp, Now};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
@@ -37,7 +39,9 @@ use ironseed_core::node::message::PeerMessage;
 use ironseed_core::node::status::Status;
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::planted::Planted;
-use ironseed_core::types::{ClusterId, GroupId, NodeId, OpId, Position, RequestId, Term};
+use ironseed_core::types::{
+    BlobId, ClusterId, GroupId, NodeId, OpId, Position, RequestId, ShardId, Term,
+};
 use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,12 +57,20 @@ pub trait Machine {
     fn state_of(&self, _group: GroupId) -> Option<(Position, u128)> {
         None
     }
-    /// What it tells operators, if it tells them anything.
-    fn status(&self) -> Option<Status> {
+    /// A group's table here, if there is a sound one.
+    fn table_of(&self, _group: GroupId) -> Option<&Table> {
         None
+    }
+    /// The blobs of which there are chunks here.
+    fn held_blobs(&self) -> Vec<BlobId> {
+        Vec::new()
     }
     /// Whether a group's log here has this very entry or begins after it, if there is one.
     fn holds_entry(&self, _group: GroupId, _position: Position) -> Option<bool> {
+        None
+    }
+    /// What it tells operators, if it tells them anything.
+    fn status(&self) -> Option<Status> {
         None
     }
 }
@@ -80,12 +92,20 @@ impl Machine for Node {
         Self::state_of(self, group)
     }
 
-    fn status(&self) -> Option<Status> {
-        Some(Self::status(self))
+    fn table_of(&self, group: GroupId) -> Option<&Table> {
+        Self::table_of(self, group)
+    }
+
+    fn held_blobs(&self) -> Vec<BlobId> {
+        Self::held_blobs(self)
     }
 
     fn holds_entry(&self, group: GroupId, position: Position) -> Option<bool> {
         Self::holds_entry(self, group, position)
+    }
+
+    fn status(&self) -> Option<Status> {
+        Some(Self::status(self))
     }
 }
 
@@ -631,6 +651,25 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn stopping(&self) -> Vec<NodeId> {
         self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
+    }
+
+    /// What is left of blobs now. Of each shard the replica that is furthest says what is needed.
+    #[must_use]
+    pub fn leftovers(&self) -> Leftovers {
+        let mut left = Leftovers::default();
+        let machines = || self.slots.iter().filter_map(|slot| slot.machine.as_ref());
+        for home in (0..self.setup.shards).map(ShardId) {
+            let group = home.group();
+            let furthest =
+                machines().max_by_key(|machine| machine.state_of(group).map(|(at, _)| at));
+            if let Some(table) = furthest.and_then(|machine| machine.table_of(group)) {
+                left.add_table(home, table);
+            }
+        }
+        for slot in &self.slots {
+            left.add_node(slot.id, slot.machine.iter().flat_map(Machine::held_blobs));
+        }
+        left
     }
 
     /// What every node tells of itself; one that doesn't run has not come far.

@@ -218,7 +218,7 @@ mod tests {
         let damaged = Trace::StateDamaged { group, damage: damage(FileKind::Table) };
         assert!(!healing.healed(node, &damaged));
         assert!(healing.healed(node, &installed));
-        let entry = Event::Repaired { index: Index(4) };
+        let entry = Event::Repaired { position: Position::default() };
         assert!(healing.healed(node, &Trace::Raft { group, event: entry }));
     }
 }

@@ -50,8 +50,35 @@ const LASTS_MAX: u64 = 1_500_000_000;
 #[cfg(test)]
 mod tests {
     use crate::faults::Class;
-    use crate::run::{Order, run};
+    use crate::run::{Order, Report, run};
+    use crate::seedfile::SeedFile;
     use crate::setup::Overrides;
+    use ironseed_core::planted::Planted;
+
+    /// The corpus has a run for this race, and it must stay one.
+    fn pinned(planted: Planted) -> Report {
+        let text = include_str!("../../../seeds/0013-put-races-the-deletion-of-its-bucket.toml");
+        let file = SeedFile::parse(text).expect("a file of the corpus");
+        let seed = file.seed().expect("a seed");
+        run(&Order { overrides: file.config, planted, ..Order::new(seed) }, None)
+    }
+
+    #[test]
+    fn the_pinned_run_has_puts_racing_with_deletions_under_partition() {
+        let report = pinned(Planted::NONE);
+        assert_eq!(report.violation, None);
+        let rare = |name| report.stats.rare.get(name).copied().unwrap_or(0);
+        assert!(rare("put-raced-bucket-deletion-under-partition") > 5, "{:?}", report.stats.rare);
+        assert!(rare("bucket-deleted-under-load") > 0, "{:?}", report.stats.rare);
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    #[test]
+    fn the_pinned_run_sees_writes_that_nobody_checked() {
+        let planted = Planted::with(ironseed_core::planted::Bug::BucketEpochAtPropose);
+        let seen = pinned(planted).violation.map(|violation| violation.checker);
+        assert_eq!(seen, Some("linearizable"));
+    }
 
     #[test]
     fn deletions_of_buckets_are_cut_off_and_race_with_puts() {
