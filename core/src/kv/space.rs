@@ -11,7 +11,7 @@
 //! | 0x06 | uploads in progress | bucket u64, key (escaped, closed), opened u64 |
 //! | 0x07 | parts | opened u64 of the upload, number u16 |
 //! | 0x08 | bucket registry (meta group) | name |
-//! | 0x09 | cluster record (meta group) | nothing, or what the record is of (`creating`, bucket u64) |
+//! | 0x09 | cluster record (meta group) | nothing, or what the record is of (`creating`, bucket u64; `unsettled`, bucket name; `removed`) |
 //! | 0x0a | blobs that the collector looks at | opened u64 |
 //! | 0x10 | objects | bucket u64, key |
 //! | 0x20 | key-value space | key |
@@ -216,6 +216,18 @@ pub fn creating_buckets() -> Key {
 #[must_use]
 pub fn creating_bucket(id: BucketId) -> Key {
     join(CLUSTER, &[b"creating", &id.0.to_be_bytes()])
+}
+
+/// What all marks of buckets with a procedure to be run begin with.
+#[must_use]
+pub fn unsettled_buckets() -> Key {
+    cluster(b"unsettled")
+}
+
+/// The mark of a bucket with a procedure to be run.
+#[must_use]
+pub fn unsettled_bucket(name: &str) -> Key {
+    join(CLUSTER, &[b"unsettled", name.as_bytes()])
 }
 
 /// A record of the cluster.

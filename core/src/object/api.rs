@@ -478,6 +478,55 @@ pub enum Request {
     Kv(KvRequest),
 }
 
+impl Request {
+    /// The bucket that it names.
+    #[must_use]
+    pub fn bucket(&self) -> Option<&str> {
+        match self {
+            Self::CreateBucket { bucket }
+            | Self::DeleteBucket { bucket }
+            | Self::HeadBucket { bucket }
+            | Self::PutObject { bucket, .. }
+            | Self::GetObject { bucket, .. }
+            | Self::DeleteObject { bucket, .. }
+            | Self::PutTags { bucket, .. }
+            | Self::CreateUpload { bucket, .. }
+            | Self::PutPart { bucket, .. }
+            | Self::ListParts { bucket, .. }
+            | Self::CompleteUpload { bucket, .. }
+            | Self::AbortUpload { bucket, .. }
+            | Self::ListUploads { bucket, .. }
+            | Self::OpenBlob { bucket, .. } => Some(bucket),
+            Self::ListObjects(list) => Some(&list.bucket),
+            Self::ListBuckets { .. }
+            | Self::AppendExtent { .. }
+            | Self::DropBlob { .. }
+            | Self::ReadExtents { .. }
+            | Self::WriteChunk { .. }
+            | Self::ReadChunk { .. }
+            | Self::Kv(_) => None,
+        }
+    }
+
+    /// The one key of that bucket that it is about.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::PutObject { key, .. }
+            | Self::GetObject { key, .. }
+            | Self::DeleteObject { key, .. }
+            | Self::PutTags { key, .. }
+            | Self::CreateUpload { key, .. }
+            | Self::PutPart { key, .. }
+            | Self::ListParts { key, .. }
+            | Self::CompleteUpload { key, .. }
+            | Self::AbortUpload { key, .. }
+            | Self::OpenBlob { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
 /// The answer to a [`Request`] that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Answer {

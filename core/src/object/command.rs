@@ -147,20 +147,14 @@ pub enum ObjectOp {
 
 impl ObjectOp {
     /// The write of one shard that a request comes to, given the id and epoch of the bucket that it
-    /// names, if it names one.
-    ///
-    /// # Errors
-    /// The request, if it comes to none: it is a read, of the meta group or of another space.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the request comes back whole, to be tried otherwise"
-    )]
-    pub fn of(request: Request, bucket: Option<(BucketId, Epoch)>) -> Result<Self, Request> {
+    /// names, if it names one. None for a read, and for what is of the meta group or of another space.
+    #[must_use]
+    pub fn of(request: &Request, bucket: Option<(BucketId, Epoch)>) -> Option<Self> {
         let target = |key: String| {
             let (bucket, epoch) = bucket.unwrap_or_default();
             Target { bucket, epoch, key }
         };
-        Ok(match request {
+        Some(match request.clone() {
             Request::PutObject { key, object, condition, .. } => {
                 Self::Put { target: target(key), object, condition }
             }
@@ -181,7 +175,7 @@ impl ObjectOp {
             Request::OpenBlob { key, .. } => Self::OpenBlob { target: target(key) },
             Request::AppendExtent { blob, seq, chunks } => Self::AppendExtent { blob, seq, chunks },
             Request::DropBlob { blob } => Self::DropBlob { blob },
-            other => return Err(other),
+            _ => return None,
         })
     }
 }

@@ -228,26 +228,17 @@ pub fn list(table: &Table, prefix: &str, after: Option<&str>, limit: u32) -> Ans
     Answer::Buckets { buckets, truncated }
 }
 
-/// Looks at up to `limit` buckets after this name for those that a procedure is to be run for. The second
-/// value is where to go on; `None` at the end.
+/// The first `limit` buckets that a procedure is to be run for. They are marked, so this is no walk over all.
 #[must_use]
-pub fn unsettled(
-    table: &Table,
-    after: Option<&str>,
-    limit: usize,
-) -> (Vec<(String, BucketRecord)>, Option<String>) {
-    let mut next = None;
-    let mut found = Vec::new();
-    for (seen, (name, record)) in records(table, "", after).enumerate() {
-        if seen == limit {
-            return (found, next);
-        }
-        next = Some(name.clone());
-        if record.state != BucketState::Active {
-            found.push((name, record));
-        }
-    }
-    (found, None)
+pub fn unsettled(table: &Table, limit: usize) -> Vec<(String, BucketRecord)> {
+    let marks = space::unsettled_buckets();
+    let named = |key: &[u8]| {
+        let name = String::from_utf8_lossy(key.get(marks.len()..)?).into_owned();
+        let record = find(table, &name)?;
+        Some((name, record))
+    };
+    let marked = table.scan(&marks, Bound::Unbounded).take(limit);
+    marked.filter_map(|(key, _)| named(key)).collect()
 }
 
 /// The cluster's record, once it is founded.
@@ -369,6 +360,7 @@ fn remove(batch: &mut Batch<'_>, at: &BucketEpoch) -> Outcome {
         return Err(Refusal::BucketBusy);
     }
     batch.remove(&space::registry(&at.bucket));
+    batch.remove(&space::unsettled_bucket(&at.bucket));
     let mut removed = removed_buckets(batch.table());
     removed.insert(0, Removed { id: record.id, epoch: record.epoch, created: record.created });
     removed.truncate(REMOVED_REMEMBERED);
@@ -393,5 +385,9 @@ fn at_epoch(batch: &Batch<'_>, at: &BucketEpoch, epoch: Epoch) -> Result<BucketR
 }
 
 fn put(batch: &mut Batch<'_>, bucket: &str, record: BucketRecord) {
+    match record.state {
+        BucketState::Active => batch.remove(&space::unsettled_bucket(bucket)),
+        _ => batch.put(&space::unsettled_bucket(bucket), Vec::new(), Bytes::new()),
+    }
     batch.put(&space::registry(bucket), codec::encode(&record), Bytes::new());
 }

@@ -187,7 +187,7 @@ pub fn split(entries: &[Entry], contents: &Contents) -> Split {
             }
         }
         if let Some((bucket, op)) = bucket_op(entry) {
-            split.buckets.entry(bucket.clone()).or_default().push(interval(entry, op));
+            split.buckets.entry(bucket.into()).or_default().push(interval(entry, op));
         }
     }
     for entry in entries {
@@ -274,30 +274,8 @@ fn tags_of(tags: &[(String, String)]) -> Tags {
 /// The one tag that clients put on objects; its value is a number.
 pub const TAG: &str = "number";
 
-/// The bucket that a request names, unless it names none or a listing of them.
-fn bucket_of(request: &Request) -> Option<&String> {
-    match request {
-        Request::CreateBucket { bucket }
-        | Request::DeleteBucket { bucket }
-        | Request::HeadBucket { bucket }
-        | Request::PutObject { bucket, .. }
-        | Request::GetObject { bucket, .. }
-        | Request::DeleteObject { bucket, .. }
-        | Request::PutTags { bucket, .. }
-        | Request::CreateUpload { bucket, .. }
-        | Request::PutPart { bucket, .. }
-        | Request::ListParts { bucket, .. }
-        | Request::CompleteUpload { bucket, .. }
-        | Request::AbortUpload { bucket, .. }
-        | Request::ListUploads { bucket, .. }
-        | Request::OpenBlob { bucket, .. } => Some(bucket),
-        Request::ListObjects(list) => Some(&list.bucket),
-        _ => None,
-    }
-}
-
-fn bucket_op(entry: &Entry) -> Option<(&String, BucketOp)> {
-    let bucket = bucket_of(&entry.request)?;
+fn bucket_op(entry: &Entry) -> Option<(&str, BucketOp)> {
+    let bucket = entry.request.bucket()?;
     let op = match (&entry.request, &entry.outcome) {
         (Request::CreateBucket { .. }, None) => BucketOp::Create(None),
         (Request::CreateBucket { .. }, Some(Ok(Answer::Bucket(made)))) => {
@@ -417,7 +395,7 @@ fn add_bucket_absence(
     let deleted = matches!(entry.request, Request::DeleteBucket { .. })
         && matches!(entry.outcome, Some(Ok(_)));
     let denied = matches!(entry.outcome, Some(Err(Refusal::NoSuchBucket)));
-    let Some(bucket) = bucket_of(&entry.request).filter(|_| deleted || denied) else { return };
+    let Some(bucket) = entry.request.bucket().filter(|_| deleted || denied) else { return };
     for ((name, _), history) in objects {
         if name == bucket {
             history.push(interval(entry, ObjectOp::Read(None)));

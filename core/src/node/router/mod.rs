@@ -45,6 +45,7 @@ use super::post::{Post, RouterInput};
 use crate::kv::command::Op;
 use crate::machine::{Duration, Instant, Now};
 use crate::object::api::{Outcome, Refusal, Request};
+use crate::object::command::ObjectOp;
 use crate::object::registry::{BucketEpoch, BucketState};
 use crate::rng::Rng;
 use crate::types::{BucketId, Epoch, GroupId, Incarnation, NodeId, RequestId};
@@ -329,8 +330,8 @@ impl Router {
         }
         task.stage = Stage::Call;
         let Some(group) = plan::group_in(&task.request, bucket.0, self.shards) else { return };
-        match plan::op_in(&task.request, bucket) {
-            Some(op) => self.write(id, group, Box::new(op), deadline, cx),
+        match ObjectOp::of(&task.request, Some(bucket)) {
+            Some(op) => self.write(id, group, Box::new(Op::Object(op)), deadline, cx),
             None => {
                 let request = Box::new(task.request.clone());
                 self.read(id, group, Query::Client { bucket: Some(bucket), request }, deadline, cx);

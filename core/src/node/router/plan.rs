@@ -4,12 +4,14 @@
 use crate::codec::Octets;
 use crate::kv::api::KvRequest;
 use crate::kv::command::{KvWrite, Op};
-use crate::object::api::{Answer, CHUNK_BYTES, EXTENT_CHUNKS_MAX, Outcome, Refusal, Request};
-use crate::object::command::{ObjectOp, Target};
+use crate::object::api::{
+    Answer, CHUNK_BYTES, EXTENT_CHUNKS_MAX, ListObjects, Outcome, Refusal, Request,
+};
+use crate::object::command::ObjectOp;
 use crate::object::names;
 use crate::object::registry::{BucketEpoch, RegistryOp};
 use crate::shard;
-use crate::types::{BlobId, BucketId, ChunkId, Epoch, GroupId};
+use crate::types::{BlobId, BucketId, ChunkId, GroupId};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
@@ -57,6 +59,12 @@ pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
             Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
         }
         Request::HeadBucket { .. } | Request::ListBuckets { .. } => Plan::Read(GroupId::META),
+        Request::ReadExtents { blob, .. } => Plan::Read(blob.home.group()),
+        Request::WriteChunk { blob, bytes } => {
+            Plan::WriteChunk { blob: *blob, bytes: bytes.0.clone() }
+        }
+        Request::ReadChunk { chunk } => Plan::ReadChunk(*chunk),
+        Request::Kv(request) => of_kv(request, shards),
         Request::AppendExtent { blob, seq, chunks } => {
             let op = ObjectOp::AppendExtent { blob: *blob, seq: *seq, chunks: chunks.clone() };
             Plan::Write(blob.home.group(), Box::new(Op::Object(op)))
@@ -64,12 +72,6 @@ pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
         Request::DropBlob { blob } => {
             Plan::Write(blob.home.group(), Box::new(Op::Object(ObjectOp::DropBlob { blob: *blob })))
         }
-        Request::ReadExtents { blob, .. } => Plan::Read(blob.home.group()),
-        Request::WriteChunk { blob, bytes } => {
-            Plan::WriteChunk { blob: *blob, bytes: bytes.0.clone() }
-        }
-        Request::ReadChunk { chunk } => Plan::ReadChunk(*chunk),
-        Request::Kv(request) => of_kv(request, shards),
         Request::PutObject { bucket, .. }
         | Request::GetObject { bucket, .. }
         | Request::DeleteObject { bucket, .. }
@@ -80,8 +82,8 @@ pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
         | Request::CompleteUpload { bucket, .. }
         | Request::AbortUpload { bucket, .. }
         | Request::ListUploads { bucket, .. }
-        | Request::OpenBlob { bucket, .. } => Plan::InBucket(bucket),
-        Request::ListObjects(list) => Plan::InBucket(&list.bucket),
+        | Request::OpenBlob { bucket, .. }
+        | Request::ListObjects(ListObjects { bucket, .. }) => Plan::InBucket(bucket),
     }
 }
 
@@ -101,62 +103,16 @@ fn of_kv(request: &KvRequest, shards: u16) -> Plan<'_> {
     }
 }
 
-/// The bucket that a request names.
+/// The bucket of a request that goes by what is remembered of it.
 pub(super) fn bucket_of(request: &Request) -> Option<&str> {
-    match request {
-        Request::CreateBucket { bucket } | Request::DeleteBucket { bucket } => Some(bucket),
-        request => match of(request, 1) {
-            Plan::InBucket(bucket) => Some(bucket),
-            _ => None,
-        },
-    }
+    // This one asks the registry itself.
+    request.bucket().filter(|_| !matches!(request, Request::HeadBucket { .. }))
 }
 
 /// The group of a request on one key of a bucket.
 pub(super) fn group_in(request: &Request, bucket: BucketId, shards: u16) -> Option<GroupId> {
-    let (Request::PutObject { key, .. }
-    | Request::GetObject { key, .. }
-    | Request::DeleteObject { key, .. }
-    | Request::PutTags { key, .. }
-    | Request::CreateUpload { key, .. }
-    | Request::PutPart { key, .. }
-    | Request::ListParts { key, .. }
-    | Request::CompleteUpload { key, .. }
-    | Request::AbortUpload { key, .. }
-    | Request::OpenBlob { key, .. }) = request
-    else {
-        return None;
-    };
-    Some(shard::shard_of_object(bucket, key.as_bytes(), shards).group())
-}
-
-/// The command of a write on one key of a bucket; `None` for a read.
-pub(super) fn op_in(request: &Request, (bucket, epoch): (BucketId, Epoch)) -> Option<Op> {
-    let target = |key: &str| Target { bucket, epoch, key: key.into() };
-    let op = match request.clone() {
-        Request::PutObject { key, object, condition, .. } => {
-            ObjectOp::Put { target: target(&key), object, condition }
-        }
-        Request::DeleteObject { key, condition, .. } => {
-            ObjectOp::Delete { target: target(&key), condition }
-        }
-        Request::PutTags { key, tags, .. } => ObjectOp::PutTags { target: target(&key), tags },
-        Request::CreateUpload { key, attributes, .. } => {
-            ObjectOp::CreateUpload { target: target(&key), attributes }
-        }
-        Request::PutPart { key, upload, number, part, .. } => {
-            ObjectOp::PutPart { target: target(&key), upload, number, part }
-        }
-        Request::CompleteUpload { key, upload, parts, checksum, condition, .. } => {
-            ObjectOp::Complete { target: target(&key), upload, parts, checksum, condition }
-        }
-        Request::AbortUpload { key, upload, .. } => {
-            ObjectOp::Abort { target: target(&key), upload }
-        }
-        Request::OpenBlob { key, .. } => ObjectOp::OpenBlob { target: target(&key) },
-        _ => return None,
-    };
-    Some(Op::Object(op))
+    let key = request.key()?.as_bytes();
+    Some(shard::shard_of_object(bucket, key, shards).group())
 }
 
 /// Whether the request lists nothing, so that no shard will be asked.

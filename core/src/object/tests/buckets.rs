@@ -274,7 +274,7 @@ impl World {
             self.now = self.now + Duration::from_millis(self.rng.below(50));
             write(&mut self.rng, &mut self.shards);
             self.elect();
-            if registry::unsettled(&self.meta.table, None, 10).0.is_empty() {
+            if registry::unsettled(&self.meta.table, 10).is_empty() {
                 return;
             }
             for (at, procedure) in self.procedures.iter_mut().enumerate() {
@@ -293,7 +293,7 @@ impl World {
         if live && !self.rng.chance(1, 200) {
             return;
         }
-        for (name, record) in registry::unsettled(&self.meta.table, None, 10).0 {
+        for (name, record) in registry::unsettled(&self.meta.table, 10) {
             self.procedures.extend(Procedure::new(name, record, self.shards.len() as u16));
         }
     }

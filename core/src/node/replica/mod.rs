@@ -9,6 +9,8 @@
 //! A replica whose state is damaged votes and acknowledges entries (its log is intact) but neither
 //! leads nor applies until a leader's snapshot has replaced the state.
 
+mod calls;
+
 use super::message::{Ask, CallId, Head, Query, Reply};
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
 use super::reads::{self, Found};
@@ -41,6 +43,9 @@ const FRAME_BYTES: usize = 64 << 10;
 /// A leader refuses proposals while this many are not yet applied: the client is told to come again
 /// instead of queueing without bound.
 const PROPOSALS_MAX: usize = 4096;
+
+/// Buckets that are made or deleted at a time; the others wait.
+const PROCEDURES_MAX: usize = 64;
 
 /// What a replica may use in a step.
 pub(super) struct Cx<'a> {
@@ -385,78 +390,6 @@ impl Replica {
         }
     }
 
-    fn on_call(&mut self, caller: Caller, ask: Ask, cx: &mut Cx<'_>) {
-        match ask {
-            Ask::Read(query) => {
-                if self.damage.is_some() {
-                    return self.refuse_damaged(caller, cx);
-                }
-                let id = self.fresh_id();
-                self.confirming.insert(id, Read { caller, query });
-                self.feed(raft::Input::Read { id }, cx);
-            }
-            Ask::OpenSession(session) => {
-                self.propose(caller, None, Op::OpenSession { session }, cx);
-            }
-            Ask::Write { tag, op } => self.propose(caller, Some(tag), *op, cx),
-        }
-    }
-
-    fn refuse_damaged(&mut self, caller: Caller, cx: &mut Cx<'_>) {
-        // Another replica may serve; alone, this is the answer that the client gets.
-        let reply = match (&self.damage, self.leader) {
-            (Some(_), Some(leader)) if leader != cx.me => Reply::NotLeader(Some(leader)),
-            (Some(damage), _) if self.voters == 1 => Reply::Refused(Refusal::Unavailable(format!(
-                "{} is damaged and there is no other replica: {damage}",
-                name_of(self.group)
-            ))),
-            _ => Reply::NotLeader(None),
-        };
-        cx.answer(self.group, caller, reply);
-    }
-
-    fn propose(&mut self, caller: Caller, tag: Option<SessionTag>, op: Op, cx: &mut Cx<'_>) {
-        if self.refuses() && self.is_proposed(caller) {
-            // A repeated message: the first one's answer is on its way, or the session has it.
-            return;
-        }
-        if self.damage.is_some() {
-            return self.refuse_damaged(caller, cx);
-        }
-        if !self.leads() {
-            return cx.answer(self.group, caller, Reply::NotLeader(self.leader));
-        }
-        if self.disk_full && !frees_space(&op) {
-            return cx.answer(self.group, caller, Reply::Refused(Refusal::NoSpace));
-        }
-        if self.proposed.len() >= PROPOSALS_MAX {
-            return cx.answer(self.group, caller, Reply::Again);
-        }
-        let command =
-            Command { meaning: self.state.meaning(), wall: cx.now.wall(), session: tag, op };
-        match command.encode() {
-            Ok(command) => {
-                let id = self.fresh_id();
-                self.placing.insert(id, caller);
-                self.feed(raft::Input::Propose { id, command }, cx);
-            }
-            Err(too_long) => {
-                let why = format!("the record would take {} bytes", too_long.bytes);
-                cx.answer(self.group, caller, Reply::Refused(Refusal::Invalid(why)));
-            }
-        }
-    }
-
-    /// Whether writes are refused here for a reason of this node's own.
-    const fn refuses(&self) -> bool {
-        self.damage.is_some() || self.disk_full
-    }
-
-    /// Whether this very call is in the log already and will be answered from there.
-    fn is_proposed(&self, caller: Caller) -> bool {
-        self.proposed.values().any(|(term, known)| *term == self.term && *known == caller)
-    }
-
     /// Proposes on the group's own behalf: nobody waits, and repeating it is harmless.
     pub(super) fn propose_own(&mut self, op: Op, cx: &mut Cx<'_>) {
         let command =
@@ -581,46 +514,8 @@ impl Replica {
         if self.group != GroupId::META || !self.leads() || self.damage.is_some() {
             return;
         }
-        let (unsettled, _) = registry::unsettled(self.state.table(), None, usize::MAX);
+        let unsettled = registry::unsettled(self.state.table(), PROCEDURES_MAX);
         cx.posts.push(Post::Router(RouterInput::Registry(unsettled)));
-    }
-
-    fn evaluate(&mut self, read: Read, cx: &mut Cx<'_>) {
-        let found = reads::evaluate(&self.state, &read.query);
-        if let Some(blob) = found.pins() {
-            self.collector.pin(blob, cx.now.mono);
-        }
-        self.fetch(read.caller, found, cx);
-    }
-
-    /// Gets the next body that an answer needs, or gives the answer.
-    fn fetch(&mut self, caller: Caller, found: Found, cx: &mut Cx<'_>) {
-        match found.wants() {
-            Some(location) => {
-                let token = self.fresh_id();
-                let group = self.group;
-                self.fetching.insert(token, (caller, found));
-                cx.posts.push(Post::Store(StoreInput::ReadBody { group, token, location }));
-            }
-            None => cx.answer(self.group, caller, found.finish()),
-        }
-    }
-
-    fn on_body(&mut self, token: u64, result: Result<Bytes, Damage>, cx: &mut Cx<'_>) {
-        if self.on_snapshot_body(token, &result, cx) || self.on_audit_body(token, &result, cx) {
-            return;
-        }
-        let Some((caller, mut found)) = self.fetching.remove(&token) else { return };
-        match result {
-            Ok(bytes) => {
-                found.give(bytes);
-                self.fetch(caller, found, cx);
-            }
-            Err(damage) => {
-                self.on_damage(damage, cx);
-                self.refuse_damaged(caller, cx);
-            }
-        }
     }
 
     /// The state can't be trusted: stop leading and ask for another's.
@@ -673,25 +568,6 @@ impl Replica {
         let entries = self.raft.entries(compacted.index.next(), usize::MAX).cloned();
         writes.extend(entries.map(raft::Write::Append));
         writes
-    }
-}
-
-/// Whether carrying the command out gives space back, so that a full disk must not refuse it.
-const fn frees_space(op: &Op) -> bool {
-    match op {
-        Op::Object(op) => matches!(
-            op,
-            ObjectOp::Delete { .. }
-                | ObjectOp::Abort { .. }
-                | ObjectOp::DropBlob { .. }
-                | ObjectOp::Expire { .. }
-                | ObjectOp::Collect { .. }
-                | ObjectOp::FenceBucket { .. }
-                | ObjectOp::RemoveBucket { .. }
-        ),
-        Op::Kv(write) => matches!(write, KvWrite::Delete { .. }),
-        Op::OpenSession { .. } | Op::ExpireSessions { .. } => true,
-        Op::Registry(_) | Op::Activate { .. } => false,
     }
 }
 
