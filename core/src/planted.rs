@@ -35,6 +35,8 @@ bugs! {
     ReadWithoutQuorum = 10,
     /// Corruption in mid-log is cut like a torn tail, and the replica votes.
     CorruptionAsTornTail = 21,
+    /// A bucket's epoch counts when a write is proposed, and is not looked at when it is applied.
+    BucketEpochAtPropose = 30,
 }
 
 /// Which bug this machine carries; nothing in production.

@@ -60,6 +60,10 @@ pub enum Class {
     ClockDrift,
     /// A wall clock jumps.
     ClockStep,
+    /// Leaders are cut off one after another, each at a bad moment.
+    Hunt,
+    /// Whoever deletes a bucket is cut off from some of the others in the middle of it.
+    Ambush,
 }
 
 impl Class {
@@ -85,6 +89,8 @@ impl Class {
         Self::DiskSlow,
         Self::ClockDrift,
         Self::ClockStep,
+        Self::Hunt,
+        Self::Ambush,
     ];
 
     /// Whether it has no meaning, or no recovery, on a single node.
@@ -101,6 +107,8 @@ impl Class {
                 | Self::Reorder
                 | Self::Rot
                 | Self::ReadError
+                | Self::Hunt
+                | Self::Ambush
         )
     }
 
@@ -110,6 +118,7 @@ impl Class {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
             Self::ClockDrift => 0,
+            Self::Hunt | Self::Ambush => 2,
             _ => 8,
         }
     }
@@ -216,6 +225,20 @@ pub enum Fault {
         /// Nanoseconds forward, or back below zero.
         by: i64,
     },
+    /// Every leader of a group is cut off soon after its election, or right after its first commit, until the
+    /// next one is.
+    Hunt {
+        /// Which group: 0 is the meta group, the others are shards.
+        group: u32,
+        /// How long.
+        lasts: u64,
+    },
+    /// Whenever a client asks for the deletion of a bucket, the node that was asked, or the one that runs the
+    /// procedure, is cut off from some of the others soon after.
+    Ambush {
+        /// How long it lies in wait.
+        lasts: u64,
+    },
 }
 
 /// When a planned crash strikes.
@@ -277,6 +300,8 @@ impl Fault {
             Self::DiskFull { .. } => "disk-full",
             Self::DiskSlow { .. } => "disk-slow",
             Self::ClockStep { .. } => "clock-step",
+            Self::Hunt { .. } => "hunt",
+            Self::Ambush { .. } => "ambush",
         }
     }
 }
@@ -293,7 +318,10 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
         let most = (class.frequency() * setup.duration / TEN_SECONDS).max(2);
         let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
         for _ in 0..count {
-            let at = draw.below(setup.duration);
+            // Clients may be through with their work early, and some faults lie in wait for them.
+            let waits = matches!(class, Class::Hunt | Class::Ambush);
+            let latest = if waits { setup.duration / 3 } else { setup.duration };
+            let at = draw.below(latest);
             if let Some(fault) = one(class, setup, &mut draw) {
                 planned.push(Planned { at, fault });
             }
@@ -359,6 +387,11 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
             let by = draw.magnitude(1_000_000, 3_600_000_000_000) as i64;
             Fault::ClockStep { node, by: if draw.chance(1, 2) { by } else { -by } }
         }
+        Class::Ambush => Fault::Ambush { lasts: draw.between(setup.duration / 4, setup.duration) },
+        Class::Hunt => {
+            let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
+            Fault::Hunt { group, lasts: draw.between(setup.duration / 4, setup.duration) }
+        }
         Class::ClockDrift => return None,
     })
 }
@@ -392,6 +425,8 @@ fn storm(class: Class, setup: &Setup, draw: &mut Draw, lasts: u64) -> Fault {
 }
 
 const TEN_SECONDS: u64 = 10_000_000_000;
+/// Hunts are for the meta group and the first shards: few, so that clients are at work there.
+const HUNTED_SHARDS: u64 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,7 @@ pub mod draw;
 pub mod faults;
 pub mod history;
 pub mod net;
+pub mod races;
 pub mod run;
 pub mod seedfile;
 pub mod setup;

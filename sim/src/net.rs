@@ -127,6 +127,12 @@ impl Network {
         fate
     }
 
+    /// Whether some link of a node is cut, in any direction.
+    #[must_use]
+    pub fn is_parted(&self, node: NodeId) -> bool {
+        self.links.iter().any(|((from, to), link)| link.cuts > 0 && (*from == node || *to == node))
+    }
+
     /// Whether a message that arrives now gets through; a cut takes what is on its way.
     pub fn lets_through(&mut self, from: NodeId, to: NodeId) -> bool {
         let open = self.links.get(&(from, to)).is_none_or(|link| link.cuts == 0);
@@ -217,8 +223,10 @@ mod tests {
     #[test]
     fn cuts_are_one_way_overlap_and_take_what_is_under_way() {
         let mut network = Network::new(1, Weather::calm(1_000_000));
+        assert!(!network.is_parted(N1));
         network.cut(N1, N2);
         network.cut(N1, N2);
+        assert!(network.is_parted(N1) && network.is_parted(N2));
         assert!(!network.lets_through(N1, N2));
         assert!(network.lets_through(N2, N1));
         assert!(network.send(0, N1, N2, 0).arrivals.is_empty());
@@ -226,6 +234,7 @@ mod tests {
         assert!(!network.lets_through(N1, N2), "one cut is left");
         network.mend(N1, N2);
         assert!(network.lets_through(N1, N2));
+        assert!(!network.is_parted(N1));
     }
 
     #[test]

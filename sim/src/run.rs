@@ -8,7 +8,7 @@
 //!
 //! A panic in a machine is a violation like any other: an assertion is an oracle.
 
-use crate::checkers::{Violation, check_history, liveness};
+use crate::checkers::{Violation, check_history, collection, liveness};
 use crate::setup::{Overrides, Setup};
 use crate::stats::Stats;
 use crate::trace::{Kind, Sink, Tracer};
@@ -116,6 +116,11 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     if let Some(violation) = redundancy_returns(world, limit) {
         return Some(violation);
     }
+    if world.setup.outlives_leases
+        && let Some(wrong) = collect(world, limit)
+    {
+        return Some(wrong);
+    }
     let findings = check_history(&world.history, &world.clients.contents);
     world.stats.searches = findings.searched;
     world.stats.searches_given_up = findings.given_up;
@@ -143,6 +148,33 @@ fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Vi
     }
 }
 
+/// Lets time pass until nothing is left that nobody needs, or should have been.
+fn collect<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
+    world.tracer.event(world.now(), Kind::Phase, &[4], || "all leases run out".into());
+    world.clients.retire();
+    let began = world.now();
+    let due = began + collection::PATIENCE;
+    loop {
+        let left = world.leftovers();
+        if left.is_empty() {
+            let had_to_wait = u64::from(world.now() > began);
+            Stats::count(&mut world.stats.rare, "collected-to-the-end", had_to_wait);
+            Stats::count(&mut world.stats.rare, "blobs-live-at-the-end", left.live() as u64);
+            return None;
+        }
+        if world.now() >= due {
+            return Some(left.violation(world.now()));
+        }
+        let until = (world.now() + COLLECTION_LOOK).min(due).min(limit);
+        let wrong = world.run(until, |_| false);
+        if wrong.is_some() || world.now() >= limit {
+            return wrong;
+        }
+    }
+}
+
+/// Nanoseconds between two looks at what is left.
+const COLLECTION_LOOK: u64 = 5_000_000_000;
 /// How long redundancy is not looked at: nanoseconds.
 const LOOK_EVERY: u64 = 20_000_000;
 

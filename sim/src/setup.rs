@@ -10,6 +10,7 @@ use crate::draw::{Domain, Draw};
 use crate::faults::{Class, Planned};
 use crate::net::Weather;
 use crate::workload::Mix;
+use crate::workload::mix::RACES;
 use ironseed_core::machine::Duration;
 use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
 use ironseed_core::planted::Planted;
@@ -74,6 +75,8 @@ pub struct Setup {
     pub victims: Vec<NodeId>,
     /// What clients do.
     pub mix: Mix,
+    /// Whether the run goes on after the proof until all leases have run out, to see that everything is collected.
+    pub outlives_leases: bool,
     /// The faults themselves, if they are not drawn.
     pub plan: Option<Vec<Planned>>,
 }
@@ -103,9 +106,11 @@ impl Setup {
             _ => draw.between(9_000, 20_000),
         });
         let mut names = Draw::new(seed, Domain::Setup, &[1]);
+        let races = Draw::new(seed, Domain::Setup, &[7]).chance(1, 8);
+        let kind = overrides.workload.as_deref().or(races.then_some(RACES));
         let classes = match &overrides.faults {
             Some(classes) => classes.iter().copied().collect(),
-            None => draw_classes(&mut names, count),
+            None => draw_classes(&mut names, count, kind == Some(RACES)),
         };
         let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
         let drifts = classes.contains(&Class::ClockDrift);
@@ -123,10 +128,12 @@ impl Setup {
         let mut victims = nodes.clone();
         hardware.shuffle(&mut victims);
         victims.truncate(usize::from(replication) / 2);
-        let tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
+        let mut tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
+        if classes.contains(&Class::Hunt) {
+            tune_for_hunts(&mut tuning, &mut Draw::new(seed, Domain::Setup, &[6]), weather.delay);
+        }
         let clock_bound = hardware.magnitude(1_000, 100_000_000);
         let fsync = draw_fsync(&mut hardware, &tuning);
-        let kind = overrides.workload.as_deref();
         let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
         mix.clients = overrides.clients.unwrap_or(mix.clients);
         mix.operations_max = overrides.operations.unwrap_or(mix.operations_max);
@@ -147,6 +154,7 @@ impl Setup {
             classes,
             victims,
             mix,
+            outlives_leases: Draw::new(seed, Domain::Setup, &[8]).chance(1, 5),
             plan: overrides.plan.clone(),
         }
     }
@@ -181,15 +189,18 @@ impl Setup {
     }
 }
 
-/// Each class is in one run of three, and one run of twelve has no faults: what fails there fails
+/// Each class is in one run of three, hunts in one of six, and one run of twelve has no faults: what fails there fails
 /// without an excuse.
-fn draw_classes(draw: &mut Draw, nodes: u32) -> BTreeSet<Class> {
+/// Clients that race with deletions of buckets (`races`) are always ambushed.
+fn draw_classes(draw: &mut Draw, nodes: u32, races: bool) -> BTreeSet<Class> {
     let quiet = draw.chance(1, 12);
     let rate = draw.between(15, 50);
+    // Hunted groups get little else done.
+    let rate_of = |class| if class == Class::Hunt { rate / 2 } else { rate };
     Class::ALL
         .iter()
         .copied()
-        .filter(|_| draw.chance(rate, 100))
+        .filter(|class| draw.chance(rate_of(*class), 100) || *class == Class::Ambush && races)
         .filter(|class| !quiet && (nodes > 1 || !class.needs_peers()))
         .collect()
 }
@@ -241,6 +252,19 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
     }
 }
 
+/// Where leaders are hunted there are to be many of them, and what each inherits from those before is to
+/// reach the others entry by entry.
+fn tune_for_hunts(tuning: &mut Tuning, draw: &mut Draw, delay: u64) {
+    if draw.chance(2, 3) {
+        tuning.append_bytes_max = 1;
+        tuning.append_inflight_max = draw.between(1, 2) as u32;
+    }
+    if draw.chance(2, 3) {
+        tuning.heartbeat = Duration((delay * 8).max(20_000_000));
+        tuning.election = tuning.heartbeat * draw.between(3, 4);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,7 +279,8 @@ mod tests {
         assert!(topologies.len() > 15, "{topologies:?}");
         for class in Class::ALL {
             let with = setups.iter().filter(|setup| setup.classes.contains(class)).count();
-            assert!((50..350).contains(&with), "{class:?} in {with} of 500 runs");
+            let least = if *class == Class::Hunt { 25 } else { 50 };
+            assert!((least..350).contains(&with), "{class:?} in {with} of 500 runs");
         }
         assert!(setups.iter().any(|setup| setup.classes.is_empty()));
     }

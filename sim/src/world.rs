@@ -8,10 +8,13 @@
 //! decides nothing. It is generic over the machine, so that its own promises can be tested without a
 //! store ([`Machine`]).
 
+mod ambush;
 mod disaster;
+mod hunt;
 mod slot;
 
-use crate::checkers::oracles::{self, Oracles};
+use crate::checkers::collection::Leftovers;
+use crate::checkers::oracles::{self, Healing, Oracles};
 use crate::checkers::{Violation, liveness};
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -19,21 +22,26 @@ use crate::draw::{Domain, Draw};
 use crate::faults::{self, Moment, Planned};
 use crate::history::History;
 use crate::net::Network;
+use crate::races::{self, Parted};
 use crate::run::beat;
 use crate::setup::Setup;
 use crate::stats::Stats;
 use crate::trace::{Kind, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
 use bytes::Bytes;
+use hunt::Hunt;
 use ironseed_core::codec;
+use ironseed_core::kv::table::Table;
 use ironseed_core::machine::{Hashed, Instant, Io, IoDone, IoOp, Now};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
 use ironseed_core::node::status::Status;
-use ironseed_core::object::api::{Outcome, Refusal};
+use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::planted::Planted;
-use ironseed_core::types::{ClusterId, GroupId, NodeId, OpId, Position, RequestId};
+use ironseed_core::types::{
+    BlobId, ClusterId, GroupId, NodeId, OpId, Position, RequestId, ShardId, Term,
+};
 use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +55,18 @@ pub trait Machine {
     fn deadline(&self) -> Option<Instant>;
     /// The applied position of a group here and the digest of its state, if it has a sound one.
     fn state_of(&self, _group: GroupId) -> Option<(Position, u128)> {
+        None
+    }
+    /// A group's table here, if there is a sound one.
+    fn table_of(&self, _group: GroupId) -> Option<&Table> {
+        None
+    }
+    /// The blobs of which there are chunks here.
+    fn held_blobs(&self) -> Vec<BlobId> {
+        Vec::new()
+    }
+    /// Whether a group's log here has this very entry or begins after it, if there is one.
+    fn holds_entry(&self, _group: GroupId, _position: Position) -> Option<bool> {
         None
     }
     /// What it tells operators, if it tells them anything.
@@ -70,6 +90,18 @@ impl Machine for Node {
 
     fn state_of(&self, group: GroupId) -> Option<(Position, u128)> {
         Self::state_of(self, group)
+    }
+
+    fn table_of(&self, group: GroupId) -> Option<&Table> {
+        Self::table_of(self, group)
+    }
+
+    fn held_blobs(&self) -> Vec<BlobId> {
+        Self::held_blobs(self)
+    }
+
+    fn holds_entry(&self, group: GroupId, position: Position) -> Option<bool> {
+        Self::holds_entry(self, group, position)
     }
 
     fn status(&self) -> Option<Status> {
@@ -101,6 +133,14 @@ pub struct World<M> {
     armed: Vec<usize>,
     /// Faults that have struck: each does once.
     struck: BTreeSet<usize>,
+    /// Hunts for leaders under way.
+    hunts: Vec<Hunt>,
+    /// Faults that cut deletions of buckets off, each with how many it has met.
+    ambushes: BTreeMap<usize, u64>,
+    parted: Parted,
+    healing: Healing,
+    /// Who was last elected to lead each group.
+    led: BTreeMap<GroupId, usize>,
     oracles: Oracles,
     violation: Option<Violation>,
     /// Where each unanswered request is.
@@ -128,6 +168,7 @@ enum Event {
     GiveUp { call: Call, cancels: bool },
     Fault { number: usize, sprung: bool },
     Mend { number: usize },
+    Snare { number: usize, round: u64, node: usize },
 }
 
 impl<M: Machine> World<M> {
@@ -169,6 +210,11 @@ impl<M: Machine> World<M> {
             healed: false,
             armed: Vec::new(),
             struck: BTreeSet::new(),
+            hunts: Vec::new(),
+            ambushes: BTreeMap::new(),
+            parted: Parted::default(),
+            healing: Healing::default(),
+            led: BTreeMap::new(),
             plan,
             setup,
         };
@@ -256,13 +302,30 @@ impl<M: Machine> World<M> {
             }
             Event::Client { client } => self.wake_client(client),
             Event::GiveUp { call, cancels } => self.give_up(call, cancels),
-            Event::Fault { number, sprung } => self.strike(number, sprung),
-            Event::Mend { number } => self.mend(number),
+            Event::Fault { number, sprung } => {
+                self.strike(number, sprung);
+                self.note_parted();
+            }
+            Event::Mend { number } => {
+                self.mend(number);
+                self.note_parted();
+            }
+            Event::Snare { number, round, node } => {
+                self.snare(number, round, node);
+                self.note_parted();
+            }
             // Of an earlier life of the node.
             Event::Boot { .. }
             | Event::Disk { .. }
             | Event::Hashed { .. }
             | Event::Timer { .. } => {}
+        }
+    }
+
+    /// Remembers which nodes are cut off from some other now.
+    fn note_parted(&mut self) {
+        for slot in &self.slots {
+            self.parted.note(self.now, slot.id, self.network.is_parted(slot.id));
         }
     }
 
@@ -296,6 +359,8 @@ impl<M: Machine> World<M> {
         }
         if self.setup.shards <= CLOSELY_WATCHED_SHARDS_MAX {
             (0..=u32::from(self.setup.shards)).for_each(|group| self.look(node, GroupId(group)));
+        } else {
+            self.look_at_prey(node);
         }
         self.set_timer(node);
     }
@@ -316,6 +381,7 @@ impl<M: Machine> World<M> {
         let (now, id) = (self.now, slot.id);
         let violation = self.oracles.on_state(now, id, group, position, hash);
         self.violation = self.violation.take().or(violation);
+        self.watch_prey(node, group, position.index);
     }
 
     fn set_timer(&mut self, node: usize) {
@@ -357,16 +423,36 @@ impl<M: Machine> World<M> {
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
+                let healed = self.healing.healed(id, &trace);
+                Stats::count(&mut self.stats.rare, "corruption-healed", u64::from(healed));
                 self.moved.extend(oracles::moved(&trace));
-                if !self.armed.is_empty() && oracles::leads(&trace) {
-                    self.spring(node, Moment::Elected);
-                }
                 if let Some(violation) = self.oracles.on_trace(self.now, id, &trace) {
                     self.violate(violation);
+                }
+                if let Some((group, term)) = oracles::leads(&trace) {
+                    self.elected(node, group, term);
                 }
             }
             Effect::Stopped => self.stopped(node),
             Effect::Halt(halt) => self.halted(node, &halt.reason),
+        }
+    }
+
+    /// A node has begun to lead a group.
+    fn elected(&mut self, node: usize, group: GroupId, term: Term) {
+        let machine = self.slots[node].machine.as_ref();
+        let lacks =
+            |entry| machine.and_then(|machine| machine.holds_entry(group, entry)) == Some(false);
+        let (now, id) = (self.now, self.slots[node].id);
+        if let Some(violation) = self.oracles.on_leader(now, id, group, term, lacks) {
+            self.violate(violation);
+        }
+        if !self.armed.is_empty() {
+            self.spring(node, Moment::Elected);
+        }
+        self.led.insert(group, node);
+        if !self.hunts.is_empty() {
+            self.scent(node, group);
         }
     }
 
@@ -484,6 +570,9 @@ impl<M: Machine> World<M> {
         let parts = [u64::from(call.client), node as u64, request_id.0];
         self.tracer.event(self.now, Kind::Request, &parts, line);
         self.asked.insert(call, (node, request_id));
+        if !self.ambushes.is_empty() && matches!(request, Request::DeleteBucket { .. }) {
+            self.waylay(node);
+        }
         self.schedule(patience, Event::GiveUp { call, cancels });
         self.feed(node, Input::Request { id: request_id, request });
     }
@@ -564,6 +653,25 @@ impl<M: Machine> World<M> {
         self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
     }
 
+    /// What is left of blobs now. Of each shard the replica that is furthest says what is needed.
+    #[must_use]
+    pub fn leftovers(&self) -> Leftovers {
+        let mut left = Leftovers::default();
+        let machines = || self.slots.iter().filter_map(|slot| slot.machine.as_ref());
+        for home in (0..self.setup.shards).map(ShardId) {
+            let group = home.group();
+            let furthest =
+                machines().max_by_key(|machine| machine.state_of(group).map(|(at, _)| at));
+            if let Some(table) = furthest.and_then(|machine| machine.table_of(group)) {
+                left.add_table(home, table);
+            }
+        }
+        for slot in &self.slots {
+            left.add_node(slot.id, slot.machine.iter().flat_map(Machine::held_blobs));
+        }
+        left
+    }
+
     /// What every node tells of itself; one that doesn't run has not come far.
     #[must_use]
     pub fn statuses(&self) -> Vec<Status> {
@@ -591,6 +699,7 @@ impl<M: Machine> World<M> {
         for (name, count) in self.clients.counts() {
             Stats::count(&mut self.stats.workload, name, *count);
         }
+        races::count(&self.history, &self.parted, &mut self.stats.rare);
         Stats::count(&mut self.stats.topology, &self.setup.topology(), 1);
         Stats::count(&mut self.stats.workload, &format!("runs-{}", self.setup.mix.kind), 1);
         self.stats.events = self.tracer.events();

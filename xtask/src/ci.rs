@@ -71,12 +71,19 @@ const STEPS: &[Step] = &[
 ];
 
 /// What a swarm must have met at least once: a simulator that never gets there proves nothing of it.
-const MUST_HAPPEN: &[&str] =
-    &["snapshot_installed", "leader_elected", "chunk_repaired", "delete_bucket"];
+const MUST_HAPPEN: &[&str] = &[
+    "snapshot_installed",
+    "leader_elected",
+    "leader_caught",
+    "chunk_repaired",
+    "corruption_healed",
+    "bucket_deleted_under_load",
+    "put_raced_bucket_deletion_under_partition",
+    "collected_to_the_end",
+];
 
-/// Rows of docs/bug-bench.md that the swarm kills. Row 1 has a switch too, but only raft's own simulation
-/// reaches it.
-const BUGS: &[u32] = &[3, 10, 21];
+/// Rows of docs/bug-bench.md: the swarm kills them all.
+const BUGS: &[u32] = &[1, 3, 10, 21, 30];
 
 fn step_names() -> clap::builder::PossibleValuesParser {
     STEPS.iter().map(|step| step.name).collect::<Vec<_>>().into()

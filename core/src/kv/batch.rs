@@ -5,6 +5,7 @@
 
 use super::cow::Key;
 use super::table::{Body, Slot, Table};
+use crate::planted::Planted;
 use crate::types::{GroupId, Index, Position, ShardId, Timestamp, Version};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Seat {
     pub replicas: u8,
     /// Which version of the replica set that is.
     pub set_version: u64,
+    /// The planted bug, in the simulator.
+    pub planted: Planted,
 }
 
 impl Seat {

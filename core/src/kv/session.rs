@@ -205,6 +205,7 @@ fn decode_own<T: Decode<()>>(head: &[u8]) -> T {
 mod tests {
     use super::super::batch::Seat;
     use super::*;
+    use crate::planted::Planted;
     use crate::types::{GroupId, Index, Position, Term, Timestamp};
 
     struct Fixture {
@@ -223,7 +224,8 @@ mod tests {
         fn batch<T>(&mut self, work: impl FnOnce(&mut Sessions, &mut Batch<'_>) -> T) -> T {
             self.index += 1;
             let position = Position { term: Term(1), index: Index(self.index) };
-            let seat = Seat { group: GroupId(1), replicas: 3, set_version: 1 };
+            let seat =
+                Seat { group: GroupId(1), replicas: 3, set_version: 1, planted: Planted::NONE };
             let now = Timestamp(self.index);
             let mut batch = Batch::new(&mut self.table, seat, position, self.index, now);
             work(&mut self.sessions, &mut batch)

@@ -60,6 +60,10 @@ impl Chunks {
         self.store.stats()
     }
 
+    pub(super) fn held_blobs(&self) -> Vec<BlobId> {
+        self.store.blobs(None, usize::MAX)
+    }
+
     pub(super) fn is_settled(&self) -> bool {
         self.store.is_settled()
     }

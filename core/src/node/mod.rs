@@ -64,10 +64,11 @@ use self::running::{Running, Stopping};
 use self::status::{Phase, Status};
 use self::superblock::Membership;
 use self::trace::Trace;
+use crate::kv::table::Table;
 use crate::machine::{Halt, Instant, IoOp, Now};
 use crate::object::api::Refusal;
 use crate::rng::Rng;
-use crate::types::{GroupId, Position};
+use crate::types::{BlobId, GroupId, Position};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -199,6 +200,29 @@ impl Node {
         let replica = running.replicas.get(&group)?;
         let sound = replica.damage.is_none();
         sound.then(|| (replica.state.mark().position, replica.state.state_hash()))
+    }
+
+    /// A group's table on this node, for checkers, if its state is sound.
+    #[must_use]
+    pub fn table_of(&self, group: GroupId) -> Option<&Table> {
+        let Life::Running(running) = &self.life else { return None };
+        let replica = running.replicas.get(&group)?;
+        replica.damage.is_none().then(|| replica.state.table())
+    }
+
+    /// The blobs of which this node holds chunks, for checkers. Work in proportion to them.
+    #[must_use]
+    pub fn held_blobs(&self) -> Vec<BlobId> {
+        let Life::Running(running) = &self.life else { return Vec::new() };
+        running.held_blobs()
+    }
+
+    /// Whether a group's log on this node has this very entry, or begins after it; for checkers. `None` if
+    /// there is no such replica here now.
+    #[must_use]
+    pub fn holds_entry(&self, group: GroupId, position: Position) -> Option<bool> {
+        let Life::Running(running) = &self.life else { return None };
+        Some(running.replicas.get(&group)?.raft.holds_entry(position))
     }
 
     fn on_new(&mut self, input: Input, effects: &mut Vec<Effect>) {

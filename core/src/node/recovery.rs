@@ -19,6 +19,7 @@ use crate::kv::frame::Place;
 use crate::kv::replay::Replay;
 use crate::kv::state::State;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Instant, IoOp, IoResult, OpIds};
+use crate::planted::Planted;
 use crate::raft::{self, Group, Payload, Standing};
 use crate::rng::Rng;
 use crate::shard::placement::{self, Member};
@@ -136,7 +137,8 @@ impl Recovering {
         let files: Vec<FoundFile> = admitted.files.clone();
         let groups = groups_of(&admitted.charter);
         let seats = groups.iter().filter(|(_, replicas)| replicas.contains(&config.me));
-        let states = seats.map(|(group, replicas)| (*group, Replay::new(seat(*group, replicas))));
+        let states = seats
+            .map(|(group, replicas)| (*group, Replay::new(seat(*group, replicas, config.planted))));
         let chunk_log = log_config(config, FileKind::Chunk, store);
         let chunk_config = chunk::Config {
             slice_items: config.tuning.slice_items as usize,
@@ -334,7 +336,7 @@ impl Recovering {
             let Some(replay) = states.remove(group) else { continue };
             let (state, broken) = match replay.finish() {
                 Ok(state) => (state, None),
-                Err(broken) => (State::new(seat(*group, voters)), Some(broken)),
+                Err(broken) => (State::new(seat(*group, voters, config.planted)), Some(broken)),
             };
             let applied =
                 if broken.is_some() { Position::default() } else { state.mark().position };
@@ -418,7 +420,7 @@ fn unknown(group: GroupId) -> Damage {
     Damage { file: FileId::new(FileKind::Wal, 0), offset: 0, what }
 }
 
-fn seat(group: GroupId, replicas: &[NodeId]) -> Seat {
+fn seat(group: GroupId, replicas: &[NodeId], planted: Planted) -> Seat {
     let replicas = u8::try_from(replicas.len()).unwrap_or(u8::MAX);
-    Seat { group, replicas, set_version: SET_VERSION }
+    Seat { group, replicas, set_version: SET_VERSION, planted }
 }

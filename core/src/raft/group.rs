@@ -484,6 +484,12 @@ impl Group {
         self.quiet
     }
 
+    /// Whether this very entry is in the log, or the log begins after it.
+    #[must_use]
+    pub fn holds_entry(&self, position: Position) -> bool {
+        position.index <= self.log.compacted().index || self.log.contains(position)
+    }
+
     /// A replica at a glance.
     #[must_use]
     pub fn status(&self) -> Status {

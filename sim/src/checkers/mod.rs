@@ -1,13 +1,14 @@
 //! What must hold, one file a property.
 //!
 //! Some oracles watch while a run goes on ([`raft`], [`durable`], [`liveness`]); others read the
-//! history of the clients when it is over ([`kv`], [`objects`] through [`linearizable`]). None shares
+//! history of the clients when it is over ([`kv`], [`objects`], [`uploads`] through [`linearizable`]). None shares
 //! code with what it checks: placement, formats' meaning and S3's rules are written down again, except
 //! for the WAL's record decoder, which has tests of its own.
 //!
 //! A search for a linearization that takes too long is given up and counted, never reported as a
 //! violation and never as a success.
 
+pub mod collection;
 pub mod durable;
 pub mod kv;
 pub mod linearizable;
@@ -15,6 +16,7 @@ pub mod liveness;
 pub mod objects;
 pub mod oracles;
 pub mod raft;
+pub mod uploads;
 
 use crate::history::{Entry, History};
 use crate::workload::content::Contents;
@@ -74,6 +76,7 @@ pub fn check_history(history: &History, contents: &Contents) -> Findings {
     let mut findings = Findings::default();
     kv::check_forms(entries, &mut findings.violations);
     objects::check_forms(entries, contents, &mut findings.violations);
+    uploads::check_forms(entries, &mut findings.violations);
     let mut keys = kv::split(entries);
     kv::add_absences(entries, &mut keys);
     for (key, history) in &keys {
@@ -87,6 +90,10 @@ pub fn check_history(history: &History, contents: &Contents) -> Findings {
     for (bucket, history) in &split.buckets {
         let name = format!("bucket {bucket}");
         findings.search(&objects::BucketName, "linearizable", &name, history);
+    }
+    for ((bucket, key, upload), history) in &uploads::split(entries) {
+        let name = format!("{upload:?} of {bucket}/{key}");
+        findings.search(&uploads::Upload, "linearizable", &name, history);
     }
     findings
 }

@@ -17,18 +17,23 @@ use crate::workload::content::Contents;
 use ironseed_core::object::api::{
     Answer, Condition, ETag, ListFrom, ListObjects, Listing, Refusal, Request,
 };
-use ironseed_core::types::BucketId;
-use std::collections::BTreeMap;
+use ironseed_core::types::{BlobId, BucketId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One key of one bucket name.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectKey;
+
+/// What tags an object has: the number that a client made them of, or none.
+pub type Tags = Option<u64>;
 
 /// An operation on a key.
 #[derive(Clone, Debug)]
 pub enum ObjectOp {
     /// A read: the entity tag there, or nothing.
     Read(Option<ETag>),
+    /// A read that shows the object's tags too.
+    Look(ETag, Tags),
     /// A put, a completed upload, or a deletion (`None`).
     Write {
         /// What is there after it.
@@ -37,30 +42,62 @@ pub enum ObjectOp {
         condition: Condition,
         /// Whether it was applied; `None` if nobody knows.
         applied: Option<bool>,
+        /// The upload that it completes, if that was asked for more than once: it happens once.
+        once: Option<BlobId>,
     },
+    /// New tags for the object that is there, or may be.
+    Tag(Tags),
+}
+
+/// What a key can be in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyState {
+    there: Option<(ETag, Tags)>,
+    /// Uploads that were completed, of those for which that was asked more than once.
+    completed: BTreeSet<BlobId>,
+}
+
+impl KeyState {
+    fn now(&self, there: Option<(ETag, Tags)>) -> Self {
+        Self { there, completed: self.completed.clone() }
+    }
 }
 
 impl Model for ObjectKey {
-    type State = Option<ETag>;
+    type State = KeyState;
     type Op = ObjectOp;
 
-    fn initial(&self) -> Option<ETag> {
-        None
+    fn initial(&self) -> KeyState {
+        KeyState::default()
     }
 
-    fn apply(&self, state: &Option<ETag>, op: &ObjectOp) -> Vec<Option<ETag>> {
+    fn apply(&self, state: &KeyState, op: &ObjectOp) -> Vec<KeyState> {
+        let there = state.there.map(|(etag, _)| etag);
         let next = match op {
-            ObjectOp::Read(found) => (found == state).then_some(*state),
-            ObjectOp::Write { etag, condition, applied } => {
+            ObjectOp::Read(found) => (*found == there).then(|| state.clone()),
+            ObjectOp::Look(etag, tags) => {
+                (state.there == Some((*etag, *tags))).then(|| state.clone())
+            }
+            ObjectOp::Tag(tags) => there.map(|etag| state.now(Some((etag, *tags)))),
+            ObjectOp::Write { applied, once: Some(upload), .. }
+                if state.completed.contains(upload) =>
+            {
+                (*applied != Some(false)).then(|| state.clone())
+            }
+            ObjectOp::Write { etag, condition, applied, once } => {
                 let holds = match condition {
                     Condition::None => true,
-                    Condition::Absent => state.is_none(),
-                    Condition::Present => state.is_some(),
-                    Condition::Is(wanted) => *state == Some(*wanted),
+                    Condition::Absent => there.is_none(),
+                    Condition::Present => there.is_some(),
+                    Condition::Is(wanted) => there == Some(*wanted),
                 };
                 match applied {
-                    Some(false) => (!holds).then_some(*state),
-                    Some(true) | None => holds.then_some(*etag),
+                    Some(false) => (!holds).then(|| state.clone()),
+                    Some(true) | None => holds.then(|| {
+                        let mut next = state.now(etag.map(|etag| (etag, None)));
+                        next.completed.extend(once);
+                        next
+                    }),
                 }
             }
         };
@@ -141,10 +178,11 @@ pub struct Split {
 #[must_use]
 pub fn split(entries: &[Entry], contents: &Contents) -> Split {
     let mut split = Split::default();
+    let repeated = repeated_completions(entries);
     for entry in entries {
         if let Some((bucket, key)) = object_of(&entry.request) {
             let history = split.objects.entry((bucket.clone(), key.clone())).or_default();
-            if let Some(op) = object_op(entry, contents) {
+            if let Some(op) = object_op(entry, contents, &repeated) {
                 history.push(interval(entry, op));
             }
         }
@@ -170,17 +208,36 @@ fn object_of(request: &Request) -> Option<(&String, &String)> {
         Request::PutObject { bucket, key, .. }
         | Request::GetObject { bucket, key }
         | Request::DeleteObject { bucket, key, .. }
+        | Request::PutTags { bucket, key, .. }
         | Request::CompleteUpload { bucket, key, .. } => Some((bucket, key)),
         _ => None,
     }
 }
 
-fn object_op(entry: &Entry, contents: &Contents) -> Option<ObjectOp> {
+/// Uploads whose completion was asked for more than once.
+fn repeated_completions(entries: &[Entry]) -> BTreeSet<BlobId> {
+    let mut seen = BTreeSet::new();
+    let mut repeated = BTreeSet::new();
+    for entry in entries {
+        if let Request::CompleteUpload { upload, .. } = &entry.request
+            && !seen.insert(*upload)
+        {
+            repeated.insert(*upload);
+        }
+    }
+    repeated
+}
+
+fn object_op(entry: &Entry, contents: &Contents, repeated: &BTreeSet<BlobId>) -> Option<ObjectOp> {
+    let once = match &entry.request {
+        Request::CompleteUpload { upload, .. } => repeated.get(upload).copied(),
+        _ => None,
+    };
     let write = |etag, condition| match &entry.outcome {
-        None => Some(ObjectOp::Write { etag, condition, applied: None }),
-        Some(Ok(_)) => Some(ObjectOp::Write { etag, condition, applied: Some(true) }),
+        None => Some(ObjectOp::Write { etag, condition, applied: None, once }),
+        Some(Ok(_)) => Some(ObjectOp::Write { etag, condition, applied: Some(true), once }),
         Some(Err(Refusal::PreconditionFailed)) => {
-            Some(ObjectOp::Write { etag, condition, applied: Some(false) })
+            Some(ObjectOp::Write { etag, condition, applied: Some(false), once })
         }
         Some(Err(Refusal::NoSuchKey)) => Some(ObjectOp::Read(None)),
         Some(Err(_)) => None,
@@ -192,13 +249,30 @@ fn object_op(entry: &Entry, contents: &Contents) -> Option<ObjectOp> {
             write(Some(contents.completed_etag(parts)), *condition)
         }
         Request::GetObject { .. } => match &entry.outcome {
-            Some(Ok(Answer::Object(object))) => Some(ObjectOp::Read(Some(object.etag))),
+            Some(Ok(Answer::Object(object))) => {
+                Some(ObjectOp::Look(object.etag, tags_of(&object.attributes.tags)))
+            }
             Some(Err(Refusal::NoSuchKey)) => Some(ObjectOp::Read(None)),
             _ => None,
+        },
+        Request::PutTags { tags, .. } => match &entry.outcome {
+            None | Some(Ok(_)) => Some(ObjectOp::Tag(tags_of(tags))),
+            Some(Err(Refusal::NoSuchKey)) => Some(ObjectOp::Read(None)),
+            Some(Err(_)) => None,
         },
         _ => None,
     }
 }
+
+/// The number that these tags were made of; for any that no client makes, one that none has.
+fn tags_of(tags: &[(String, String)]) -> Tags {
+    let (first, rest) = tags.split_first()?;
+    let number = first.1.parse().ok().filter(|_| rest.is_empty() && first.0 == TAG);
+    Some(number.unwrap_or(u64::MAX))
+}
+
+/// The one tag that clients put on objects; its value is a number.
+pub const TAG: &str = "number";
 
 fn bucket_op(entry: &Entry) -> Option<(&str, BucketOp)> {
     let bucket = entry.request.bucket()?;
@@ -222,6 +296,8 @@ fn bucket_op(entry: &Entry) -> Option<(&str, BucketOp)> {
             | Request::GetObject { .. }
             | Request::DeleteObject { .. }
             | Request::ListObjects(_)
+            | Request::ListUploads { .. }
+            | Request::PutTags { .. }
             | Request::CreateUpload { .. }
             | Request::DeleteBucket { .. },
             Some(

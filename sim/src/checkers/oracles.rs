@@ -8,10 +8,12 @@ use super::durable::DurableLog;
 use super::raft::{Observation, Raft};
 use crate::disk::{Completion, Disk};
 use crate::setup::Setup;
+use ironseed_core::machine::FileKind;
 use ironseed_core::node::trace::Trace;
 use ironseed_core::raft::{Event, Role};
-use ironseed_core::types::{GroupId, NodeId, Position};
+use ironseed_core::types::{GroupId, NodeId, Position, Term};
 use ironseed_core::wal::LogTrace;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The oracles of one run.
 #[derive(Clone, Debug)]
@@ -60,6 +62,18 @@ impl Oracles {
         let committed =
             (applied.0 > 0).then(|| self.raft.observe(at, node, group, entry)).flatten();
         committed.or_else(|| self.raft.observe(at, node, group, state))
+    }
+
+    /// A node has begun to lead a group. `lacks` says whether it has a log and this entry is not in it.
+    pub fn on_leader(
+        &self,
+        at: u64,
+        node: NodeId,
+        group: GroupId,
+        term: Term,
+        lacks: impl Fn(Position) -> bool,
+    ) -> Option<Violation> {
+        self.raft.complete(at, node, group, term, lacks)
     }
 
     /// A disk operation has completed.
@@ -125,10 +139,48 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
     }
 }
 
-/// Whether a node has begun to lead a group.
+/// What is damaged and not yet healed, so that corruption that was healed can be told from what was only
+/// brought to a node that had been away.
+#[derive(Clone, Debug, Default)]
+pub struct Healing {
+    states: BTreeSet<(NodeId, GroupId)>,
+    chunks: BTreeMap<NodeId, u64>,
+}
+
+impl Healing {
+    /// Whether this event says that something damaged is whole again: a log entry that a peer gave back, a
+    /// chunk of a node that has found damaged ones, the state of a group that was damaged.
+    pub fn healed(&mut self, node: NodeId, trace: &Trace) -> bool {
+        match trace {
+            Trace::StateDamaged { group, .. } => {
+                self.states.insert((node, *group));
+                false
+            }
+            Trace::Damaged { damage } if damage.file.kind == FileKind::Chunk => {
+                *self.chunks.entry(node).or_default() += 1;
+                false
+            }
+            Trace::Raft { event: Event::Repaired { .. }, .. } => true,
+            Trace::SnapshotInstalled { group, .. } => self.states.remove(&(node, *group)),
+            Trace::ChunkRepaired { .. } => match self.chunks.get_mut(&node) {
+                Some(damaged) if *damaged > 0 => {
+                    *damaged -= 1;
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// The group that a node has begun to lead, and in which term.
 #[must_use]
-pub const fn leads(trace: &Trace) -> bool {
-    matches!(trace, Trace::Role { role: Role::Leader, .. })
+pub const fn leads(trace: &Trace) -> Option<(GroupId, Term)> {
+    match trace {
+        Trace::Role { group, role: Role::Leader, term, .. } => Some((*group, *term)),
+        _ => None,
+    }
 }
 
 /// The group of which an event says that its state has moved: a good moment to compare replicas.
@@ -142,3 +194,31 @@ pub const fn moved(trace: &Trace) -> Option<GroupId> {
 
 /// Kinds of WAL records that hold a log entry: appended, or given back by a peer (docs/formats.md).
 pub const WAL_ENTRY_KINDS: &[u8] = &[2, 6];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironseed_core::machine::FileId;
+    use ironseed_core::types::{BlobId, ChunkHash, ChunkId, Damage, Index, ShardId};
+
+    #[test]
+    fn only_what_was_damaged_is_healed() {
+        let (node, group) = (NodeId(1), GroupId(2));
+        let damage = |kind| Damage { file: FileId::new(kind, 1), offset: 0, what: "bytes".into() };
+        let blob = BlobId { home: ShardId(1), opened: Index(3) };
+        let repaired = Trace::ChunkRepaired { chunk: ChunkId { blob, hash: ChunkHash([0; 32]) } };
+        let installed = Trace::SnapshotInstalled { group, position: Position::default() };
+        let mut healing = Healing::default();
+        assert!(!healing.healed(node, &repaired), "it was only missing");
+        assert!(!healing.healed(node, &installed), "it only lagged");
+        assert!(!healing.healed(node, &Trace::Damaged { damage: damage(FileKind::Chunk) }));
+        assert!(!healing.healed(NodeId(2), &repaired));
+        assert!(healing.healed(node, &repaired));
+        assert!(!healing.healed(node, &repaired), "once each");
+        let damaged = Trace::StateDamaged { group, damage: damage(FileKind::Table) };
+        assert!(!healing.healed(node, &damaged));
+        assert!(healing.healed(node, &installed));
+        let entry = Event::Repaired { position: Position::default() };
+        assert!(healing.healed(node, &Trace::Raft { group, event: entry }));
+    }
+}

@@ -3,8 +3,8 @@
 //! - **Election safety**: one leader at the most for a group and term.
 //! - **State machine safety**: no two nodes commit different entries at one index. With the paper's log
 //!   matching, an entry is named by its index and term.
-//! - **Leader completeness** shows as state machine safety: a leader without a committed entry commits
-//!   another one at its index.
+//! - **Leader completeness**: the log of a leader of a later term has the last entry that is known to be
+//!   committed, and so, with log matching, all before it.
 //! - Terms and commit indexes of a replica never go back within a boot; what is applied is committed.
 //! - Equal applied indexes have equal state hashes.
 //!
@@ -55,6 +55,9 @@ pub struct Raft {
     committed: BTreeMap<(GroupId, Index), (Term, NodeId)>,
     states: BTreeMap<(GroupId, Index), (u128, NodeId)>,
     replicas: BTreeMap<(NodeId, GroupId), Replica>,
+    /// The last entry of each group that is known to be committed, and the term of who said so: at the latest
+    /// in that term it was.
+    newest: BTreeMap<GroupId, (Position, Term)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +76,7 @@ impl Raft {
             committed: BTreeMap::new(),
             states: BTreeMap::new(),
             replicas: BTreeMap::new(),
+            newest: BTreeMap::new(),
         }
     }
 
@@ -121,6 +125,11 @@ impl Raft {
                 if watermark {
                     replica.committed = position.index.max(replica.committed);
                 }
+                // Whoever has lost its term with a crash says nothing of when it was.
+                let known = self.newest.get(&group).map_or(Index(0), |(known, _)| known.index);
+                if position.index > known && replica.term >= position.term {
+                    self.newest.insert(group, (position, replica.term));
+                }
                 let mine = (position.term, node);
                 let (term, other) = *self.committed.entry((group, position.index)).or_insert(mine);
                 if term != position.term {
@@ -147,6 +156,24 @@ impl Raft {
             }
         };
         wrong.map(|what| Violation::new("raft", at, what))
+    }
+
+    /// A node has begun to lead in this term. `lacks` says whether an entry is missing from its log.
+    pub fn complete(
+        &self,
+        at: u64,
+        node: NodeId,
+        group: GroupId,
+        term: Term,
+        lacks: impl Fn(Position) -> bool,
+    ) -> Option<Violation> {
+        let (committed, by) = *self.newest.get(&group)?;
+        (by < term && lacks(committed)).then(|| {
+            let what = format!(
+                "{node:?} leads {group:?} in {term:?} without {committed:?}, committed by {by:?}"
+            );
+            Violation::new("raft", at, what)
+        })
     }
 }
 
@@ -184,6 +211,18 @@ mod tests {
         check(&[(1, committed(1, 5)), (2, committed(1, 5)), (2, committed(2, 6))], false);
         check(&[(1, committed(1, 5)), (2, committed(2, 5))], true);
         check(&[(1, committed(1, 5)), (1, committed(1, 4))], true);
+    }
+
+    #[test]
+    fn a_leader_of_a_later_term_has_what_was_committed() {
+        let mut raft = Raft::default();
+        let leads = Observation::Leads { term: Term(3) };
+        assert_eq!(raft.observe(1, NodeId(1), G, leads), None);
+        assert_eq!(raft.observe(2, NodeId(1), G, committed(2, 5)), None);
+        let complete = |term, lacks| raft.complete(3, NodeId(2), G, Term(term), |_| lacks);
+        assert_eq!(complete(4, false), None);
+        assert_eq!(complete(3, true), None, "it may have been elected before");
+        assert!(complete(4, true).is_some_and(|wrong| wrong.checker == "raft"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::content::{Body, Contents};
 use super::multipart::Finish;
 use super::script::{Script, Target};
+use crate::checkers::objects::TAG;
 use crate::draw::Draw;
 use bytes::Bytes;
 use ironseed_core::codec::Octets;
@@ -64,6 +65,10 @@ pub enum Operation {
     HeadBucket(String),
     /// Lists buckets.
     ListBuckets(u32),
+    /// Puts a tag of its own on an object, or takes its tags off.
+    Tags(Target, bool),
+    /// Lists the uploads in progress of a bucket after this key: so many at the most.
+    ListUploads(String, Option<String>, u32),
 }
 
 /// An operation on the key-value space. A value is named by the operation and so is not part of it.
@@ -89,18 +94,23 @@ pub struct Seen {
     buckets: BTreeSet<String>,
 }
 
-const FAMILIES: usize = 14;
+const FAMILIES: usize = 16;
 
 /// Weights of: kv get, put, swap, delete, scan; object put, conditional put, get, delete, list, multipart; bucket
-/// create, delete, look-up.
+/// create, delete, look-up; tags, list of uploads.
 const KINDS: &[(&str, [u32; FAMILIES])] = &[
-    ("kv", [30, 30, 20, 10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-    ("kv-swaps", [20, 5, 70, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-    ("objects", [0, 0, 0, 0, 0, 30, 10, 30, 10, 15, 5, 5, 0, 2]),
-    ("multipart", [0, 0, 0, 0, 0, 5, 5, 25, 10, 5, 45, 5, 0, 0]),
-    ("buckets", [0, 0, 0, 0, 0, 15, 2, 5, 15, 5, 3, 25, 20, 10]),
-    ("mixed", [10, 10, 10, 5, 5, 15, 5, 15, 5, 8, 5, 5, 4, 3]),
+    ("kv", [30, 30, 20, 10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ("kv-swaps", [20, 5, 70, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ("objects", [0, 0, 0, 0, 0, 30, 10, 30, 10, 15, 5, 5, 0, 2, 8, 2]),
+    ("multipart", [0, 0, 0, 0, 0, 5, 5, 25, 10, 5, 45, 5, 0, 0, 4, 10]),
+    ("buckets", [0, 0, 0, 0, 0, 15, 2, 5, 15, 5, 3, 25, 20, 10, 2, 3]),
+    ("mixed", [10, 10, 10, 5, 5, 15, 5, 15, 5, 8, 5, 5, 4, 3, 4, 3]),
+    (RACES, [0, 0, 0, 0, 0, 18, 3, 4, 30, 2, 12, 14, 20, 2, 1, 3]),
 ];
+
+/// Many clients put into a bucket or two that others delete and make again. Never drawn as one of the others
+/// is: [`crate::setup`] says which runs have it.
+pub const RACES: &str = "bucket-races";
 
 impl Mix {
     /// The workload of a run.
@@ -110,7 +120,7 @@ impl Mix {
         let fixed = KINDS.iter().find(|(kind, _)| Some(*kind) == fixed);
         let (kind, weights) = *fixed.unwrap_or(&drawn);
         let clients = draw.magnitude(1, 12) as u32;
-        Self {
+        let mut mix = Self {
             clients,
             operations_max: draw.magnitude(60, 600),
             think: 0,
@@ -125,7 +135,13 @@ impl Mix {
             object_keys: draw.magnitude(1, 16),
             body_weights: *draw.pick(&[[1, 0, 0], [8, 3, 0], [3, 5, 0], [10, 6, 1]]),
             big_parts: draw.chance(1, 16),
+        };
+        if kind == RACES {
+            mix.clients = mix.clients.clamp(4, 8);
+            mix.buckets = mix.buckets.min(2);
+            mix.object_keys = mix.object_keys.min(2);
         }
+        mix
     }
 
     /// Spreads the operations over a run of so many nanoseconds, so that faults find clients at work.
@@ -172,6 +188,8 @@ impl Mix {
             10 => self.multipart(draw, seen),
             11 => Operation::CreateBucket(self.bucket(draw)),
             12 => Operation::DeleteBucket(self.bucket(draw)),
+            14 => Operation::Tags(self.target(draw), draw.chance(5, 6)),
+            15 => self.list_uploads(draw),
             _ if draw.chance(1, 2) => Operation::HeadBucket(self.bucket(draw)),
             _ => Operation::ListBuckets(draw.magnitude(1, 20) as u32),
         }
@@ -197,6 +215,7 @@ impl Mix {
                 from: ListFrom::Start,
                 limit: PAGE_MAX,
             }));
+            owed.push(Operation::ListUploads(bucket.clone(), None, PAGE_MAX));
         }
         // A cluster that never came up has seen nothing, and must not pass for one that has lost nothing.
         owed.push(Operation::ListBuckets(PAGE_MAX));
@@ -261,6 +280,11 @@ impl Mix {
         }
     }
 
+    fn list_uploads(&self, draw: &mut Draw) -> Operation {
+        let after = draw.chance(1, 4).then(|| self.target(draw).key);
+        Operation::ListUploads(self.bucket(draw), after, draw.magnitude(1, 1000) as u32)
+    }
+
     fn multipart(&self, draw: &mut Draw, seen: &Seen) -> Operation {
         let target = self.target(draw);
         let mut parts = vec![self.body_len(draw).max(1)];
@@ -271,6 +295,8 @@ impl Mix {
             0 => Finish::Abort,
             1 => Finish::Abandon,
             2..4 => Finish::Complete(seen.condition(&target, draw)),
+            4 => Finish::CompleteTwice(Condition::None),
+            5 => Finish::CompleteTwice(seen.condition(&target, draw)),
             _ => Finish::Complete(Condition::None),
         };
         Operation::Multipart(target, parts, finish)
@@ -293,12 +319,15 @@ impl Operation {
             Self::Delete(..) => "delete",
             Self::List(_) => "list",
             Self::Multipart(_, _, Finish::Complete(_)) => "multipart",
+            Self::Multipart(_, _, Finish::CompleteTwice(_)) => "multipart-completed-twice",
             Self::Multipart(_, _, Finish::Abort) => "multipart-abort",
             Self::Multipart(_, _, Finish::Abandon) => "multipart-abandon",
             Self::CreateBucket(_) => "create-bucket",
             Self::DeleteBucket(_) => "delete-bucket",
             Self::HeadBucket(_) => "head-bucket",
             Self::ListBuckets(_) => "list-buckets",
+            Self::Tags(..) => "tags",
+            Self::ListUploads(..) => "list-uploads",
         }
     }
 
@@ -325,6 +354,17 @@ impl Operation {
             Self::ListBuckets(limit) => {
                 Script::single(Request::ListBuckets { prefix: String::new(), after: None, limit })
             }
+            Self::Tags(Target { bucket, key }, tagged) => {
+                let tags = tagged.then(|| (TAG.into(), name.to_string())).into_iter().collect();
+                Script::single(Request::PutTags { bucket, key, tags })
+            }
+            Self::ListUploads(bucket, after, limit) => Script::single(Request::ListUploads {
+                bucket,
+                prefix: String::new(),
+                delimiter: None,
+                after: after.map(|key| (key, None)),
+                limit,
+            }),
         }
     }
 }

@@ -70,6 +70,7 @@ enum Phase {
     Load,
     Settle,
     Proof,
+    Over,
 }
 
 #[derive(Clone, Debug)]
@@ -125,6 +126,7 @@ impl Clients {
             Phase::Load => think,
             Phase::Proof if !owed.is_empty() => 1_000_000,
             Phase::Settle | Phase::Proof => 20_000_000,
+            Phase::Over => NEVER,
         };
         if running.is_some() { draw.between(1_000, 50_000) } else { draw.latency(idle) }
     }
@@ -171,7 +173,7 @@ impl Clients {
             Phase::Load if self.begun < self.mix.operations_max => {
                 Some((self.mix.next(draw, &self.seen), None))
             }
-            Phase::Load | Phase::Settle => None,
+            Phase::Load | Phase::Settle | Phase::Over => None,
             Phase::Proof => owed.pop_front().map(|operation| (operation.clone(), Some(operation))),
         };
         let Some((next, owed)) = next else { return };
@@ -230,6 +232,11 @@ impl Clients {
         for (position, operation) in owed.into_iter().enumerate() {
             self.clients[position % count].owed.push_back(operation);
         }
+    }
+
+    /// Nothing is asked any more.
+    pub const fn retire(&mut self) {
+        self.phase = Phase::Over;
     }
 
     /// Whether no operation is under way or owed.
@@ -323,6 +330,9 @@ const fn refusal_name(refusal: &Refusal) -> &'static str {
         Refusal::OutcomeUnknown => "outcome-unknown",
     }
 }
+
+/// Longer than any run: nanoseconds.
+const NEVER: u64 = 1 << 50;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use ironseed_core::types::BlobId;
 pub enum Finish {
     /// It completes it.
     Complete(Condition),
+    /// It completes it, and asks for it once more: as one whose answer was lost.
+    CompleteTwice(Condition),
     /// It aborts it.
     Abort,
     /// It forgets it.
@@ -29,6 +31,8 @@ pub(super) struct Multipart {
     finish: Finish,
     upload: Option<BlobId>,
     named: Vec<NamedPart>,
+    /// What is asked again once it is answered.
+    again: Option<Request>,
     step: Step,
 }
 
@@ -66,7 +70,7 @@ impl Multipart {
         let Target { bucket, key } = target.clone();
         let request = Request::CreateUpload { bucket, key, attributes: Attributes::default() };
         let step = Step::Asking { request: Box::new(Some(request)), purpose: Purpose::Create };
-        Self { target, bodies, finish, upload: None, named: Vec::new(), step }
+        Self { target, bodies, finish, upload: None, named: Vec::new(), again: None, step }
     }
 
     pub(super) fn poll(&mut self, now: Instant) -> Option<(Option<Ticket>, Request)> {
@@ -98,6 +102,12 @@ impl Multipart {
             Step::Asking { purpose, .. } => *purpose,
             Step::Over => return Progress::Over(outcome),
         };
+        if purpose == Purpose::Finish
+            && let Some(again) = self.again.take()
+        {
+            self.step = Step::Asking { request: Box::new(Some(again)), purpose };
+            return Progress::Going;
+        }
         if outcome.is_err() || purpose == Purpose::Finish {
             self.step = Step::Over;
             return Progress::Over(outcome);
@@ -133,13 +143,15 @@ impl Multipart {
                 return Progress::Over(Ok(Answer::Done));
             }
             Finish::Abort => Request::AbortUpload { bucket, key, upload },
-            Finish::Complete(condition) => {
+            Finish::Complete(condition) | Finish::CompleteTwice(condition) => {
                 contents.complete(&self.named);
                 let parts = self.named.clone();
                 let checksum = None;
                 Request::CompleteUpload { bucket, key, upload, parts, checksum, condition }
             }
         };
+        let twice = matches!(self.finish, Finish::CompleteTwice(_));
+        self.again = twice.then(|| request.clone());
         self.step = Step::Asking { request: Box::new(Some(request)), purpose: Purpose::Finish };
         Progress::Going
     }

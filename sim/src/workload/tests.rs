@@ -7,7 +7,8 @@ use crate::checkers::check_history;
 use crate::history::History;
 use ironseed_core::kv::api::{Expect, KvAnswer, KvEntry, KvRequest};
 use ironseed_core::object::api::{
-    BucketInfo, ChunkRef, Condition, Content, ListedObject, Listing, Object, Part, StagedChunk,
+    BucketInfo, ChunkRef, Condition, Content, ListedObject, ListedUpload, Listing, Object, Part,
+    StagedChunk,
 };
 use ironseed_core::types::{BlobId, BucketId, ChunkHash, Index, ShardId, Timestamp, Version};
 
@@ -25,6 +26,12 @@ enum Fault {
     DeletesFullBuckets,
     /// Listings leave out the last key.
     ListsShort,
+    /// Every fifth change of tags is dropped.
+    LosesTags,
+    /// Uploads stay in their listing when they are completed.
+    ListsDeadUploads,
+    /// A completion that is asked for again writes the object again.
+    CompletesAgain,
 }
 
 /// S3 and key-value semantics in one map: obviously right, and with one shard.
@@ -34,7 +41,14 @@ struct Naive {
     kv: BTreeMap<bytes::Bytes, KvEntry>,
     buckets: BTreeMap<String, (BucketId, BTreeMap<String, Object>)>,
     blobs: BTreeMap<BlobId, Vec<bytes::Bytes>>,
-    uploads: BTreeMap<BlobId, BTreeMap<u16, Part>>,
+    uploads: BTreeMap<BlobId, NaiveUpload>,
+}
+
+struct NaiveUpload {
+    bucket: BucketId,
+    key: String,
+    parts: BTreeMap<u16, Part>,
+    completed: Option<Answer>,
 }
 
 impl Naive {
@@ -66,7 +80,9 @@ impl Naive {
                 if !objects.is_empty() && self.fault != Fault::DeletesFullBuckets {
                     return Err(Refusal::BucketNotEmpty);
                 }
-                self.buckets.remove(bucket);
+                if let Some((id, _)) = self.buckets.remove(bucket) {
+                    self.uploads.retain(|_, upload| upload.bucket != id);
+                }
                 Ok(Answer::Done)
             }
             Request::HeadBucket { bucket } => {
@@ -101,13 +117,16 @@ impl Naive {
                 objects.get(key).cloned().map(Answer::Object).ok_or(Refusal::NoSuchKey)
             }
             Request::ListObjects(list) => self.list(list),
-            Request::OpenBlob { bucket, .. } | Request::CreateUpload { bucket, .. } => {
+            Request::OpenBlob { bucket, .. } => {
                 self.buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?;
-                if matches!(request, Request::OpenBlob { .. }) {
-                    self.blobs.insert(id, Vec::new());
-                    return Ok(Answer::Blob { blob: id });
-                }
-                self.uploads.insert(id, BTreeMap::new());
+                self.blobs.insert(id, Vec::new());
+                Ok(Answer::Blob { blob: id })
+            }
+            Request::CreateUpload { bucket, key, .. } => {
+                let (bucket, _) = self.buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?;
+                let (key, parts) = (key.clone(), BTreeMap::new());
+                let upload = NaiveUpload { bucket: *bucket, key, parts, completed: None };
+                self.uploads.insert(id, upload);
                 Ok(Answer::Upload { upload: id })
             }
             Request::WriteChunk { blob, bytes } => {
@@ -139,8 +158,9 @@ impl Naive {
                 }
                 Ok(Answer::Chunk(bytes.into()))
             }
-            Request::PutPart { upload, number, part, .. } => {
-                let parts = self.uploads.get_mut(upload).ok_or(Refusal::NoSuchUpload)?;
+            Request::PutPart { bucket, upload, number, part, .. } => {
+                self.buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?;
+                let upload = self.uploads.get_mut(upload).ok_or(Refusal::NoSuchUpload)?;
                 let part = Part {
                     number: *number,
                     bytes: part.bytes,
@@ -149,30 +169,66 @@ impl Naive {
                     modified: 0,
                     content: part.content.clone(),
                 };
-                parts.insert(*number, part);
+                upload.parts.insert(*number, part);
                 Ok(Answer::Done)
             }
             Request::CompleteUpload { bucket, key, upload, parts, condition, .. } => {
+                self.buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?;
                 let stored = self.uploads.get(upload).ok_or(Refusal::NoSuchUpload)?;
+                let before = stored.completed.clone();
+                if let Some(before) = before.clone().filter(|_| self.fault != Fault::CompletesAgain)
+                {
+                    return Ok(before);
+                }
                 let object = Object {
                     attributes: Default::default(),
-                    bytes: stored.values().map(|part| part.bytes).sum(),
+                    bytes: stored.parts.values().map(|part| part.bytes).sum(),
                     etag: Contents::default().completed_etag(parts),
                     content: Content::Parts { upload: *upload },
                     committed: Timestamp(self.index),
                     modified: 0,
                 };
-                self.write(bucket, key, Some(object), *condition)
+                let answer = self.write(bucket, key, Some(object), *condition)?;
+                let answer = before.unwrap_or(answer);
+                if let Some(upload) = self.uploads.get_mut(upload) {
+                    upload.completed = Some(answer.clone());
+                }
+                Ok(answer)
             }
             Request::ListParts { upload, .. } => {
-                let parts = self.uploads.get(upload).ok_or(Refusal::NoSuchUpload)?;
-                let parts = parts.values().cloned().collect();
+                let upload = self.uploads.get(upload).ok_or(Refusal::NoSuchUpload)?;
+                let parts = upload.parts.values().cloned().collect();
                 Ok(Answer::Parts { parts, truncated: false, attributes: Default::default() })
             }
             Request::AbortUpload { upload, .. } => {
                 self.uploads.remove(upload).map(|_| Answer::Done).ok_or(Refusal::NoSuchUpload)
             }
-            Request::PutTags { .. } | Request::ListUploads { .. } => unreachable!("not asked"),
+            Request::PutTags { bucket, key, tags } => {
+                let lost = self.hits(Fault::LosesTags, 5);
+                let (_, objects) = self.buckets.get_mut(bucket).ok_or(Refusal::NoSuchBucket)?;
+                let object = objects.get_mut(key).ok_or(Refusal::NoSuchKey)?;
+                if !lost {
+                    object.attributes.tags.clone_from(tags);
+                }
+                Ok(Answer::Done)
+            }
+            Request::ListUploads { bucket, after, limit, .. } => {
+                let (id, _) = self.buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?;
+                let dead = self.fault == Fault::ListsDeadUploads;
+                let after = after.as_ref().map(|(key, _)| key);
+                let mut uploads: Vec<ListedUpload> = self
+                    .uploads
+                    .iter()
+                    .filter(|(_, it)| it.bucket == *id && (dead || it.completed.is_none()))
+                    .filter(|(_, it)| after.is_none_or(|after| it.key > *after))
+                    .map(|(upload, it)| (it.key.clone(), *upload))
+                    .map(|(key, upload)| ListedUpload { key, upload, initiated: 0 })
+                    .collect();
+                uploads.sort_by_key(|listed| (listed.key.clone(), listed.upload));
+                let truncated = uploads.len() > *limit as usize;
+                uploads.truncate(*limit as usize);
+                Ok(Answer::Uploads { uploads, common_prefixes: Vec::new(), truncated })
+            }
         }
     }
 
@@ -345,6 +401,9 @@ fn every_way_to_be_wrong_is_seen() {
         Fault::Rots,
         Fault::DeletesFullBuckets,
         Fault::ListsShort,
+        Fault::LosesTags,
+        Fault::ListsDeadUploads,
+        Fault::CompletesAgain,
     ] {
         let seen = (0..60).filter(|&seed| run(seed, fault).is_some()).count();
         assert!(seen > 3, "{fault:?} was seen in {seen} runs of 60");
@@ -362,5 +421,5 @@ fn runs_use_every_operation() {
             *counts.entry(mix.next(&mut draw, &seen).name()).or_insert(0) += 1;
         }
     }
-    assert_eq!(counts.len(), 17, "{counts:?}");
+    assert_eq!(counts.len(), 20, "{counts:?}");
 }

@@ -7,7 +7,7 @@ use crate::faults::{Crash, Fault, Moment, Operation};
 use crate::stats::Stats;
 use crate::trace::Kind;
 use ironseed_core::node::api::Input;
-use ironseed_core::types::NodeId;
+use ironseed_core::types::{GroupId, NodeId};
 use std::collections::VecDeque;
 
 impl<M: Machine> World<M> {
@@ -76,6 +76,16 @@ impl<M: Machine> World<M> {
                 self.schedule(*lasts, Event::Mend { number });
                 self.on_disk(*node, |disk| disk.slow(*times))
             }
+            Fault::Hunt { group, lasts } => {
+                self.begin_hunt(number, GroupId(*group));
+                self.schedule(*lasts, Event::Mend { number });
+                true
+            }
+            Fault::Ambush { lasts } => {
+                self.ambushes.insert(number, 0);
+                self.schedule(*lasts, Event::Mend { number });
+                true
+            }
             Fault::ClockStep { node, by } => self.at(*node).is_some_and(|node| {
                 let clock = &mut self.slots[node].clock;
                 clock.step_wall(*by);
@@ -137,6 +147,10 @@ impl<M: Machine> World<M> {
             Fault::DiskSlow { node, .. } => {
                 self.on_disk(node, |disk| disk.slow(1));
             }
+            Fault::Hunt { .. } => self.end_hunt(number),
+            Fault::Ambush { .. } => {
+                self.ambushes.remove(&number);
+            }
             Fault::Crash { .. }
             | Fault::Clog { .. }
             | Fault::Rot { .. }
@@ -154,7 +168,10 @@ impl<M: Machine> World<M> {
     pub fn heal(&mut self) {
         self.tracer.event(self.now, Kind::Phase, &[1], || "everything heals".into());
         self.healed = true;
+        self.hunts.clear();
+        self.ambushes.clear();
         self.network.heal();
+        self.note_parted();
         for node in 0..self.slots.len() {
             let slot = &mut self.slots[node];
             slot.disk.heal();

@@ -11,6 +11,7 @@ use crate::kv::snapshot::{Export, Import};
 use crate::kv::space;
 use crate::kv::state::State;
 use crate::kv::table::RecordLocation;
+use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::types::{GroupId, Incarnation, Index, NodeId, Position, Term, Version};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -20,7 +21,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Bound;
 
-pub(super) const SEAT: Seat = Seat { group: GroupId(4), replicas: 3, set_version: 1 };
+pub(super) const SEAT: Seat =
+    Seat { group: GroupId(4), replicas: 3, set_version: 1, planted: Planted::NONE };
 /// A segment is closed above this, so that a run has many.
 const SEGMENT_BYTES: usize = 3_000;
 

@@ -30,7 +30,7 @@ use crate::object::api::Refusal;
 use crate::object::registry::{self, Cluster, RegistryOp};
 use crate::raft::{self, PersistId};
 use crate::rng::Rng;
-use crate::types::{ChunkId, GroupId, NodeId, OpId};
+use crate::types::{BlobId, ChunkId, GroupId, NodeId, OpId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -236,6 +236,11 @@ impl Running {
         status.chunk_bytes = chunks.live_bytes;
         status.disk_full = self.logs.is_full();
         status.requests = self.router.tasks() as u64;
+    }
+
+    /// The blobs of which there are chunks here.
+    pub(super) fn held_blobs(&self) -> Vec<BlobId> {
+        self.chunks.held_blobs()
     }
 
     fn on_message(

@@ -16,6 +16,7 @@ use super::registry::{self, RegistryOp};
 use crate::codec::Octets;
 use crate::kv::batch::{Batch, Seat};
 use crate::kv::{space, table::Table};
+use crate::planted::Planted;
 use crate::types::{
     BlobId, BucketId, ChunkHash, Epoch, GroupId, Index, Position, ShardId, Term, Timestamp,
 };
@@ -50,7 +51,7 @@ impl Group {
     }
 
     pub(super) fn at(group: GroupId) -> Self {
-        let seat = Seat { group, replicas: 3, set_version: 1 };
+        let seat = Seat { group, replicas: 3, set_version: 1, planted: Planted::NONE };
         Self { table: Table::default(), seat, index: 0, wall: 1_000 * MS, events: Vec::new() }
     }
 

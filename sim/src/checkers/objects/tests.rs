@@ -129,6 +129,72 @@ fn conditions_are_compare_and_swap() {
 }
 
 #[test]
+fn tags_are_the_last_ones_put_and_go_with_their_object() {
+    let tags = |number: u64| vec![(TAG.to_string(), number.to_string())];
+    let put_tags = |script: &mut Script, called, tags| {
+        let (bucket, key) = ("b".into(), "k".into());
+        script.add(called, Request::PutTags { bucket, key, tags }, Some(Ok(Answer::Done)));
+    };
+    let look = |script: &mut Script, called, tags: Vec<(String, String)>| {
+        script.get(called, Some(1));
+        let Some(Some(Ok(Answer::Object(object)))) =
+            script.entries.last_mut().map(|entry| &mut entry.outcome)
+        else {
+            panic!("a read")
+        };
+        object.attributes.tags = tags;
+    };
+    let mut script = Script::with_object();
+    put_tags(&mut script, 20, tags(7));
+    look(&mut script, 30, tags(7));
+    assert_eq!(script.holds(), (true, true));
+    look(&mut script, 40, Vec::new());
+    assert_eq!(script.holds(), (false, true), "they are lost");
+    let mut script = Script::with_object();
+    put_tags(&mut script, 20, tags(7));
+    let written = script.written(1);
+    script.put(30, 1, Condition::None, written);
+    look(&mut script, 40, tags(7));
+    assert_eq!(script.holds(), (false, true), "they have outlived their object");
+    let mut script = Script::with_object();
+    look(&mut script, 20, vec![("alien".into(), "7".into())]);
+    assert_eq!(script.holds(), (false, true));
+}
+
+#[test]
+fn a_completion_that_is_repeated_happens_once() {
+    let upload = BlobId { home: ironseed_core::types::ShardId(0), opened: Default::default() };
+    let complete = |script: &mut Script, called| {
+        let (etag, committed) = (script.contents.completed_etag(&[]), Timestamp(1));
+        let request = Request::CompleteUpload {
+            bucket: "b".into(),
+            key: "k".into(),
+            upload,
+            parts: Vec::new(),
+            checksum: None,
+            condition: Condition::None,
+        };
+        script.add(called, request, Some(Ok(Answer::Written { etag, committed })));
+    };
+    let mut script = Script::with_object();
+    complete(&mut script, 20);
+    let written = script.written(2);
+    script.put(30, 2, Condition::None, written);
+    complete(&mut script, 40);
+    let mut once = Script { entries: script.entries.clone(), ..Script::default() };
+    once.get(50, Some(2));
+    assert_eq!(once.holds(), (true, true));
+    script.get(50, None);
+    assert_eq!(script.holds(), (false, true));
+    // The second one has put the first one's bytes back.
+    let Some(last) = script.entries.last_mut() else { panic!("a read") };
+    last.outcome = once.entries.last().and_then(|entry| entry.outcome.clone());
+    let Some(Ok(Answer::Object(object))) = &mut last.outcome else { panic!("an object") };
+    object.etag = script.contents.completed_etag(&[]);
+    assert_eq!(script.holds(), (false, true));
+}
+
+#[test]
 fn deleting_a_bucket_never_loses_an_acknowledged_object() {
     let mut script = Script::with_object();
     script.delete_bucket(20, Some(Ok(Answer::Done)));
