@@ -26,15 +26,17 @@ impl Group {
     /// leaves the others time to be first.
     pub(super) fn draw_election(&mut self) {
         let election = self.config.election;
-        let lost = if self.log.first_lost().is_some() { 3 } else { 0 };
+        let lost = if self.log.first_lost().is_some() || self.damaged { 3 } else { 0 };
         let abstains = if self.standing == Standing::Full { 0 } else { 2 };
         let jitter = Duration(self.rng.below(election.0.max(1)));
         self.election_at = self.now + election + election * (lost + abstains) + jitter;
     }
 
-    /// Whether this replica could lead if it was elected.
+    /// Whether this replica could lead if it was elected. With a damaged state it can't answer clients, but its
+    /// log may be the only one that can win: it then leads until a follower has that log.
     fn may_lead(&self) -> bool {
-        self.standing != Standing::Blank && !self.damaged
+        let can_hand_over = !self.damaged || self.config.voters.len() > 1;
+        self.standing != Standing::Blank && can_hand_over
     }
 
     /// A peer's node is gone, for now or for good. If it led this group somebody else should: soon, but
@@ -69,6 +71,9 @@ impl Group {
         self.draw_election();
         if !self.may_lead() {
             return self.ask_for_leader(out);
+        }
+        if self.damaged {
+            self.ask_for_leader(out); // whose state it needs
         }
         let campaign = self.term.next();
         let ballots = BTreeMap::from([(self.config.me, self.own_ballot())]);

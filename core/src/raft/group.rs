@@ -546,7 +546,7 @@ impl Group {
         assert!(self.damaged || self.log.compacted().index <= self.applied, "compacted too far");
         self.log.assert_invariants();
         if let State::Leader(leadership) = &self.state {
-            assert!(self.standing == Standing::Full && !self.damaged, "an unfit replica leads");
+            assert!(self.standing == Standing::Full, "an unfit replica leads");
             assert_eq!((self.leader, self.vote), (Some(self.config.me), Some(self.config.me)));
             leadership.followers.values().for_each(super::progress::Progress::assert_invariants);
         }

@@ -37,7 +37,7 @@ impl Group {
     /// At a heartbeat: whether the followers should go quiet, from the next round on.
     pub(super) fn maybe_quiesce(&mut self) {
         let last = self.log.last().index;
-        let idle = self.is_settled(last) && self.disk.is_idle();
+        let idle = self.is_settled(last) && self.disk.is_idle() && !self.damaged;
         let (now, election, after) = (self.now, self.config.election, self.config.quiesce_after);
         let State::Leader(leadership) = &mut self.state else { return };
         let mut active = leadership.followers.values().filter(|p| p.is_active(now, election));

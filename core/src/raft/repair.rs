@@ -58,7 +58,8 @@ impl Group {
             PayloadAnswer::Absent => self.on_payload_absent(from, position, out),
             // It was committed and only a state has it: somebody else must lead, and send us theirs.
             PayloadAnswer::Compacted => {
-                if self.is_first_lost(position) && matches!(self.state, State::Leader(_)) {
+                let leads = matches!(self.state, State::Leader(_)) && !self.damaged;
+                if self.is_first_lost(position) && leads {
                     self.on_state_damaged(out);
                 }
             }

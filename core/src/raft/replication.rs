@@ -93,6 +93,9 @@ impl Group {
             self.maybe_quiesce();
             self.broadcast_heartbeat(out);
             self.request_payloads(out);
+            if self.damaged {
+                self.on_transfer_away(out); // chosen anew each time: who answers best may change
+            }
             self.maybe_transfer(out);
             self.maybe_go_quiet(out);
         }

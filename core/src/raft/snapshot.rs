@@ -119,13 +119,14 @@ impl Group {
         let (now, election) = (self.now, self.config.election);
         let State::Leader(leadership) = &mut self.state else { return };
         let Some(progress) = leadership.followers.get_mut(&to) else { return };
-        let needed = progress.flow == Flow::Snapshot && progress.is_active(now, election);
+        let has = !self.damaged;
+        let needed = has && progress.flow == Flow::Snapshot && progress.is_active(now, election);
         if needed && !core::mem::replace(&mut progress.snapshot_asked, true) {
             out.push(Output::WantSnapshot { to });
         }
     }
 
-    /// The state above is damaged: it can't answer clients, so it must not lead.
+    /// The state above is damaged: it can't answer clients, so somebody else should lead.
     pub(super) fn on_state_damaged(&mut self, out: &mut Vec<Output>) {
         self.damaged = true;
         self.wake(true, out);
