@@ -31,6 +31,10 @@ pub(crate) enum Post {
     Raft { to: NodeId, group: GroupId, message: raft::Message, after: Option<PersistId> },
     /// A persist is durable: opens gates, and the replica is told.
     Persisted(GroupId, PersistId),
+    /// A group has reads to confirm: it is told when.
+    ReadAsked(GroupId),
+    /// A group's reads are confirmed, or refused.
+    ReadsConfirmed(GroupId),
     /// The disk is full, or no longer: all replicas are told.
     DiskFull(bool),
     /// Hash bulk bytes; the router is told under this token.
@@ -50,6 +54,8 @@ pub(crate) enum ReplicaInput {
     Raft(NodeId, raft::Message),
     /// A call from a router.
     Call { from: NodeId, call: CallId, ask: Ask },
+    /// Confirm the reads that were asked.
+    Confirm,
     /// The log is durable through here.
     Persisted(PersistId),
     /// The table log has written a frame.

@@ -9,15 +9,42 @@ impl Replica {
                 if self.damage.is_some() {
                     return self.refuse_damaged(caller, cx);
                 }
-                let id = self.fresh_id();
-                self.confirming.insert(id, Read { caller, query });
-                self.feed(raft::Input::Read { id }, cx);
+                self.asked.push(Read { caller, query });
+                if self.leads() {
+                    cx.posts.push(Post::ReadAsked(self.group));
+                } else {
+                    self.confirm(cx); // refused at once, and a quiet group looks after its leader
+                }
             }
             Ask::OpenSession(session) => {
                 self.propose(caller, None, Op::OpenSession { session }, cx);
             }
             Ask::Write { tag, op } => self.propose(caller, Some(tag), *op, cx),
         }
+    }
+
+    /// Confirms that this replica leads, for all reads that were asked so far.
+    pub(super) fn confirm(&mut self, cx: &mut Cx<'_>) {
+        let reads = core::mem::take(&mut self.asked);
+        if self.damage.is_some() {
+            for read in reads {
+                self.refuse_damaged(read.caller, cx);
+            }
+            cx.posts.push(Post::ReadsConfirmed(self.group));
+            return;
+        }
+        let id = self.fresh_id();
+        self.confirming.insert(id, reads);
+        self.feed(raft::Input::Read { id }, cx);
+    }
+
+    /// Raft has decided on the reads with this id.
+    pub(super) fn on_confirmed(&mut self, id: u64, cx: &mut Cx<'_>) -> Vec<Read> {
+        let reads = self.confirming.remove(&id).unwrap_or_default();
+        if self.confirming.is_empty() {
+            cx.posts.push(Post::ReadsConfirmed(self.group));
+        }
+        reads
     }
 
     pub(super) fn refuse_damaged(&mut self, caller: Caller, cx: &mut Cx<'_>) {

@@ -96,8 +96,10 @@ pub(super) struct Replica {
     placing: BTreeMap<u64, Caller>,
     /// Proposals in the log, by index: answered when that index is applied.
     proposed: BTreeMap<Index, (Term, Caller)>,
+    /// Reads that wait for the next round.
+    asked: Vec<Read>,
     /// Reads that wait for a read index.
-    confirming: BTreeMap<u64, Read>,
+    confirming: BTreeMap<u64, Vec<Read>>,
     /// Reads that wait for their read index to be applied.
     confirmed: BTreeMap<Index, Vec<Read>>,
     /// Reads that wait for a body.
@@ -137,6 +139,7 @@ impl Replica {
             next_id: 0,
             placing: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            asked: Vec::new(),
             confirming: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             fetching: BTreeMap::new(),
@@ -235,6 +238,7 @@ impl Replica {
             ReplicaInput::PeerRestarted(node, incarnation) => {
                 self.feed(raft::Input::PeerRestarted { node, incarnation }, cx);
             }
+            ReplicaInput::Confirm => self.confirm(cx),
             ReplicaInput::Offer { from, offer } => self.on_offer(from, offer, cx),
             ReplicaInput::Pull { from, position, after } => {
                 self.on_pull(from, position, after, cx);
@@ -344,16 +348,15 @@ impl Replica {
                 self.apply(cx);
             }
             raft::Output::ReadReady { id, index } => {
-                if let Some(read) = self.confirming.remove(&id) {
-                    if self.state.mark().position.index >= index && self.damage.is_none() {
-                        self.evaluate(read, cx);
-                    } else {
-                        self.confirmed.entry(index).or_default().push(read);
-                    }
+                let reads = self.on_confirmed(id, cx);
+                if self.state.mark().position.index >= index && self.damage.is_none() {
+                    reads.into_iter().for_each(|read| self.evaluate(read, cx));
+                } else {
+                    self.confirmed.entry(index).or_default().extend(reads);
                 }
             }
             raft::Output::ReadRejected { id, leader } => {
-                if let Some(read) = self.confirming.remove(&id) {
+                for read in self.on_confirmed(id, cx) {
                     cx.answer(group, read.caller, Reply::NotLeader(leader));
                 }
             }

@@ -24,6 +24,9 @@ impl Running {
                 logs.pump(now, out);
                 chunks.pump(now.mono, out);
             });
+            for group in self.rounds.begin(now.mono) {
+                self.push(Post::Replica(group, ReplicaInput::Confirm));
+            }
             if self.queues.iter().all(VecDeque::is_empty) {
                 break;
             }
@@ -131,6 +134,8 @@ impl Running {
                 self.open_gate(group, id);
                 self.push(Post::Replica(group, ReplicaInput::Persisted(id)));
             }
+            Post::ReadAsked(group) => self.rounds.ask(group),
+            Post::ReadsConfirmed(group) => self.rounds.end(group),
             Post::DiskFull(full) => self.tell_replicas(&ReplicaInput::DiskFull(full)),
             Post::Hash { token, bytes } => {
                 let op = self.ops.hashes.take();

@@ -6,11 +6,13 @@
 //! one that lets them go.
 
 mod lanes;
+mod rounds;
 mod stopping;
 
 pub(super) use self::stopping::Stopping;
 
 use self::lanes::{Gate, cx};
+use self::rounds::Rounds;
 use super::api::{Config, Effect, Input};
 use super::boot::{Admitted, Writer};
 use super::chunks::Chunks;
@@ -66,6 +68,7 @@ pub(super) struct Running {
     gates: BTreeMap<GroupId, Gate>,
     outgoing: BTreeMap<NodeId, Vec<(GroupId, raft::Message)>>,
     hashing: BTreeMap<OpId, Hashing>,
+    rounds: Rounds,
     /// A queue for the store lane, one for the router, one for each lane of shards.
     queues: Vec<VecDeque<Post>>,
     shuffle: Option<Rng>,
@@ -119,6 +122,7 @@ impl Running {
             gates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             hashing: BTreeMap::new(),
+            rounds: Rounds::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
             shuffle: config.tuning.shuffle_lanes.then(|| rng.fork()),
             upkeep_at: now.mono + UPKEEP_EVERY,
@@ -158,6 +162,7 @@ impl Running {
             replica,
             stop,
             self.router.deadline(),
+            self.rounds.deadline(),
             self.logs.deadline(),
             self.chunks.deadline(),
             Some(self.peers.deadline()),
