@@ -1,9 +1,27 @@
 //! A running member: its lanes, the posts between them, and the gates.
 //!
-//! Lanes exchange only posts. Each lane has a queue of its own; within a step they are emptied in turn, or,
-//! in the simulator, in an order drawn from the seed: nothing may depend on it. Nothing that promises
-//! durability leaves before its gate: [`Running::gates`] is the one place that holds messages back, and the
-//! one that lets them go.
+//! The machines of a node know nothing of each other. Here they are put together: who is told what, in which
+//! order, and what may leave the node.
+//!
+//! # Guarantees
+//!
+//! - Lanes exchange only posts. Each has a queue of its own; within a step they are emptied in turn, or, in the
+//!   simulator, in an order drawn from the seed: nothing may depend on it.
+//! - Nothing that promises durability leaves before its gate: [`Running::gates`] is the one place that holds
+//!   messages back, and the one that lets them go.
+//! - Posts between two lanes arrive in the order in which they were posted.
+//! - A step ends with all queues empty; whatever takes longer is a slice that posts its own continuation.
+//!
+//! # The path of an input
+//!
+//! An input becomes posts (`mod`), posts are delivered until none is left, and the messages that this step has
+//! for one peer leave in one envelope (`lanes`). Reads of many groups are confirmed in one round of heartbeats
+//! (`rounds`). The superblock and the graceful stop are in `stopping`.
+//!
+//! # Caveats
+//!
+//! - All lanes run in one thread: the cut is there, the threads are not.
+//! - The order of rounds and gates is that of groups, so a node's effects are the same in every run.
 
 mod lanes;
 mod rounds;
