@@ -9,9 +9,14 @@
 //! store ([`Machine`]).
 
 mod ambush;
+mod asking;
 mod disaster;
 mod hunt;
+mod machine;
 mod slot;
+mod watching;
+
+pub use self::machine::Machine;
 
 use crate::checkers::collection::Leftovers;
 use crate::checkers::oracles::{self, Healing, Oracles};
@@ -44,70 +49,6 @@ use ironseed_core::types::{
 };
 use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What the world drives: a [`Node`], or a toy in the world's own tests.
-pub trait Machine {
-    /// A machine that has not been booted yet.
-    fn new(config: Config) -> Self;
-    /// Feeds one input; appends what must happen.
-    fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>);
-    /// When it wants a timer.
-    fn deadline(&self) -> Option<Instant>;
-    /// The applied position of a group here and the digest of its state, if it has a sound one.
-    fn state_of(&self, _group: GroupId) -> Option<(Position, u128)> {
-        None
-    }
-    /// A group's table here, if there is a sound one.
-    fn table_of(&self, _group: GroupId) -> Option<&Table> {
-        None
-    }
-    /// The blobs of which there are chunks here.
-    fn held_blobs(&self) -> Vec<BlobId> {
-        Vec::new()
-    }
-    /// Whether a group's log here has this very entry or begins after it, if there is one.
-    fn holds_entry(&self, _group: GroupId, _position: Position) -> Option<bool> {
-        None
-    }
-    /// What it tells operators, if it tells them anything.
-    fn status(&self) -> Option<Status> {
-        None
-    }
-}
-
-impl Machine for Node {
-    fn new(config: Config) -> Self {
-        Self::new(config)
-    }
-
-    fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
-        Self::step(self, now, input, effects);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        Self::deadline(self)
-    }
-
-    fn state_of(&self, group: GroupId) -> Option<(Position, u128)> {
-        Self::state_of(self, group)
-    }
-
-    fn table_of(&self, group: GroupId) -> Option<&Table> {
-        Self::table_of(self, group)
-    }
-
-    fn held_blobs(&self) -> Vec<BlobId> {
-        Self::held_blobs(self)
-    }
-
-    fn holds_entry(&self, group: GroupId, position: Position) -> Option<bool> {
-        Self::holds_entry(self, group, position)
-    }
-
-    fn status(&self) -> Option<Status> {
-        Some(Self::status(self))
-    }
-}
 
 /// Everything there is in a run.
 #[derive(Debug)]
@@ -365,25 +306,6 @@ impl<M: Machine> World<M> {
         self.set_timer(node);
     }
 
-    /// Looks at a group's state on every node.
-    fn compare(&mut self, group: GroupId) {
-        (0..self.slots.len()).for_each(|node| self.look(node, group));
-    }
-
-    /// Looks at a group's state on one node, if it has moved since the last look.
-    fn look(&mut self, node: usize, group: GroupId) {
-        let slot = &mut self.slots[node];
-        let state = slot.machine.as_ref().and_then(|machine| machine.state_of(group));
-        let Some((position, hash)) = state else { return };
-        if slot.looked.insert(group, (position, hash)) == Some((position, hash)) {
-            return;
-        }
-        let (now, id) = (self.now, slot.id);
-        let violation = self.oracles.on_state(now, id, group, position, hash);
-        self.violation = self.violation.take().or(violation);
-        self.watch_prey(node, group, position.index);
-    }
-
     fn set_timer(&mut self, node: usize) {
         let slot = &mut self.slots[node];
         let deadline = slot.machine.as_ref().and_then(Machine::deadline);
@@ -527,99 +449,6 @@ impl<M: Machine> World<M> {
         self.feed(to, Input::Message { from: sender, message });
     }
 
-    fn wake_client(&mut self, client: u32) {
-        // An event may come a little after its time, when another had it first.
-        if self.wakes[client as usize] > self.now {
-            return;
-        }
-        self.wakes[client as usize] = u64::MAX;
-        let up: Vec<NodeId> =
-            self.slots.iter().filter(|slot| slot.is_up()).map(|slot| slot.id).collect();
-        for issue in self.clients.wake(self.now, client, &up) {
-            self.ask(issue);
-        }
-        // What it waits for wakes it.
-        if !self.clients.is_waiting(client) {
-            self.plan_wake(client);
-        }
-    }
-
-    /// A new phase has begun: clients that think must not sleep through it.
-    pub fn wake_clients(&mut self) {
-        for client in 0..self.wakes.len() {
-            let client = client as u32;
-            if !self.clients.is_waiting(client) {
-                self.plan_wake(client);
-            }
-        }
-    }
-
-    /// Wakes a client after a pause of its own choice; any earlier plan is off.
-    fn plan_wake(&mut self, client: u32) {
-        let delay = self.clients.pause(client).max(1);
-        self.wakes[client as usize] = self.now + delay;
-        self.schedule(delay, Event::Client { client });
-    }
-
-    fn ask(&mut self, issue: Issue) {
-        let Issue { call, node: id, request, patience, cancels } = issue;
-        let Some(node) = self.slots.iter().position(|slot| slot.id == id) else { return };
-        let entry = self.history.call(self.now, call.client, id, &request);
-        let request_id = self.slots[node].accept(call, entry);
-        let line = || format!("c{} asks {id:?} {request_id:?} {}", call.client, short(&request));
-        let parts = [u64::from(call.client), node as u64, request_id.0];
-        self.tracer.event(self.now, Kind::Request, &parts, line);
-        self.asked.insert(call, (node, request_id));
-        if !self.ambushes.is_empty() && matches!(request, Request::DeleteBucket { .. }) {
-            self.waylay(node);
-        }
-        self.schedule(patience, Event::GiveUp { call, cancels });
-        self.feed(node, Input::Request { id: request_id, request });
-    }
-
-    fn reply(&mut self, node: usize, id: RequestId, outcome: Outcome) {
-        let me = self.slots[node].id;
-        let Some((call, entry)) = self.slots[node].requests.remove(&id) else {
-            return self.unasked(node, id);
-        };
-        let line = || format!("{me:?} answers c{} {id:?} {}", call.client, short_outcome(&outcome));
-        self.tracer.event(self.now, Kind::Reply, &[node as u64, id.0], line);
-        self.tracer.content(&codec::encode(&outcome.as_ref().err()));
-        if let Ok(answer) = &outcome {
-            self.tracer.content(&codec::encode(answer));
-        }
-        // A client that has stopped waiting hears nothing: for it the outcome stays unknown.
-        if self.asked.remove(&call).is_some() {
-            if outcome.is_ok() && !self.armed.is_empty() {
-                self.spring(node, Moment::Answer);
-            }
-            if let Some(entry) = entry {
-                self.history.returned(entry, self.now, &outcome);
-            }
-            self.clients.on_outcome(self.now, call, outcome);
-            self.plan_wake(call.client);
-        }
-    }
-
-    fn unasked(&mut self, node: usize, id: RequestId) {
-        let me = self.slots[node].id;
-        let what = format!("{me:?} answers {id:?}, which nobody asked or which was answered");
-        self.violate(Violation::new("contract", self.now, what));
-    }
-
-    fn give_up(&mut self, call: Call, cancels: bool) {
-        let Some((node, id)) = self.asked.remove(&call) else { return };
-        let line = || format!("c{} waits no longer for {id:?}", call.client);
-        self.tracer.event(self.now, Kind::GiveUp, &[u64::from(call.client), id.0], line);
-        Stats::count(&mut self.stats.rare, "client-gave-up", 1);
-        self.clients.on_outcome(self.now, call, Err(Refusal::OutcomeUnknown));
-        self.plan_wake(call.client);
-        // The node may still answer, and nobody listens; it must not answer twice.
-        if cancels && self.slots[node].requests.contains_key(&id) {
-            self.feed(node, Input::Cancel { id });
-        }
-    }
-
     fn boot(&mut self, node: usize) {
         let slot = &mut self.slots[node];
         if slot.is_up() || self.now < slot.up_at {
@@ -651,36 +480,6 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn stopping(&self) -> Vec<NodeId> {
         self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
-    }
-
-    /// What is left of blobs now. Of each shard the replica that is furthest says what is needed.
-    #[must_use]
-    pub fn leftovers(&self) -> Leftovers {
-        let mut left = Leftovers::default();
-        let machines = || self.slots.iter().filter_map(|slot| slot.machine.as_ref());
-        for home in (0..self.setup.shards).map(ShardId) {
-            let group = home.group();
-            let furthest =
-                machines().max_by_key(|machine| machine.state_of(group).map(|(at, _)| at));
-            if let Some(table) = furthest.and_then(|machine| machine.table_of(group)) {
-                left.add_table(home, table);
-            }
-        }
-        for slot in &self.slots {
-            left.add_node(slot.id, slot.machine.iter().flat_map(Machine::held_blobs));
-        }
-        left
-    }
-
-    /// What every node tells of itself; one that doesn't run has not come far.
-    #[must_use]
-    pub fn statuses(&self) -> Vec<Status> {
-        let absent = |slot: &Slot<M>| Status { node: slot.id, ..Status::default() };
-        let of = |slot: &Slot<M>| match &slot.machine {
-            Some(machine) => machine.status(),
-            None => Some(absent(slot)),
-        };
-        self.slots.iter().filter_map(of).collect()
     }
 
     /// The run is over: what the parts of the world have counted.
