@@ -37,6 +37,10 @@ bugs! {
     CorruptionAsTornTail = 21,
     /// A bucket's epoch counts when a write is proposed, and is not looked at when it is applied.
     BucketEpochAtPropose = 30,
+    /// Whoever deletes a bucket takes a later deletion, somebody else's, for its own.
+    DeletionByName = 31,
+    /// A quiet leader does not look after peers that fell silent, and never learns of its successor.
+    QuietLeaderNeverLooks = 32,
 }
 
 /// Which bug this machine carries; nothing in production.

@@ -91,7 +91,13 @@ pub(super) fn evaluate(state: &State, query: &Query) -> Found {
         Query::Resolve { bucket } => {
             return Found::ready(Reply::Resolved(registry::find(table, bucket)));
         }
-        Query::Settled(at) => return Found::ready(Reply::Outcome(registry::settled(table, at))),
+        Query::Settled(at) => {
+            return Found::ready(Reply::Outcome(registry::settled(
+                table,
+                at,
+                state.seat().planted,
+            )));
+        }
         Query::Client { bucket, request } => (bucket, &**request),
     };
     match request {

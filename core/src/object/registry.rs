@@ -25,6 +25,7 @@ use super::record;
 use crate::codec;
 use crate::kv::batch::Batch;
 use crate::kv::{space, table::Table};
+use crate::planted::{Bug, Planted};
 use crate::types::{BucketId, ClusterId, Epoch, NodeId, StoreId};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -164,7 +165,7 @@ pub fn apply(batch: &mut Batch<'_>, op: RegistryOp) -> Outcome {
 /// # Errors
 /// [`Refusal::BucketBusy`] while it is under way, [`Refusal::BucketNotEmpty`] for a deletion that was undone,
 /// [`Refusal::OutcomeUnknown`] long after the bucket is gone.
-pub fn settled(table: &Table, at: &BucketEpoch) -> Outcome {
+pub fn settled(table: &Table, at: &BucketEpoch, planted: Planted) -> Outcome {
     let (name, made) = (&at.bucket, at.epoch == Epoch(1));
     if let Some(record) = find(table, name).filter(|record| record.id == at.id) {
         return match record.state {
@@ -182,14 +183,12 @@ pub fn settled(table: &Table, at: &BucketEpoch) -> Outcome {
     }
     let removed = removed_buckets(table).into_iter().find(|removed| removed.id == at.id);
     let removed = removed.ok_or(Refusal::OutcomeUnknown)?;
-    match removed.epoch == at.epoch {
-        true => Ok(Answer::Done),
-        false if made => {
-            let Removed { id, created, .. } = removed;
-            Ok(Answer::Bucket(BucketInfo { name: name.clone(), id, created }))
-        }
-        false => Err(Refusal::BucketNotEmpty),
+    if made {
+        let Removed { id, created, .. } = removed;
+        return Ok(Answer::Bucket(BucketInfo { name: name.clone(), id, created }));
     }
+    let mine = removed.epoch == at.epoch || planted.is(Bug::DeletionByName);
+    if mine { Ok(Answer::Done) } else { Err(Refusal::BucketNotEmpty) }
 }
 
 /// Buckets that are gone, the last first.

@@ -6,6 +6,7 @@ use super::message::{Ballot, Body, Payload};
 use super::quorum::{Election, tally};
 use super::replication::Leadership;
 use crate::machine::Duration;
+use crate::planted::Bug;
 use crate::types::{Incarnation, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -47,7 +48,9 @@ impl Group {
                 progress.heard = None;
             }
             // It may be us who is cut off, and another leads by now: a quiet leader would never know.
-            self.wake(false, out);
+            if !self.config.planted.is(Bug::QuietLeaderNeverLooks) {
+                self.wake(false, out);
+            }
         } else if self.leader == Some(node) {
             self.wake(false, out);
             self.leader = None;

@@ -5,6 +5,7 @@ use super::*;
 use crate::machine::{Duration, Instant};
 use crate::object::procedure::{End, Procedure, Proposal, Ticket};
 use crate::object::registry::{BucketEpoch, BucketState, Cluster};
+use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::types::{ClusterId, NodeId, StoreId};
 
@@ -148,6 +149,10 @@ fn begun(name: &str, outcome: Outcome) -> BucketEpoch {
     BucketEpoch { bucket: name.into(), id, epoch }
 }
 
+fn settled(meta: &Group, at: &BucketEpoch) -> Outcome {
+    registry::settled(&meta.table, at, Planted::NONE)
+}
+
 /// Who began a change learns what became of that one, not of a later one that somebody else began.
 #[test]
 fn a_deletion_that_was_undone_is_not_taken_for_the_next_one() {
@@ -159,20 +164,20 @@ fn a_deletion_that_was_undone_is_not_taken_for_the_next_one() {
     let shown = registry::head(&meta.table, name);
 
     let undone = begun(name, meta.registry(delete.clone()));
-    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketBusy));
-    assert_eq!(registry::settled(&meta.table, &made), shown);
+    assert_eq!(settled(&meta, &undone), Err(Refusal::BucketBusy));
+    assert_eq!(settled(&meta, &made), shown);
     meta.registry(RegistryOp::RestoreBucket(undone.clone())).unwrap();
-    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketBusy), "not yet");
+    assert_eq!(settled(&meta, &undone), Err(Refusal::BucketBusy), "not yet");
     let again = BucketEpoch { epoch: undone.epoch.next(), ..undone.clone() };
     meta.registry(RegistryOp::SettleBucket(again)).unwrap();
-    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketNotEmpty));
+    assert_eq!(settled(&meta, &undone), Err(Refusal::BucketNotEmpty));
 
     let gone = begun(name, meta.registry(delete));
-    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketNotEmpty));
+    assert_eq!(settled(&meta, &undone), Err(Refusal::BucketNotEmpty));
     meta.registry(RegistryOp::RemoveBucket(gone.clone())).unwrap();
-    assert_eq!(registry::settled(&meta.table, &gone), Ok(Answer::Done));
-    assert_eq!(registry::settled(&meta.table, &undone), Err(Refusal::BucketNotEmpty));
-    assert_eq!(registry::settled(&meta.table, &made), shown);
+    assert_eq!(settled(&meta, &gone), Ok(Answer::Done));
+    assert_eq!(settled(&meta, &undone), Err(Refusal::BucketNotEmpty));
+    assert_eq!(settled(&meta, &made), shown);
 
     for number in 0..100 {
         let name = alloc::format!("other-{number}");
@@ -181,7 +186,7 @@ fn a_deletion_that_was_undone_is_not_taken_for_the_next_one() {
         let gone = begun(&name, meta.registry(RegistryOp::DeleteBucket { bucket: name.clone() }));
         meta.registry(RegistryOp::RemoveBucket(gone)).unwrap();
     }
-    assert_eq!(registry::settled(&meta.table, &gone), Err(Refusal::OutcomeUnknown), "forgotten");
+    assert_eq!(settled(&meta, &gone), Err(Refusal::OutcomeUnknown), "forgotten");
 }
 
 #[test]
@@ -191,7 +196,7 @@ fn the_registry_shows_what_is_settled_and_lists_in_order() {
     assert!(matches!(meta.registry(op("No")), Err(Refusal::Invalid(_))));
     for name in ["bbb", "aaa", "abc"] {
         let at = begun(name, meta.registry(op(name)));
-        assert_eq!(registry::settled(&meta.table, &at), Err(Refusal::BucketBusy));
+        assert_eq!(settled(&meta, &at), Err(Refusal::BucketBusy));
         assert_eq!(registry::head(&meta.table, name), Err(Refusal::NoSuchBucket), "not yet");
         assert_eq!(meta.registry(op(name)), Err(Refusal::BucketBusy));
         let delete = RegistryOp::DeleteBucket { bucket: name.into() };
@@ -199,7 +204,7 @@ fn the_registry_shows_what_is_settled_and_lists_in_order() {
         assert_eq!(meta.registry(RegistryOp::SettleBucket(at.clone())), Ok(Answer::Done));
         let shown = registry::head(&meta.table, name);
         assert!(matches!(&shown, Ok(Answer::Bucket(info)) if info.id == at.id));
-        assert_eq!(registry::settled(&meta.table, &at), shown);
+        assert_eq!(settled(&meta, &at), shown);
         assert_eq!(meta.registry(op(name)), Err(Refusal::BucketAlreadyOwnedByYou));
     }
     let list = |prefix: &str, after, limit| match registry::list(&meta.table, prefix, after, limit)
