@@ -186,8 +186,8 @@ impl Replica {
         self.pull(cx);
     }
 
-    /// Whether a state at `position` is of use: further than what is here, or what is here is damaged, the log
-    /// or the state.
+    /// Whether a state at `position` is of use: further than what is here, or what is here is damaged. One that
+    /// was installed while this replica led may not have been taken by Raft: then once more.
     fn wants(&self, position: Position) -> bool {
         let applied = self.state.mark().position.index;
         self.damage.is_some()

@@ -15,9 +15,9 @@
 //! ```
 //!
 //! A bucket that is being made is not shown yet; one that is being deleted still is. Whoever began a change
-//! asks by id and epoch what became of it ([`settled`]); for that the last buckets removed are remembered. A router that is
-//! refused by a shard with [`Refusal::NoSuchBucket`] or [`Refusal::BucketBusy`] went by an old idea of
-//! the bucket, or a procedure is under way: it asks here, linearizably, and tries again.
+//! asks by id and epoch what became of it ([`settled`]); for that the last buckets removed are remembered.
+//! A router that is refused by a shard with [`Refusal::NoSuchBucket`] or [`Refusal::BucketBusy`] went by an
+//! old idea of the bucket, or a procedure is under way: it asks here, linearizably, and tries again.
 
 use super::api::{Answer, BucketInfo, Outcome, Refusal};
 use super::names;

@@ -185,7 +185,8 @@ pub enum Input {
     TransferAway,
     /// Stand for election now, pre-vote first.
     Campaign,
-    /// The state above is damaged: don't lead, and ask the leader for all of it.
+    /// The state above is damaged: ask the leader for all of it, and lead only if no other log can win, until
+    /// another replica has this one's.
     StateDamaged,
 }
 

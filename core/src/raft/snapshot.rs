@@ -23,13 +23,7 @@ impl Group {
 
     /// The log through `upto` isn't needed any more.
     pub(super) fn on_compact(&mut self, upto: Index) {
-        // A damaged entry is mended or replaced by a leader's state first: it may say who was readmitted. Who
-        // is alone has nobody to forget.
-        let lost = self.log.first_lost().filter(|_| self.config.voters.len() > 1);
-        if upto <= self.log.compacted().index
-            || self.damaged
-            || lost.is_some_and(|lost| lost <= upto)
-        {
+        if upto <= self.log.compacted().index || self.damaged {
             return;
         }
         assert!(upto <= self.applied, "compacting {upto:?}, applied {:?}", self.applied);

@@ -6,8 +6,9 @@
 //! for it. The path of a read: Raft confirms leadership and names a read index, the query is evaluated
 //! once that index is applied, and a body that is only on disk is fetched before the answer.
 //!
-//! A replica whose state is damaged votes and acknowledges entries (its log is intact) but neither
-//! leads nor applies until a leader's snapshot has replaced the state.
+//! A replica whose state is damaged votes and acknowledges entries (its log is intact) but neither applies nor
+//! answers until a leader's snapshot has replaced the state. It leads only where its log alone can win an election,
+//! and gives that log and leadership away.
 
 mod calls;
 
