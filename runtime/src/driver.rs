@@ -21,7 +21,7 @@ mod events;
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
 use crate::net::{Channel, Deliver, Net, Traffic};
-use crate::pool::{AbortOnPanic, Pool};
+use crate::sys::{self, Hashers, Receiver, Sender};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
 use ironseed_core::machine::{Hashed, Instant, IoDone, IoResult, Now};
@@ -35,7 +35,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// Inputs stepped before their effects are executed, at the most. A step takes microseconds, so no
@@ -43,9 +42,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 const BATCH_MAX: usize = 64;
 /// Bytes that are hashed at once, on the driver's thread: handing them over would take longer.
 const HASH_INLINE_BYTES_MAX: usize = 4 << 10;
-/// Rounds of 5 ms that the last messages get to leave. A peer that can't be reached must not hold up a
-/// stop.
-const DRAIN_ROUNDS: u32 = 40;
 
 /// What the driver needs of the machine that it drives. [`Node`] in production.
 pub trait Machine: Send + 'static {
@@ -106,12 +102,23 @@ pub enum Exit {
     Halted(String),
 }
 
+/// How long a driver has nothing to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wait {
+    /// It has something to do at once.
+    Not,
+    /// So long, unless an event comes.
+    For(std::time::Duration),
+    /// Until an event comes.
+    Forever,
+}
+
 /// What reaches the driver's thread.
 #[allow(
     clippy::large_enum_variant,
     reason = "the queue is short and most events are requests and messages: a box for each would cost more"
 )]
-enum Event {
+pub(crate) enum Event {
     Message { from: NodeId, message: PeerMessage, room: OwnedSemaphorePermit },
     Request { id: RequestId, request: Request, reply: oneshot::Sender<Outcome> },
     Cancel(RequestId),
@@ -228,7 +235,7 @@ pub fn start<M: Machine>(
     machine: M,
     parts: Parts<impl FnOnce(Inbox, watch::Receiver<Public>) -> io::Result<Net>>,
 ) -> io::Result<Running> {
-    let (events, inbox) = channel();
+    let (events, inbox) = sys::channel();
     let (public_sender, public) = watch::channel(Public::default());
     let files = parts.dir.files().map_err(io::Error::other)?;
     let completed = events.clone();
@@ -236,18 +243,9 @@ pub fn start<M: Machine>(
         let _ = completed.send(Event::Done(op, result));
     };
     let disk = Disk::start(parts.dir, &parts.name, done.clone())?;
-    // Hashing a chunk takes a third of a millisecond; more threads than cores would only take time
-    // away from the others.
-    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
-    let hashers = Pool::start(
-        &format!("{}-hash", parts.name),
-        threads,
-        move |(op, bytes): (OpId, Bytes)| {
-            done(op, Ok(IoDone::Hashed(Hashed::of(&bytes))));
-        },
-    )?;
+    let hashers = Hashers::start(&parts.name, done)?;
     let net = (parts.net)(Inbox(events.clone()), public.clone())?;
-    let mut driver = Driver {
+    let driver = Driver {
         machine,
         clock: parts.clock,
         events: inbox,
@@ -260,21 +258,13 @@ pub fn start<M: Machine>(
         net,
     };
     let (ended, exit) = oneshot::channel();
-    let span = tracing::info_span!("node", name = %parts.name);
-    std::thread::Builder::new().name(parts.name).spawn(move || {
-        let _abort = AbortOnPanic;
-        // Several nodes may share a process and its log.
-        let _span = span.entered();
-        let end = driver.run();
-        // Joins the disk's threads before anyone hears of the end.
-        drop(driver);
-        let _ = ended.send(end);
-    })?;
+    sys::drive(parts.name, driver, ended)?;
     let requests = Arc::new(AtomicU64::new(1));
     Ok(Running { handle: Handle { events, requests, public }, exit })
 }
 
-struct Driver<M> {
+/// The loop's body; how it waits is the machine's affair ([`crate::sys`]).
+pub(crate) struct Driver<M> {
     machine: M,
     clock: Clock,
     events: Receiver<Event>,
@@ -284,45 +274,50 @@ struct Driver<M> {
     effects: Vec<Effect>,
     public: watch::Sender<Public>,
     disk: Disk,
-    hashers: Pool<(OpId, Bytes)>,
+    hashers: Hashers,
     net: Net,
 }
 
 impl<M: Machine> Driver<M> {
-    fn run(&mut self) -> Exit {
-        loop {
-            let mut steps = 0;
-            while let Some(input) = self.at_once.pop_front() {
-                self.step(input);
-                steps += 1;
-            }
-            let mut event = if steps == 0 { self.wait() } else { self.events.try_recv().ok() };
-            while let Some(next) = event {
-                self.take(next);
-                steps += 1;
-                event = if steps < BATCH_MAX { self.events.try_recv().ok() } else { None };
-            }
-            let due = self.machine.deadline();
-            if due.is_some_and(|deadline| self.clock.until(deadline).is_zero()) {
-                self.step(Input::Timer);
-            }
-            if let Some(exit) = self.execute() {
-                self.publish();
-                self.drain();
-                return exit;
-            }
-            self.publish();
+    /// How long the next round may be waited for.
+    pub(crate) fn wait(&self) -> Wait {
+        if !self.at_once.is_empty() {
+            return Wait::Not;
         }
+        self.machine.deadline().map_or(Wait::Forever, |due| Wait::For(self.clock.until(due)))
     }
 
-    /// The next event, or nothing when the deadline comes first.
-    fn wait(&self) -> Option<Event> {
-        let Some(deadline) = self.machine.deadline() else {
-            // The handle, the node port and the disk all hold a sender, so this only fails when nobody
-            // can ever ask for anything again; the disk's sender lives as long as the driver.
-            return self.events.recv().ok();
-        };
-        self.events.recv_timeout(self.clock.until(deadline)).ok()
+    /// What comes from outside.
+    pub(crate) const fn events(&mut self) -> &mut Receiver<Event> {
+        &mut self.events
+    }
+
+    /// Steps through what has gathered, from the event that was waited for on, and executes the effects.
+    /// Returns how the node ended, if it did: no round may follow then.
+    pub(crate) fn round(&mut self, first: Option<Event>) -> Option<Exit> {
+        let mut steps = 0;
+        while let Some(input) = self.at_once.pop_front() {
+            self.step(input);
+            steps += 1;
+        }
+        let mut event = first.or_else(|| self.events.try_recv().ok());
+        while let Some(next) = event {
+            self.take(next);
+            steps += 1;
+            event = if steps < BATCH_MAX { self.events.try_recv().ok() } else { None };
+        }
+        let due = self.machine.deadline();
+        if due.is_some_and(|deadline| self.clock.until(deadline).is_zero()) {
+            self.step(Input::Timer);
+        }
+        let exit = self.execute();
+        self.publish();
+        exit
+    }
+
+    /// Whether the last messages have left: a leader that stops gives its leadership away with one.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.net.is_drained()
     }
 
     fn take(&mut self, event: Event) {
@@ -369,7 +364,7 @@ impl<M: Machine> Driver<M> {
                     let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
                     self.at_once.push_back(Input::Done { op, result });
                 }
-                Effect::Hash { op, bytes } => self.hashers.submit((op, bytes)),
+                Effect::Hash { op, bytes } => self.hashers.submit(op, bytes),
                 Effect::Send { to, message } => {
                     let channel = if message.is_bulk() { Channel::Bulk } else { Channel::Control };
                     let (head, body) = message.encode();
@@ -387,16 +382,6 @@ impl<M: Machine> Driver<M> {
             }
         }
         exit
-    }
-
-    /// Lets the last messages leave: a leader that stops gives its leadership away with one.
-    fn drain(&self) {
-        for _ in 0..DRAIN_ROUNDS {
-            if self.net.is_drained() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
     }
 
     fn publish(&self) {

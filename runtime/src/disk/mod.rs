@@ -29,7 +29,8 @@ mod files;
 mod workers;
 
 pub use directory::{DataDir, DirError, write_private};
-pub use workers::Disk;
+pub use crate::sys::Disk;
+pub use workers::Workers;
 
 use ironseed_core::machine::{Io, IoResult};
 
