@@ -101,5 +101,9 @@ async fn connection<S: Store>(
         _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
     }
     // Whoever has not finished by then is cut off, so that stopping takes a bounded time.
-    timeout(config.stop_grace, connection).await.unwrap_or(Ok(()))
+    tokio::select! {
+        biased;
+        done = connection.as_mut() => done,
+        () = sleep(config.stop_grace) => Ok(()),
+    }
 }
