@@ -25,7 +25,7 @@ mod events;
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
 use crate::net::{Channel, Deliver, Net, Traffic};
-use crate::pool::{AbortOnPanic, Pool};
+use crate::sys::{self, Hashers};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
 use ironseed_core::machine::{Hashed, Instant, IoDone, IoResult, Now};
@@ -36,16 +36,13 @@ use ironseed_core::node::status::{Phase, Status};
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::types::{NodeId, OpId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{sleep, timeout};
 use tracing::Instrument as _;
 
 /// Inputs stepped before their effects are executed, at the most. A step takes microseconds, so no
@@ -246,16 +243,7 @@ pub fn start<M: Machine>(
         let _ = completed.send(Event::Done(op, result));
     };
     let disk = Disk::start(parts.dir, &parts.name, done.clone())?;
-    // Hashing a chunk takes a third of a millisecond; more threads than cores would only take time
-    // away from the others.
-    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
-    let hashers = Pool::start(
-        &format!("{}-hash", parts.name),
-        threads,
-        move |(op, bytes): (OpId, Bytes)| {
-            done(op, Ok(IoDone::Hashed(Hashed::of(&bytes))));
-        },
-    )?;
+    let hashers = Hashers::start(&parts.name, done)?;
     let net = (parts.net)(Inbox(events.clone()), public.clone())?;
     let mut driver = Driver {
         machine,
@@ -273,14 +261,12 @@ pub fn start<M: Machine>(
     // Several nodes may share a process and its log.
     let span = tracing::info_span!("node", name = %parts.name);
     let running = async move {
-        let _abort = AbortOnPanic;
         let end = driver.run().await;
-        // Joins the disk's threads before anyone hears of the end.
-        let joined = tokio::task::spawn_blocking(move || drop(driver)).await;
+        // Whoever hears of the end may take the directory over.
+        sys::retire(driver).await;
         let _ = ended.send(end);
-        joined.expect("a driver that has ended can be dropped");
     };
-    tokio::spawn(running.instrument(span));
+    sys::spawn_or_abort(running.instrument(span));
     let requests = Arc::new(AtomicU64::new(1));
     Ok(Running { handle: Handle { events, requests, public }, exit })
 }
@@ -295,27 +281,24 @@ struct Driver<M> {
     effects: Vec<Effect>,
     public: watch::Sender<Public>,
     disk: Disk,
-    hashers: Pool<(OpId, Bytes)>,
+    hashers: Hashers,
     net: Net,
 }
 
 impl<M: Machine> Driver<M> {
     async fn run(&mut self) -> Exit {
-        let mut alarm = Box::pin(sleep(std::time::Duration::ZERO));
         loop {
             let mut steps = 0;
             while let Some(input) = self.at_once.pop_front() {
                 self.step(input);
                 steps += 1;
             }
-            let mut event = match self.events.try_recv().ok() {
-                None if steps == 0 => {
-                    let event = self.wait(alarm.as_mut()).await;
-                    yield_now().await;
-                    event
-                }
-                event => event,
-            };
+            let mut event = self.events.try_recv().ok();
+            if event.is_none() && steps == 0 {
+                event = self.wait().await;
+                // Whoever else is ready adds to the batch.
+                yield_now().await;
+            }
             while let Some(next) = event {
                 self.take(next);
                 steps += 1;
@@ -339,25 +322,14 @@ impl<M: Machine> Driver<M> {
     }
 
     /// The next event, or nothing when the deadline comes first.
-    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) -> Option<Event> {
-        let deadline = self.machine.deadline();
-        if let Some(deadline) = deadline {
-            let at = tokio::time::Instant::now() + self.clock.until(deadline);
-            alarm.as_mut().reset(at);
+    async fn wait(&mut self) -> Option<Event> {
+        // The handle, the node port and the disk all hold a sender, so the queue never closes: the disk's lives
+        // as long as the driver.
+        let next = self.events.recv();
+        match self.machine.deadline() {
+            Some(deadline) => timeout(self.clock.until(deadline), next).await.ok().flatten(),
+            None => next.await,
         }
-        let event = poll_fn(|context| {
-            // The handle, the node port and the disk all hold a sender, so the queue never closes: the
-            // disk's lives as long as the driver.
-            if let Poll::Ready(event) = self.events.poll_recv(context) {
-                return Poll::Ready(event);
-            }
-            if deadline.is_some() {
-                alarm.as_mut().poll(context).map(|()| None)
-            } else {
-                Poll::Pending
-            }
-        });
-        event.await
     }
 
     fn take(&mut self, event: Event) {
@@ -404,7 +376,7 @@ impl<M: Machine> Driver<M> {
                     let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
                     self.at_once.push_back(Input::Done { op, result });
                 }
-                Effect::Hash { op, bytes } => self.hashers.submit((op, bytes)),
+                Effect::Hash { op, bytes } => self.hashers.submit(op, bytes),
                 Effect::Send { to, message } => {
                     let channel = if message.is_bulk() { Channel::Bulk } else { Channel::Control };
                     let (head, body) = message.encode();

@@ -7,6 +7,7 @@
 //! cluster again or none, and a data directory that was lost and made anew waits for the others.
 
 use crate::disk::{DataDir, DirError, write_private};
+use crate::sys;
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::api::Founding;
 use ironseed_core::node::superblock::{self, Membership, Unusable};
@@ -20,6 +21,7 @@ pub const ACCESS_KEY_VARIABLE: &str = "IRONSEED_ROOT_ACCESS_KEY";
 /// Names the root user's secret key when a cluster is founded.
 pub const SECRET_KEY_VARIABLE: &str = "IRONSEED_ROOT_SECRET_KEY";
 
+const SUPERBLOCK: FileId = FileId::new(FileKind::Superblock, 0);
 const PENDING_FILE: &str = "founding.toml";
 const DONE_FILE: &str = "root-credentials.toml";
 /// Characters of a secret key at the least when the operator chooses it.
@@ -97,7 +99,7 @@ fn used(dir: &DataDir) -> Option<PathBuf> {
         }
     }
     // A superblock that can't be read is one that was used.
-    (!matches!(is_blank(dir), Ok(true))).then(|| dir.path().join(superblock_name()))
+    (!matches!(is_blank(dir), Ok(true))).then(|| dir.path().join(SUPERBLOCK.to_string()))
 }
 
 /// Prepares the founding of a cluster on an empty data directory. The credentials are those given, or
@@ -171,18 +173,17 @@ pub fn confirm(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-fn superblock_name() -> String {
-    FileId::new(FileKind::Superblock, 0).to_string()
-}
-
 /// Whether this store belongs to no cluster, and is not about to found one: it was never made, or a node
 /// was started on it that waits to be welcomed.
 fn is_blank(dir: &DataDir) -> Result<bool, FoundingError> {
-    let path = dir.path().join(superblock_name());
-    let bytes = match std::fs::read(&path) {
+    let bytes = match sys::read(dir.path(), SUPERBLOCK) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(DirError::Io { path, error }.into()),
+        Err(error) => {
+            return Err(
+                DirError::Io { path: dir.path().join(SUPERBLOCK.to_string()), error }.into()
+            );
+        }
     };
     Ok(match superblock::newest(&bytes) {
         Ok((_, superblock)) => superblock.membership == Membership::Blank,

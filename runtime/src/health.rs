@@ -9,21 +9,22 @@
 
 use crate::driver::Handle;
 use crate::status::NodeReport;
+use crate::sys::{self, JoinSet, Listener};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use ironseed_core::node::status::Phase;
+use ironseed_s3gw::timer::HttpTimer;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Connections at a time. Monitoring needs few, and each costs a descriptor.
@@ -37,9 +38,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The listener can't be used.
-pub async fn serve(listener: std::net::TcpListener, handle: Handle) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+pub async fn serve(listener: Listener, handle: Handle) -> io::Result<()> {
+    let listener = sys::accept_on(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -64,7 +64,7 @@ async fn converse(stream: TcpStream, handle: Handle, _place: OwnedSemaphorePermi
         async move { Ok::<_, Infallible>(answer(&request, &handle).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HttpTimer)
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(stream), service);

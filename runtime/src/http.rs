@@ -1,6 +1,7 @@
 //! The least of HTTP that tools need: one request on one connection. Everything S3 is in the gateway,
 //! and the load generator keeps its own connections.
 
+use crate::sys::JoinSet;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
@@ -8,7 +9,6 @@ use hyper_util::rt::TokioIo;
 use std::fmt;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 /// The most bytes of an answer: a report of 256 groups takes about 100 KiB.
 const BODY_BYTES_MAX: usize = 16 << 20;

@@ -3,16 +3,20 @@
 //! The node decides ([`ironseed_core::node`]); this crate executes what it decides on real files
 //! ([`disk`]), real sockets ([`net`]) and real clocks ([`clock`]), from the one loop in [`driver`]. These
 //! are the twins of the simulator's files of the same names, and like them they contain no policy: no
-//! retry, no order, no protocol timer.
+//! retry, no order, no protocol timer. What they take from the machine itself is in [`sys`], so that the same
+//! code runs on a simulated one (`tests/madsim`).
 //!
 //! Around it: the configuration file ([`config`]), the founding of a cluster ([`founding`]), one node with
 //! its ports ([`server`], [`gateway`], [`health`]), and the verbs of the binary ([`commands`], [`demo`],
 //! [`status`], [`mod@bench`]).
 
+#[cfg(not(madsim))]
 pub mod bench;
 pub mod clock;
+#[cfg(not(madsim))]
 pub mod commands;
 pub mod config;
+#[cfg(not(madsim))]
 pub mod demo;
 pub mod disk;
 pub mod driver;
@@ -23,4 +27,7 @@ pub mod http;
 pub mod net;
 pub mod pool;
 pub mod server;
+pub mod sign;
 pub mod status;
+#[cfg_attr(madsim, path = "../../tests/madsim/sys.rs")]
+pub mod sys;

@@ -13,24 +13,22 @@ use crate::founding::{self, FoundingError};
 use crate::gateway::{self, NodeStore};
 use crate::health;
 use crate::net::Net;
+use crate::sys::{self, JoinSet, Listener};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::Founding;
 use ironseed_core::node::status::Phase;
 use ironseed_core::types::ClusterId;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-
-/// Connections that wait to be accepted: bursts of clients that all reconnect at the same moment.
-const BACKLOG: i32 = 1024;
 
 /// Why a node can't be started.
 #[derive(Debug)]
@@ -89,11 +87,11 @@ impl From<io::Error> for StartError {
 #[derive(Debug)]
 pub struct Listeners {
     /// For peers.
-    pub node: TcpListener,
+    pub node: Listener,
     /// For clients.
-    pub s3: TcpListener,
+    pub s3: Listener,
     /// For operators.
-    pub admin: TcpListener,
+    pub admin: Listener,
 }
 
 impl Listeners {
@@ -114,13 +112,8 @@ impl Listeners {
 ///
 /// # Errors
 /// It is taken or not ours.
-pub fn bind(port: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        // std asks for 128; listening again only changes that.
-        rustix::net::listen(&listener, BACKLOG)?;
-        Ok(listener)
-    });
-    bound.map_err(|error| StartError::Bind { port, address, error })
+pub fn bind(port: &'static str, address: SocketAddr) -> Result<Listener, StartError> {
+    sys::bind(address).map_err(|error| StartError::Bind { port, address, error })
 }
 
 /// A node that serves.
@@ -166,8 +159,7 @@ impl Server {
                 tracing::error!(%error, "the admin port has ended");
             }
         });
-        ports.s3.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(ports.s3)?;
+        let listener = sys::accept_on(ports.s3)?;
         let store = Arc::new(NodeStore::new(handle.clone(), config.s3.region.clone()));
         let (shutdown, asked) = oneshot::channel();
         let gateway_config = gateway::config(&config.s3, &config.limits);
@@ -215,7 +207,7 @@ impl Server {
 
 fn start_net(
     config: &Config,
-    listener: TcpListener,
+    listener: Listener,
     inbox: Inbox,
     mut public: watch::Receiver<Public>,
 ) -> io::Result<Net> {

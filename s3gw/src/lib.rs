@@ -44,6 +44,7 @@ pub mod ops;
 pub mod server;
 pub mod stream;
 pub mod text;
+pub mod timer;
 pub mod wire;
 
 use ironseed_core::object::api::{Outcome, Request};

@@ -1,4 +1,4 @@
-//! Connections: the only file that names hyper.
+//! Connections: with [`crate::timer`] the only file that names hyper.
 //!
 //! Each connection is one task. It may be idle, or take its time with a head, for
 //! [`Config::head_timeout`]; body and answer have their own bounds ([`crate::guard::payload`],
@@ -6,12 +6,13 @@
 //! at shutdown those under way get [`Config::stop_grace`] to finish their request.
 
 use crate::gateway::Gateway;
+use crate::timer::HttpTimer;
 use crate::wire::{HEAD_BYTES_MAX, HEADERS_MAX, Verdicts, Watched};
 use crate::{Config, Store};
 use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -88,7 +89,7 @@ async fn connection<S: Store>(
         }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HttpTimer)
         .header_read_timeout(config.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
@@ -100,5 +101,9 @@ async fn connection<S: Store>(
         _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
     }
     // Whoever has not finished by then is cut off, so that stopping takes a bounded time.
-    timeout(config.stop_grace, connection).await.unwrap_or(Ok(()))
+    tokio::select! {
+        biased;
+        done = connection.as_mut() => done,
+        () = sleep(config.stop_grace) => Ok(()),
+    }
 }

@@ -1,6 +1,6 @@
 //! One connection to one endpoint.
 
-use super::sign::Signer;
+use crate::sign::Signer;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;

@@ -11,14 +11,13 @@
 mod client;
 mod payload;
 mod report;
-mod sign;
 
+use crate::sign::Signer;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use client::{Client, RequestError};
 use payload::Payload;
 use report::{Report, Tally};
-use sign::Signer;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sign;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;

@@ -1,6 +1,7 @@
 //! The data directory: whose it is, and that no one else has it.
 
-use ironseed_core::machine::{FileId, FoundFile};
+use crate::sys;
+use ironseed_core::machine::FoundFile;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -129,13 +130,8 @@ impl DataDir {
     /// # Errors
     /// The directory can't be read.
     pub fn files(&self) -> Result<Vec<FoundFile>, DirError> {
-        let at = |error| DirError::Io { path: self.path.clone(), error };
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(at)? {
-            let entry = entry.map_err(at)?;
-            let Some(file) = entry.file_name().to_str().and_then(FileId::parse) else { continue };
-            found.push(FoundFile { file, bytes: entry.metadata().map_err(at)?.len() });
-        }
+        let mut found = sys::files(&self.path)
+            .map_err(|error| DirError::Io { path: self.path.clone(), error })?;
         found.sort_by_key(|found| found.file);
         Ok(found)
     }

@@ -14,7 +14,7 @@ const READERS: usize = 4;
 
 /// A store's files with the threads that work on them. Dropping it lets every operation that was begun
 /// come to its end.
-pub struct Disk {
+pub struct Workers {
     files: Arc<Files>,
     wal: Pool<IoOp>,
     table: Pool<IoOp>,
@@ -24,7 +24,7 @@ pub struct Disk {
     readers: Pool<IoOp>,
 }
 
-impl Disk {
+impl Workers {
     /// Starts the threads. Each operation's end is reported through `done`, from any of them.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use super::frame::{self, FrameError, Header, Kind};
 use super::handshake::Credentials;
 use super::{Channel, Received, prepare};
+use crate::sys::{AbortHandle, JoinSet};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
 use ironseed_core::types::NodeId;
@@ -14,7 +15,6 @@ use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 /// Connections that have not proved themselves, at a time. A whole cluster that restarts knocks twice a

@@ -33,19 +33,18 @@ pub use incoming::Deliver;
 pub use outgoing::Dropped;
 
 use crate::config::{Member, Secret};
+use crate::sys::{self, JoinSet, Listener};
 use bytes::Bytes;
 use handshake::Credentials;
 use ironseed_core::types::{ClusterId, NodeId};
 use outgoing::Outbox;
-use rustix::net::sockopt;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 /// What travels on a connection. Two kinds, so that bulk bytes never delay the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, bincode::Encode, bincode::Decode)]
@@ -98,15 +97,14 @@ impl Net {
     /// # Errors
     /// The listener can't be used.
     pub fn start<D: Deliver>(
-        listener: std::net::TcpListener,
+        listener: Listener,
         me: NodeId,
         members: &[Member],
         secret: &Secret,
         cluster: watch::Receiver<Option<ClusterId>>,
         deliver: D,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let listener = sys::accept_on(listener)?;
         let ids = members.iter().map(|member| member.id).collect();
         let credentials = Arc::new(Credentials::new(me, ids, secret, cluster));
         let mut tasks = JoinSet::new();
@@ -160,13 +158,7 @@ impl Net {
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     // Messages are small and wait for answers: without this they wait 40 ms for each other.
     stream.set_nodelay(true)?;
-    let millis = u32::try_from(UNACKNOWLEDGED_MAX.as_millis()).unwrap_or(u32::MAX);
-    sockopt::set_tcp_user_timeout(stream, millis)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(stream, UNACKNOWLEDGED_MAX)?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    Ok(())
+    sys::watch(stream, UNACKNOWLEDGED_MAX, KEEPALIVE_AFTER)
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@ use super::frame::{self, Kind};
 use super::handshake::{Credentials, HandshakeError};
 use super::{Channel, prepare};
 use crate::config::Member;
+use crate::sys;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -178,7 +178,7 @@ async fn connect(
 
 /// Sends until the connection fails, and says how.
 async fn send_all(stream: TcpStream, outbox: &Outbox) -> io::Error {
-    let (mut reader, mut writer) = stream.into_split();
+    let (mut reader, mut writer) = sys::split(stream);
     let mut buffer = Vec::with_capacity(WRITE_BYTES);
     let mut nothing = [0; 1];
     loop {
@@ -201,7 +201,7 @@ async fn send_all(stream: TcpStream, outbox: &Outbox) -> io::Error {
 }
 
 async fn send_queued(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut (impl AsyncWrite + Unpin),
     outbox: &Outbox,
     buffer: &mut Vec<u8>,
 ) -> io::Result<()> {
@@ -221,6 +221,7 @@ async fn send_queued(
         }
     }
     writer.write_all(buffer).await?;
+    writer.flush().await?;
     buffer.clear();
     // A large message must not keep its memory for as long as the connection lives.
     buffer.shrink_to(WRITE_BYTES);

@@ -4,11 +4,11 @@ use super::summary::{Answer, Summary, summarise};
 use super::{NodeReport, table};
 use crate::config::Config;
 use crate::http::{self, Fetched};
+use crate::sys::JoinSet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 /// An admin port to ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

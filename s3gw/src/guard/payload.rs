@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// A body as the server hands it in.
 pub type RawBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -141,7 +141,8 @@ impl Payload {
         let until = Instant::now() + patience;
         let mut left = max;
         while !self.ended && left > 0 {
-            match timeout_at(until, self.body.frame()).await {
+            let patience = until.saturating_duration_since(Instant::now());
+            match timeout(patience, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => {
                     left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
                 }
@@ -156,7 +157,8 @@ impl Payload {
         self.begun = true;
         let asked = *self.asked.get_or_insert_with(Instant::now);
         let until = asked + self.patience.window.saturating_sub(self.waited);
-        let frame = timeout_at(until, self.body.frame()).await.map_err(|_| Code::RequestTimeout)?;
+        let patience = until.saturating_duration_since(Instant::now());
+        let frame = timeout(patience, self.body.frame()).await.map_err(|_| Code::RequestTimeout)?;
         self.asked = None;
         self.waited += asked.elapsed();
         match frame {

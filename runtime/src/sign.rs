@@ -1,4 +1,5 @@
-//! Presigned URLs (AWS Signature Version 4, query parameters, unsigned payload).
+//! Presigned URLs (AWS Signature Version 4, query parameters, unsigned payload), for the load generator and
+//! for tests.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +11,7 @@ const EXPIRES_SECONDS: u32 = 900;
 
 /// Signs for one user and region.
 #[derive(Clone)]
-pub(super) struct Signer {
+pub struct Signer {
     access_key: String,
     secret_key: String,
     region: String,
@@ -19,7 +20,9 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    pub(super) fn new(access_key: &str, secret_key: &str, region: &str) -> Self {
+    /// Signs with this key pair for this region.
+    #[must_use]
+    pub fn new(access_key: &str, secret_key: &str, region: &str) -> Self {
         Self {
             access_key: access_key.into(),
             secret_key: secret_key.into(),
@@ -29,7 +32,7 @@ impl Signer {
     }
 
     /// Path and query of a request that is signed now.
-    pub(super) fn presign(
+    pub fn presign(
         &mut self,
         method: &str,
         host: &str,
@@ -40,7 +43,7 @@ impl Signer {
         self.presign_at(&timestamp(seconds), EXPIRES_SECONDS, method, host, path, query)
     }
 
-    pub(super) fn presign_at(
+    pub(crate) fn presign_at(
         &mut self,
         timestamp: &str,
         expires: u32,
@@ -124,7 +127,7 @@ fn encode(text: &str, encoded: &mut String) {
 }
 
 /// Seconds since the epoch as `20130524T000000Z`.
-pub(super) fn timestamp(seconds: u64) -> String {
+pub(crate) fn timestamp(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Howard Hinnant's civil_from_days: eras of 400 years that begin on the first of March.
     let shifted = days + 719_468;

@@ -1,0 +1,207 @@
+//! What happens in a run, all of it drawn from the seed before it begins.
+
+use crate::client::Op;
+use ironseed_core::object::api::{Condition, ETag};
+use ironseed_sim::draw::{Domain, Draw};
+use ironseed_sim::workload::content::Body;
+use std::time::Duration;
+
+/// What strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A process is killed, and started again after `down`.
+    Kill {
+        /// The node.
+        node: u32,
+        /// How long it stays down.
+        down: Duration,
+    },
+    /// A machine loses its power.
+    PowerLoss {
+        /// The node.
+        node: u32,
+        /// How long it stays down.
+        down: Duration,
+    },
+    /// All machines lose their power at once.
+    Blackout {
+        /// How long they stay down.
+        down: Duration,
+    },
+    /// A process is asked to stop, and started again when it has.
+    Stop {
+        /// The node.
+        node: u32,
+    },
+    /// A process stands still.
+    Freeze {
+        /// The node.
+        node: u32,
+        /// For how long.
+        time: Duration,
+    },
+    /// A node is cut off from the others, in one direction or both; clients still reach it.
+    Isolate {
+        /// The node.
+        node: u32,
+        /// What it sends is lost.
+        out: bool,
+        /// What is sent to it is lost.
+        into: bool,
+        /// For how long.
+        time: Duration,
+    },
+    /// A client reaches no node.
+    CutClient {
+        /// The client.
+        client: u32,
+        /// For how long.
+        time: Duration,
+    },
+    /// A disk is slow.
+    SlowDisk {
+        /// The node.
+        node: u32,
+        /// How many times.
+        times: u64,
+        /// For how long.
+        time: Duration,
+    },
+    /// The next sync of a disk fails.
+    FailSync {
+        /// The node, the same all through a run: what a failed sync drops, the others must still have.
+        node: u32,
+    },
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Nodes.
+    pub nodes: u32,
+    /// Clients.
+    pub clients: u32,
+    /// Keys that they share.
+    pub keys: Vec<String>,
+    /// How long clients ask and faults strike.
+    pub load: Duration,
+    /// What strikes and when, by time.
+    pub faults: Vec<(Duration, Fault)>,
+    /// The most that a message takes.
+    pub latency: Duration,
+}
+
+impl Plan {
+    /// The plan of this seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut draw = Draw::new(seed, Domain::Setup, &[]);
+        let nodes = 3;
+        let clients = draw.between(3, 6) as u32;
+        let keys = (0..draw.between(2, 5)).map(|key| format!("key-{key}")).collect();
+        let load = Duration::from_millis(draw.between(8_000, 20_000));
+        let latency = Duration::from_micros(draw.magnitude(500, 8_000));
+        let faults = faults(seed, nodes, clients, load);
+        Self { nodes, clients, keys, load, faults, latency }
+    }
+}
+
+fn faults(seed: u64, nodes: u32, clients: u32, load: Duration) -> Vec<(Duration, Fault)> {
+    let mut draw = Draw::new(seed, Domain::Faults, &[]);
+    let victim = draw.between(1, nodes.into()) as u32;
+    // The first of a run strikes a cluster that is just being founded, now and then.
+    let mut at = millis(&mut draw, 50, 4_000);
+    let pause = draw.magnitude(500, 4_000);
+    let mut faults = Vec::new();
+    while at < load {
+        let node = draw.between(1, nodes.into()) as u32;
+        let fault = match draw.weighted(&[4, 4, 2, 2, 2, 5, 1, 1, 1]) {
+            0 => Fault::Kill { node, down: millis(&mut draw, 100, 3_000) },
+            1 => Fault::PowerLoss { node, down: millis(&mut draw, 100, 3_000) },
+            2 => Fault::Blackout { down: millis(&mut draw, 100, 2_000) },
+            3 => Fault::Stop { node },
+            4 => Fault::Freeze { node, time: millis(&mut draw, 100, 5_000) },
+            5 => {
+                let (out, into) = *draw.pick(&[(true, true), (true, false), (false, true)]);
+                Fault::Isolate { node, out, into, time: millis(&mut draw, 200, 5_000) }
+            }
+            6 => {
+                let client = draw.below(clients.into()) as u32;
+                Fault::CutClient { client, time: millis(&mut draw, 100, 3_000) }
+            }
+            7 => {
+                let times = draw.between(2, 30);
+                Fault::SlowDisk { node, times, time: millis(&mut draw, 200, 4_000) }
+            }
+            _ => Fault::FailSync { node: victim },
+        };
+        faults.push((at, fault));
+        at += Duration::from_millis(draw.between(pause / 2, pause * 2));
+    }
+    faults
+}
+
+fn millis(draw: &mut Draw, low: u64, high: u64) -> Duration {
+    Duration::from_millis(draw.magnitude(low, high))
+}
+
+/// A client's choices.
+pub struct Choices {
+    draw: Draw,
+    client: u32,
+    bodies: u64,
+    seed: u64,
+    /// What it saw last of each key.
+    pub seen: Vec<Option<ETag>>,
+}
+
+impl Choices {
+    /// Those of this client.
+    #[must_use]
+    pub fn new(seed: u64, client: u32, keys: usize) -> Self {
+        let draw = Draw::new(seed, Domain::Client, &[client.into()]);
+        Self { draw, client, bodies: 0, seed, seen: vec![None; keys] }
+    }
+
+    /// What it does next, and on which key.
+    pub fn next(&mut self, keys: &[String]) -> (usize, Op) {
+        let place = self.draw.below(keys.len() as u64) as usize;
+        let key = keys[place].clone();
+        let op = match self.draw.weighted(&[30, 12, 8, 35, 8, 7]) {
+            0 => Op::Put(key, self.body(), Condition::None),
+            1 => {
+                let seen = self.seen[place];
+                Op::Put(key, self.body(), seen.map_or(Condition::Absent, Condition::Is))
+            }
+            2 => Op::Put(key, self.body(), Condition::Absent),
+            3 => Op::Get(key),
+            4 => Op::Delete(key),
+            _ => Op::List(self.draw.between(1, 6) as u32),
+        };
+        (place, op)
+    }
+
+    /// A body that nobody else writes.
+    pub fn body(&mut self) -> Body {
+        let len = match self.draw.weighted(&[70, 20, 10]) {
+            0 => self.draw.between(0, 3_000),
+            1 => self.draw.between(16 << 10, 200 << 10),
+            _ => self.draw.between(900 << 10, 1_300 << 10),
+        };
+        self.bodies += 1;
+        let coordinates = [self.client.into(), self.bodies];
+        // Short bodies must differ, too: a tag stands for one write.
+        Body { seed: Draw::new(self.seed, Domain::Body, &coordinates).next(), len: len.max(8) }
+    }
+
+    /// How long it rests before the next request.
+    pub fn rest(&mut self) -> Duration {
+        Duration::from_millis(self.draw.magnitude(1, 200))
+    }
+
+    /// Whether it turns to another node, and to which of `nodes`.
+    pub fn turn(&mut self, nodes: u32, failed: bool) -> Option<u32> {
+        let turns = if failed { self.draw.chance(1, 2) } else { self.draw.chance(1, 12) };
+        turns.then(|| self.draw.between(1, nodes.into()) as u32)
+    }
+}
