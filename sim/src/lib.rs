@@ -24,6 +24,7 @@
 //! limit of a link and broken frames (the contract has whole messages) are not simulated. Nothing shrinks a
 //! failing run by itself, though plans are made so that it can be done.
 
+pub mod bench;
 pub mod checkers;
 pub mod clock;
 pub mod disk;

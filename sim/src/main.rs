@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use ironseed_core::planted::Planted;
+use ironseed_sim::bench::{self, Scale};
 use ironseed_sim::run::{Order, Pulse, Report, run, watch};
 use ironseed_sim::seedfile::{SeedFile, parse_bug, parse_instant, parse_seed};
 use ironseed_sim::setup::Overrides;
@@ -69,6 +70,31 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Plants bug after bug and says which are caught, by what and how soon (needs the feature `planted-bugs`).
+    Bugs(BenchOptions),
+}
+
+/// What is run of the bug bench.
+#[derive(Debug, Args)]
+struct BenchOptions {
+    /// Only these rows; 0 is the build with nothing planted.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<u32>,
+    /// Streams of seeds for each row.
+    #[arg(long, default_value_t = 20)]
+    streams: u64,
+    /// CPU seconds that a stream may take.
+    #[arg(long, default_value_t = 300)]
+    seconds: u64,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    jobs: u64,
+    /// Writes all figures there as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Writes the table into this document, between its marks.
+    #[arg(long)]
+    doc: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -183,7 +209,59 @@ fn execute(command: Command) -> Result<bool, String> {
             last_line(&outcome.stats, began, None);
             Ok(outcome.failures.is_empty())
         }
+        Command::Bugs(options) => run_bench(&options),
     }
+}
+
+/// Runs the bug bench. The last line is one JSON object.
+fn run_bench(options: &BenchOptions) -> Result<bool, String> {
+    let rows = bench::rows::PLANTED;
+    if let Some(row) = options
+        .only
+        .iter()
+        .find(|row| **row != 0 && !rows.iter().any(|known| known.number == **row))
+    {
+        parse_bug(*row)?;
+    }
+    let document = options.doc.as_deref().map(|path| Ok::<_, String>((path, text_of(path)?)));
+    let document = document.transpose()?;
+    let wanted = |row: u32| options.only.is_empty() || options.only.contains(&row);
+    let patience = Duration::from_secs(options.seconds);
+    let scale = Scale { streams: options.streams.max(1), patience, jobs: options.jobs };
+    let mut tallies = Vec::new();
+    for row in [None].into_iter().chain(rows.iter().copied().map(Some)) {
+        let number = row.map_or(0, |row| row.number);
+        if !wanted(number) {
+            continue;
+        }
+        let tally = bench::bench(row, plant(row.map(|row| row.number))?, scale);
+        let _ = writeln!(stdout(), "{}", tally.markdown());
+        tallies.push(tally);
+    }
+    let figures = serde_json::json!({
+        "streams": scale.streams,
+        "seconds": options.seconds,
+        "rows": tallies.iter().map(bench::Tally::json).collect::<Vec<_>>(),
+    });
+    if let Some(path) = &options.json {
+        write_text(path, &format!("{figures:#}\n"))?;
+    }
+    if let Some((path, text)) = document {
+        let text = bench::insert(&text, &bench::table(&tallies, scale));
+        write_text(path, &text.map_err(|error| format!("{}: {error}", path.display()))?)?;
+    }
+    let good = tallies.iter().filter(|tally| tally.is_good()).count();
+    let last = serde_json::json!({ "rows": tallies.len(), "as_they_should_be": good });
+    let _ = writeln!(stdout(), "{last}");
+    Ok(good == tallies.len())
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Ends the process with a violation when a run of one of these threads stops for good.
@@ -217,9 +295,7 @@ const fn features() -> &'static str {
 }
 
 fn read(file: &Path) -> Result<SeedFile, String> {
-    let text =
-        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    SeedFile::parse(&text).map_err(|error| format!("{}: {error}", file.display()))
+    SeedFile::parse(&text_of(file)?).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn plant(row: Option<u32>) -> Result<Planted, String> {
