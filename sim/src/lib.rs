@@ -25,6 +25,7 @@
 //! failing run by itself, though plans are made so that it can be done.
 
 pub mod checkers;
+pub mod choices;
 pub mod clock;
 pub mod disk;
 pub mod draw;
@@ -35,6 +36,7 @@ pub mod races;
 pub mod run;
 pub mod seedfile;
 pub mod setup;
+pub mod shrink;
 pub mod stats;
 pub mod swarm;
 pub mod trace;

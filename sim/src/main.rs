@@ -152,7 +152,8 @@ fn execute(command: Command) -> Result<bool, String> {
                 }
                 (None, None) => return Err("name a seed or a file".into()),
             };
-            let order = Order { seed, until, planted: plant(bug)?, overrides: common.over(config) };
+            let (planted, overrides) = (plant(bug)?, common.over(config));
+            let order = Order { until, planted, overrides, ..Order::new(seed) };
             let began = Instant::now();
             let report = run(&order, (!quiet).then(to_stdout));
             verdict(&report, &how);

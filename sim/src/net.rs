@@ -3,9 +3,10 @@
 //! The contract lets a message be lost, delayed, duplicated or reordered; one that arrives is whole. So
 //! the network never touches contents: it answers a send with the times of its deliveries. Each
 //! direction of each link is a thing of its own, which is how one-way partitions come about. What
-//! becomes of the n-th message of a link is drawn from the seed and its name ([`crate::draw`]).
+//! becomes of a message is drawn from its name: its link, about when it is sent, and which of that time it is
+//! ([`crate::draw::Ticks`]).
 
-use crate::draw::{Domain, Draw};
+use crate::draw::{Domain, Draw, Ticks};
 use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub struct Fate {
 pub struct Network {
     seed: u64,
     weather: Weather,
+    /// Whether every message takes exactly the typical time.
+    even: bool,
     links: BTreeMap<(NodeId, NodeId), Link>,
     /// Messages lost, duplicated, replayed, cut.
     counts: Counts,
@@ -70,7 +73,7 @@ pub struct Counts {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
-    sent: u64,
+    sent: Ticks,
     /// Cuts that lie over this direction now: they may overlap.
     cuts: u32,
     /// Nothing arrives before this.
@@ -86,18 +89,25 @@ impl Network {
         Self {
             seed,
             weather,
+            even: false,
             links: BTreeMap::new(),
             counts: Counts { sent: 0, lost: 0, cut: 0, duplicated: 0, replayed: 0 },
         }
+    }
+
+    /// The same network with every message as fast as the others of its weather.
+    #[must_use]
+    pub fn even(self, even: bool) -> Self {
+        Self { even, ..self }
     }
 
     /// Takes a message with so many bulk bytes.
     pub fn send(&mut self, now: u64, from: NodeId, to: NodeId, bulk_bytes: u64) -> Fate {
         let weather = self.weather;
         let link = self.links.entry((from, to)).or_default();
-        link.sent += 1;
+        let [tick, number] = link.sent.name(now);
         self.counts.sent += 1;
-        let name = [u64::from(from.0), u64::from(to.0), link.sent];
+        let name = [u64::from(from.0), u64::from(to.0), tick, number];
         let mut draw = Draw::new(self.seed, Domain::Message, &name);
         let mut fate = Fate { arrivals: Vec::new(), through_bytes: draw.chance(1, 8) };
         if link.cuts > 0 {
@@ -108,7 +118,8 @@ impl Network {
             self.counts.lost += 1;
             return fate;
         }
-        let travel = draw.latency(weather.delay) + bulk_bytes / BULK_BYTES_PER_NS;
+        let drawn = draw.latency(weather.delay);
+        let travel = if self.even { weather.delay } else { drawn } + bulk_bytes / BULK_BYTES_PER_NS;
         let mut arrival = (now + travel).max(link.clogged_until);
         // Bulk bytes have a connection of their own: they neither wait nor keep others waiting.
         if !weather.reorder && bulk_bytes == 0 {

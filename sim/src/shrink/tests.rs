@@ -1,0 +1,1 @@
+//! Shrinking on runs of the store.
