@@ -81,6 +81,10 @@ pub struct Delivery {
 /// What a run did, as the lists that make the same run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choices {
+    /// How many nodes there were.
+    pub nodes: u32,
+    /// How many shards.
+    pub shards: u16,
     /// The faults, drawn or given.
     pub plan: Vec<Planned>,
     /// Faults that came of other faults while the run went on, each with the position in `plan` of the one
@@ -90,7 +94,7 @@ pub struct Choices {
     pub script: Vec<Step>,
     /// When everything healed: world nanoseconds. `None` if the run did not come so far.
     pub healed: Option<u64>,
-    /// Messages that were lost, doubled or took longer than is typical.
+    /// What became of every message that met no cut, if the run was asked to tell.
     pub deliveries: Vec<Delivery>,
 }
 

@@ -33,7 +33,7 @@ pub struct Order {
     pub planted: Planted,
     /// World time at which to stop without a verdict, nanoseconds.
     pub until: Option<u64>,
-    /// Whether what clients do is told in words ([`crate::choices::Step::what`]).
+    /// Whether the record of choices is complete: what clients do in words, and the fates of messages.
     pub telling: bool,
 }
 
@@ -78,7 +78,7 @@ pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
     let tracer = sink.map_or_else(Tracer::silent, Tracer::verbose);
     let mut world = World::<M>::new(setup, order.planted, tracer);
     if order.telling {
-        world.clients.tell();
+        world.tell();
     }
     RUNNING.set(true);
     set_pulse(order.seed, 0);

@@ -147,7 +147,9 @@ impl<M: Machine> World<M> {
             queue: BTreeMap::new(),
             scheduled: 0,
             slots,
-            network: Network::new(setup.luck, setup.weather).even(setup.is_calm(Calm::Network)),
+            network: Network::new(setup.luck, setup.weather)
+                .even(setup.is_calm(Calm::Network))
+                .with(&setup.deliveries),
             oracles: Oracles::new(&setup, setup.syncs_always()),
             violation: None,
             asked: BTreeMap::new(),
@@ -497,15 +499,23 @@ impl<M: Machine> World<M> {
         self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
     }
 
+    /// Makes the record of choices say what each operation is, and what became of each message.
+    pub fn tell(&mut self) {
+        self.clients.tell();
+        self.network.remember();
+    }
+
     /// What the run did, as lists that make the same run.
     #[must_use]
     pub fn choices(&self) -> Choices {
         Choices {
+            nodes: self.slots.len() as u32,
+            shards: self.setup.shards,
             plan: self.plan[..self.planned].to_vec(),
             derived: self.derived.clone(),
             script: self.clients.begun().to_vec(),
             healed: self.healed,
-            deliveries: Vec::new(),
+            deliveries: self.network.fates().to_vec(),
         }
     }
 

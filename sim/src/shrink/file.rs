@@ -3,7 +3,6 @@
 use super::Outcome;
 use super::judge::Case;
 use crate::seedfile::SeedFile;
-use crate::setup::{Overrides, Setup};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -30,20 +29,12 @@ impl Figures {
     /// Of this run.
     #[must_use]
     pub fn of(case: &Case) -> Self {
-        let setup = |overrides: &Overrides| Setup::draw(0, overrides);
-        let Case { report, overrides, .. } = case;
-        let topology = report.stats.topology.keys().next();
-        let mut words = topology.into_iter().flat_map(|text| text.split(' '));
-        let mut number = || words.find_map(|word| word.parse().ok());
-        let (nodes, shards) = match (number(), number()) {
-            (Some(nodes), Some(shards)) => (nodes, shards),
-            _ => (setup(overrides).nodes.len() as u64, u64::from(setup(overrides).shards)),
-        };
+        let Case { report, .. } = case;
         let script = &report.choices.script;
         let clients: BTreeSet<u32> = script.iter().map(|step| step.client).collect();
         Self {
-            nodes,
-            shards,
+            nodes: u64::from(report.choices.nodes),
+            shards: u64::from(report.choices.shards),
             clients: clients.len() as u64,
             operations: script.len() as u64,
             faults: report.choices.plan.len() as u64,

@@ -78,6 +78,19 @@ impl Judge {
         self.tried.load(Ordering::Relaxed)
     }
 
+    /// The same run with all that it can tell of itself.
+    #[must_use]
+    pub fn told(&self, overrides: &Overrides) -> Report {
+        self.tried.fetch_add(1, Ordering::Relaxed);
+        let order = Order {
+            overrides: overrides.clone(),
+            planted: self.planted,
+            telling: true,
+            ..Order::new(self.seed)
+        };
+        run(&order, None)
+    }
+
     /// The first candidate of so many that is good. `None` if none is, or if the time is up.
     pub fn first(
         &self,

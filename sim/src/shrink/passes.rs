@@ -86,7 +86,7 @@ impl<'a> Passes<'a> {
                 return Some(all);
             }
             all.script = Some(choices.script.clone());
-            (all.clients, all.operations) = (Some(1), None);
+            (all.clients, all.operations) = (None, None);
             // A run that failed before it healed may heal as soon as it has: nothing else comes of it.
             all.heals = Some(healed.unwrap_or(end + 1));
             all.millis = None;
@@ -246,6 +246,13 @@ impl<'a> Passes<'a> {
         ddmin::minimise(all, 1, |count, build| {
             self.first(count, |best, number| simpler::without_gaps(best, &build(number)))
         });
+        for part in [64, 16, 4, 2] {
+            let mut at = 0;
+            while at < simpler::gaps(&self.best.overrides).len() {
+                let less = |best: &Overrides, _| simpler::with_gap(best, at, part);
+                at += usize::from(self.first(1, less).is_none());
+            }
+        }
         self.best.report.stats.sim_nanos < before
     }
 
@@ -253,20 +260,34 @@ impl<'a> Passes<'a> {
     pub(super) fn deliveries(&mut self) -> bool {
         let best = &self.best.overrides;
         if !best.calm.contains(&Calm::Network) {
-            let odd = self.best.report.choices.deliveries.clone();
-            let mut spelled = Overrides { deliveries: odd, ..best.clone() };
+            let sent = self.best.report.stats.messages.get("sent").copied().unwrap_or(0);
+            if sent > SPELLED_MESSAGES_MAX {
+                return false;
+            }
+            let fates = self.judge.told(best).choices.deliveries;
+            let mut spelled = Overrides { deliveries: fates, ..best.clone() };
             spelled.calm.push(Calm::Network);
             if self.first(1, |_, _| Some(spelled.clone())).is_none() {
                 return false;
             }
         }
         let list = |best: &Overrides| best.deliveries.clone();
-        let set = |candidate: &mut Overrides, odd: Vec<Delivery>| candidate.deliveries = odd;
+        let set = |candidate: &mut Overrides, fates: Vec<Delivery>| candidate.deliveries = fates;
         self.shorten(1, list, set)
     }
 
+    /// Times that are easier to read, and the seed's own luck.
+    pub(super) fn tidy(&mut self) {
+        self.first(3, |best, number| match number {
+            0 => Some(Overrides { luck: None, ..simpler::rounded(best) }),
+            1 => Some(simpler::rounded(best)),
+            _ => Some(Overrides { luck: None, ..best.clone() }),
+        });
+    }
+
     /// Puts words to what is left.
-    pub(super) fn tell(&mut self, told: &[Step]) {
+    pub(super) fn tell(&mut self) {
+        let told = self.judge.told(&self.best.overrides).choices.script;
         for step in self.best.overrides.script.iter_mut().flatten() {
             let is_it = |other: &&Step| (other.client, other.number) == (step.client, step.number);
             if let Some(told) = told.iter().find(is_it) {
@@ -276,6 +297,8 @@ impl<'a> Passes<'a> {
     }
 }
 
+/// With more messages than this, each is left to the weather.
+const SPELLED_MESSAGES_MAX: u64 = 3_000;
 /// Runs of fewer events than this are tried under several lucks.
 const LUCKY_EVENTS: u64 = 120_000;
 /// How many lucks at the most.

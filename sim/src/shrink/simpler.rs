@@ -1,6 +1,7 @@
 //! Simpler faults, smaller clusters and shorter runs: what might do in place of what is there.
 
 use crate::faults::{self, Crash, Fault, Moment, Planned};
+use crate::net::Weather;
 use crate::setup::{Overrides, Setup};
 
 /// What might do in place of a fault, the simplest first.
@@ -61,6 +62,8 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
             simpler.extend(shorter(*lasts).map(|lasts| Fault::Pause { node: *node, lasts }));
         }
         Fault::Storm { weather, lasts } => {
+            let weathers = calmer(*weather).into_iter();
+            simpler.extend(weathers.map(|weather| Fault::Storm { weather, lasts: *lasts }));
             simpler.extend(shorter(*lasts).map(|lasts| Fault::Storm { weather: *weather, lasts }));
         }
         Fault::Hunt { group, lasts } => {
@@ -80,6 +83,17 @@ fn fewer(nodes: &[u32]) -> Vec<Vec<u32>> {
     }
     let without = |left: &u32| nodes.iter().copied().filter(|node| node != left).collect();
     nodes.iter().map(without).collect()
+}
+
+/// The same weather with one thing less in it each.
+fn calmer(weather: Weather) -> Vec<Weather> {
+    let calmer = [
+        Weather { loss_ppm: 0, ..weather },
+        Weather { duplicate_ppm: 0, ..weather },
+        Weather { replay_ppm: 0, ..weather },
+        Weather { reorder: false, ..weather },
+    ];
+    calmer.into_iter().filter(|calmer| *calmer != weather).collect()
 }
 
 /// Shorter times, the shortest first. Whole milliseconds, which are easier to read.
@@ -158,15 +172,37 @@ pub(super) fn without_gaps(best: &Overrides, kept: &[Gap]) -> Option<Overrides> 
     if cut.is_empty() {
         return None;
     }
-    let moved = |at: u64| {
-        let gone = |(from, to): &Gap| if at >= *to { to - from - GAP_LEFT } else { 0 };
-        at - cut.iter().map(gone).sum::<u64>()
-    };
+    let gone = |(from, to): Gap| (to, to - from - GAP_LEFT);
+    Some(earlier(best, &cut.into_iter().map(gone).collect::<Vec<_>>()))
+}
+
+/// The same run with this one of its stretches cut down to a part of it. `None` if it is none by now.
+pub(super) fn with_gap(best: &Overrides, at: usize, part: u64) -> Option<Overrides> {
+    let (from, to) = *gaps(best).get(at)?;
+    let left = ((to - from) / part).max(GAP_LEFT);
+    Some(earlier(best, &[(to, to - from - left)]))
+}
+
+/// The same run with everything from these instants on so much earlier.
+fn earlier(best: &Overrides, by: &[(u64, u64)]) -> Overrides {
+    moved(best, |at| {
+        let gone = |&(from, by): &(u64, u64)| if at >= from { by } else { 0 };
+        at - by.iter().map(gone).sum::<u64>()
+    })
+}
+
+/// The same run at whole milliseconds, rounded up.
+pub(super) fn rounded(best: &Overrides) -> Overrides {
+    moved(best, |at| at.next_multiple_of(MILLI))
+}
+
+/// The same run with other times.
+fn moved(best: &Overrides, to: impl Fn(u64) -> u64) -> Overrides {
     let mut candidate = best.clone();
-    candidate.plan.iter_mut().flatten().for_each(|planned| planned.at = moved(planned.at));
-    candidate.script.iter_mut().flatten().for_each(|step| step.at = moved(step.at));
-    candidate.heals = candidate.heals.map(moved);
-    Some(candidate)
+    candidate.plan.iter_mut().flatten().for_each(|planned| planned.at = to(planned.at));
+    candidate.script.iter_mut().flatten().for_each(|step| step.at = to(step.at));
+    candidate.heals = candidate.heals.map(to);
+    candidate
 }
 
 const MILLI: u64 = 1_000_000;
