@@ -330,9 +330,7 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
         | Fault::DiskFull { node, .. }
         | Fault::DiskSlow { node, .. }
         | Fault::ClockStep { node, .. } => there(node),
-        Fault::Hunt { group, .. } => {
-            setup.nodes.len() > 1 && *group <= u32::from(setup.shards)
-        }
+        Fault::Hunt { group, .. } => setup.nodes.len() > 1 && *group <= u32::from(setup.shards),
         Fault::Storm { .. } | Fault::Ambush { .. } => setup.nodes.len() > 1,
     }
 }
@@ -517,7 +515,11 @@ mod tests {
             for (setup, plan) in of(*class, 5) {
                 let smaller = Setup::draw(
                     setup.seed,
-                    &Overrides { nodes: Some(3), faults: Some(vec![*class]), ..Overrides::default() },
+                    &Overrides {
+                        nodes: Some(3),
+                        faults: Some(vec![*class]),
+                        ..Overrides::default()
+                    },
                 );
                 for Planned { fault, .. } in plan {
                     assert!(is_fair(&setup, &fault), "{fault:?}");

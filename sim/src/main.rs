@@ -190,10 +190,16 @@ fn execute(command: Command) -> Result<bool, String> {
         }
         Command::Shrink { file, seed, seconds, jobs, out, common } => {
             let (seed, bug, config) = named(file.as_deref(), seed, &common)?;
-            let order = Order { planted: plant(bug)?, overrides: common.over(config), ..Order::new(seed) };
+            let order =
+                Order { planted: plant(bug)?, overrides: common.over(config), ..Order::new(seed) };
             order.overrides.check()?;
             let out = out.unwrap_or_else(|| format!("shrunk-{seed}.toml").into());
-            shrunk(&Shrink { order, seconds }, bug, &out, &guard(jobs.max(1), &common))
+            shrunk(
+                &Shrink { seconds, ..Shrink::new(order) },
+                bug,
+                &out,
+                &guard(jobs.max(1), &common),
+            )
         }
         Command::Swarm { seconds, runs, first_seed, jobs, keep_going, common } => {
             let planted = plant(common.bug)?;

@@ -170,7 +170,8 @@ impl Network {
             link.last_arrival = arrival;
         }
         fate.arrivals.push(arrival);
-        fate.arrivals.extend(takes[1..].iter().map(|again| arrival + again.saturating_sub(takes[0])));
+        fate.arrivals
+            .extend(takes[1..].iter().map(|again| arrival + again.saturating_sub(takes[0])));
         fate
     }
 

@@ -136,6 +136,8 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     {
         return Some(wrong);
     }
+    // A search has bounds of its own, and no events.
+    set_pulse(world.setup.seed, IDLE);
     let findings = check_history(&world.history, &world.clients.contents);
     world.stats.searches = findings.searched;
     world.stats.searches_given_up = findings.given_up;

@@ -18,10 +18,10 @@ mod watching;
 
 pub use self::machine::Machine;
 
-use crate::choices::{Calm, Choices};
 use crate::checkers::collection::Leftovers;
 use crate::checkers::oracles::{self, Healing, Oracles};
 use crate::checkers::{Violation, liveness};
+use crate::choices::{Calm, Choices};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::draw::{Domain, Draw};

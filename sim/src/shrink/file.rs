@@ -60,7 +60,13 @@ impl Figures {
     fn line(&self) -> String {
         format!(
             "{} nodes, {} shards, {} faults, {} operations of {} clients, {} events, {} ms",
-            self.nodes, self.shards, self.faults, self.operations, self.clients, self.events, self.millis
+            self.nodes,
+            self.shards,
+            self.faults,
+            self.operations,
+            self.clients,
+            self.events,
+            self.millis
         )
     }
 }

@@ -3,7 +3,7 @@
 
 use super::same;
 use crate::checkers::Violation;
-use crate::run::{Order, Pulse, Report, run};
+use crate::run::{Order, Pulse, Report};
 use crate::setup::Overrides;
 use crate::stats::Stats;
 use ironseed_core::planted::Planted;
@@ -11,6 +11,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+/// Does a run.
+pub type Runner = fn(&Order) -> Report;
 
 /// A run that fails in the wanted way, and what is fixed of it.
 #[derive(Clone, Debug)]
@@ -26,6 +29,7 @@ pub struct Case {
 /// Runs candidates.
 #[derive(Debug)]
 pub struct Judge {
+    run: Runner,
     seed: u64,
     planted: Planted,
     wanted: String,
@@ -40,18 +44,19 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// A judge of runs of this seed that fail like `violation`. There are as many threads as pulses.
+    /// A judge of runs of the order's seed that fail like `violation`. There are as many threads as pulses.
     #[must_use]
     pub fn new(
-        seed: u64,
-        planted: Planted,
+        run: Runner,
+        order: &Order,
         violation: &Violation,
         deadline: Option<Instant>,
         pulses: &[Arc<Pulse>],
     ) -> Self {
         Self {
-            seed,
-            planted,
+            run,
+            seed: order.seed,
+            planted: order.planted,
             wanted: same::kind(violation),
             deadline,
             pulses: pulses.to_vec(),
@@ -88,7 +93,7 @@ impl Judge {
             telling: true,
             ..Order::new(self.seed)
         };
-        run(&order, None)
+        (self.run)(&order)
     }
 
     /// The first candidate of so many that is good. `None` if none is, or if the time is up.
@@ -147,7 +152,7 @@ impl Judge {
             until: Some(self.limit),
             ..Order::new(self.seed)
         };
-        let report = run(&order, None);
+        let report = (self.run)(&order);
         match &report.violation {
             Some(violation) if same::kind(violation) == self.wanted => {
                 Some(Case { overrides, violation: violation.clone(), report })

@@ -30,7 +30,7 @@ pub use file::{Figures, write};
 
 use crate::checkers::Violation;
 use crate::run::{Order, Pulse, run};
-use judge::{Case, Judge};
+use judge::{Case, Judge, Runner};
 use passes::Passes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +42,16 @@ pub struct Shrink {
     pub order: Order,
     /// Begins no run after this long.
     pub seconds: Option<u64>,
+    /// What runs it.
+    pub run: Runner,
+}
+
+impl Shrink {
+    /// This run of the store.
+    #[must_use]
+    pub fn new(order: Order) -> Self {
+        Self { order, seconds: None, run: |order| run(order, None) }
+    }
 }
 
 /// What shrinking came to.
@@ -89,9 +99,9 @@ pub fn shrink(
     if let Some(pulse) = pulses.first() {
         pulse.attach();
     }
-    let report = run(order, None);
+    let report = (shrink.run)(order);
     let violation: Violation = report.violation.clone()?;
-    let judge = Judge::new(order.seed, order.planted, &violation, deadline, pulses);
+    let judge = Judge::new(shrink.run, order, &violation, deadline, pulses);
     let case = Case { overrides, violation, report };
     let before = Figures::of(&case);
     let told = |case: &Case, judge: &Judge| {
@@ -144,5 +154,5 @@ fn go_round(passes: &mut Passes<'_>) -> bool {
 /// Each round but the last changes something, and there is not so much.
 const ROUNDS_MAX: u32 = 12;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "planted-bugs"))]
 mod tests;

@@ -202,7 +202,9 @@ impl<'a> Passes<'a> {
             Some(simpler::fair(seed, Overrides { shards, ..best.clone() }))
         });
         let single = setup.lanes > 1
-            && self.first(1, |best, _| Some(Overrides { lanes: Some(1), ..best.clone() })).is_some();
+            && self
+                .first(1, |best, _| Some(Overrides { lanes: Some(1), ..best.clone() }))
+                .is_some();
         fewer.is_some() || narrower.is_some() || single
     }
 

@@ -33,8 +33,12 @@ mod tests {
 
     #[test]
     fn numbers_and_names_do_not_matter_and_words_do() {
-        let lacks = of("raft", "NodeId(3) leads GroupId(1) in Term(9) without t2.i4, committed by n1");
-        assert_eq!(lacks, of("raft", "NodeId(1) leads GroupId(0) in Term(2) without t1.i1, committed by n2"));
+        let lacks =
+            of("raft", "NodeId(3) leads GroupId(1) in Term(9) without t2.i4, committed by n1");
+        assert_eq!(
+            lacks,
+            of("raft", "NodeId(1) leads GroupId(0) in Term(2) without t1.i1, committed by n2")
+        );
         assert_ne!(lacks, of("raft", "NodeId(3) and NodeId(1) lead GroupId(1) in Term(9)"));
         let key = of("linearizable", "key \"key-3\": no order explains 12 operations\n  then 3");
         assert_eq!(key, of("linearizable", "key \"key-11\": no order explains 3 operations"));
@@ -45,7 +49,13 @@ mod tests {
     #[test]
     fn an_assertion_is_its_place() {
         let here = "panicked at core/src/a.rs:12:5:\nleft: 3";
-        assert_eq!(of("assertion", here), of("assertion", "panicked at core/src/a.rs:12:5:\nleft: 9"));
-        assert_ne!(of("assertion", here), of("assertion", "panicked at core/src/a.rs:13:5:\nleft: 3"));
+        assert_eq!(
+            of("assertion", here),
+            of("assertion", "panicked at core/src/a.rs:12:5:\nleft: 9")
+        );
+        assert_ne!(
+            of("assertion", here),
+            of("assertion", "panicked at core/src/a.rs:13:5:\nleft: 3")
+        );
     }
 }

@@ -10,7 +10,8 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
     let mut simpler: Vec<Fault> = Vec::new();
     match &planned.fault {
         Fault::Crash { nodes, how, moment, lasts } => {
-            let crash = |nodes: Vec<u32>, how, moment, lasts| Fault::Crash { nodes, how, moment, lasts };
+            let crash =
+                |nodes: Vec<u32>, how, moment, lasts| Fault::Crash { nodes, how, moment, lasts };
             for fewer in fewer(nodes) {
                 simpler.push(crash(fewer, *how, *moment, *lasts));
             }
@@ -25,10 +26,20 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
             }
         }
         Fault::Cut { from, to, both_ways, lasts } => {
-            let cut = |from: Vec<u32>, to: Vec<u32>, both_ways, lasts| Fault::Cut { from, to, both_ways, lasts };
-            simpler.extend(fewer(from).into_iter().map(|from| cut(from, to.clone(), *both_ways, *lasts)));
-            simpler.extend(fewer(to).into_iter().map(|to| cut(from.clone(), to, *both_ways, *lasts)));
-            simpler.extend(shorter(*lasts).map(|lasts| cut(from.clone(), to.clone(), *both_ways, lasts)));
+            let cut = |from: Vec<u32>, to: Vec<u32>, both_ways, lasts| Fault::Cut {
+                from,
+                to,
+                both_ways,
+                lasts,
+            };
+            simpler.extend(
+                fewer(from).into_iter().map(|from| cut(from, to.clone(), *both_ways, *lasts)),
+            );
+            simpler
+                .extend(fewer(to).into_iter().map(|to| cut(from.clone(), to, *both_ways, *lasts)));
+            simpler.extend(
+                shorter(*lasts).map(|lasts| cut(from.clone(), to.clone(), *both_ways, lasts)),
+            );
         }
         Fault::Clog { from, to, lasts } => {
             let clog = |from: Vec<u32>, to: Vec<u32>, lasts| Fault::Clog { from, to, lasts };

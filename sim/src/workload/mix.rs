@@ -172,7 +172,8 @@ impl Mix {
             }
             3 => {
                 let key = self.kv_key(draw);
-                let expect = if draw.chance(1, 3) { seen.expect(&key, expected) } else { Expect::Any };
+                let expect =
+                    if draw.chance(1, 3) { seen.expect(&key, expected) } else { Expect::Any };
                 Operation::Kv(KvChoice::Delete(key, expect))
             }
             4 => {
@@ -345,16 +346,25 @@ impl Operation {
     #[must_use]
     pub fn brief(&self) -> String {
         let about = match self {
-            Self::Kv(KvChoice::Get(key) | KvChoice::Delete(key, _)) => String::from_utf8_lossy(key).into(),
+            Self::Kv(KvChoice::Get(key) | KvChoice::Delete(key, _)) => {
+                String::from_utf8_lossy(key).into()
+            }
             Self::Kv(KvChoice::Put(key, len, expect)) => {
-                let expect = if *expect == Expect::Any { String::new() } else { format!(", {expect:?}") };
+                let expect =
+                    if *expect == Expect::Any { String::new() } else { format!(", {expect:?}") };
                 format!("{}, {len} bytes{expect}", String::from_utf8_lossy(key))
             }
             Self::Kv(KvChoice::Scan(shard, from, limit)) => {
-                format!("shard {} from {:?}, {limit} at the most", shard.0, String::from_utf8_lossy(from))
+                format!(
+                    "shard {} from {:?}, {limit} at the most",
+                    shard.0,
+                    String::from_utf8_lossy(from)
+                )
             }
             Self::Put(target, len, _) => format!("{target}, {len} bytes"),
-            Self::Get(target) | Self::Delete(target, _) | Self::Tags(target, _) => target.to_string(),
+            Self::Get(target) | Self::Delete(target, _) | Self::Tags(target, _) => {
+                target.to_string()
+            }
             Self::List(list) => format!("{}/{}", list.bucket, list.prefix),
             Self::Multipart(target, parts, _) => format!("{target}, parts of {parts:?} bytes"),
             Self::CreateBucket(bucket)

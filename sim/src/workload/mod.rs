@@ -275,8 +275,7 @@ impl Clients {
     /// The node that an operation asks: of those that are up the first in an order of the operation's own.
     fn choose(&self, client: u32, number: u64, up: &[NodeId]) -> NodeId {
         let rank = |node: &NodeId| {
-            let name =
-                [u64::from(client), number, About::Node as u64, u64::from(node.0)];
+            let name = [u64::from(client), number, About::Node as u64, u64::from(node.0)];
             Draw::new(self.seed, Domain::Client, &name).next()
         };
         up.iter().copied().min_by_key(rank).unwrap_or(NodeId(1))
