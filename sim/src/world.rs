@@ -201,8 +201,11 @@ impl<M: Machine> World<M> {
         self.now
     }
 
-    /// Runs until `until`, or until `enough` says so after an event, or until something is wrong.
+    /// Runs until `until`, or until `enough` says so (before any event or after one), or until something is wrong.
     pub fn run(&mut self, until: u64, enough: impl Fn(&Self) -> bool) -> Option<Violation> {
+        if enough(self) {
+            return None;
+        }
         while let Some(entry) = self.queue.first_entry() {
             if entry.key().0 > until {
                 break;
