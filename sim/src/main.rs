@@ -1,14 +1,19 @@
 //! `ironseed-sim`: runs seeds, replays them, and swarms over many.
 
+mod bugs;
+
 use clap::{Args, Parser, Subcommand};
 use ironseed_core::planted::Planted;
-use ironseed_sim::bench::{self, Scale};
 use ironseed_sim::run::{Order, Pulse, Report, run, watch};
 use ironseed_sim::seedfile::{SeedFile, parse_bug, parse_instant, parse_seed};
 use ironseed_sim::setup::Overrides;
+use ironseed_sim::shrink::judge::Case;
+use ironseed_sim::shrink::{Outcome, Progress, Shrink, write};
 use ironseed_sim::stats::Stats;
 use ironseed_sim::swarm::{Swarm, swarm};
 use ironseed_sim::trace::Sink;
+use serde_json::json;
+use std::cell::RefCell;
 use std::io::{BufWriter, Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +55,27 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Makes a run that fails as small as it can be, and writes it as a file for the corpus. The last line is
+    /// one JSON object.
+    Shrink {
+        /// A file of the corpus.
+        #[arg(required_unless_present = "seed", conflicts_with = "seed")]
+        file: Option<PathBuf>,
+        /// The seed: decimal or 0x...
+        #[arg(long, value_parser = parse_seed)]
+        seed: Option<u64>,
+        /// Begins no run after so many seconds, and ends with the smallest so far.
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        jobs: u64,
+        /// Where the file goes: by default `shrunk-<seed>.toml`.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Runs many seeds and stops at the first that fails. The last line is one JSON object.
     Swarm {
         /// Begins no run after so many seconds.
@@ -71,30 +97,7 @@ enum Command {
         common: Common,
     },
     /// Plants bug after bug and says which are caught, by what and how soon (needs the feature `planted-bugs`).
-    Bugs(BenchOptions),
-}
-
-/// What is run of the bug bench.
-#[derive(Debug, Args)]
-struct BenchOptions {
-    /// Only these rows; 0 is the build with nothing planted.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<u32>,
-    /// Streams of seeds for each row.
-    #[arg(long, default_value_t = 20)]
-    streams: u64,
-    /// CPU seconds that a stream may take.
-    #[arg(long, default_value_t = 300)]
-    seconds: u64,
-    /// Threads.
-    #[arg(long, default_value_t = 2)]
-    jobs: u64,
-    /// Writes all figures there as JSON.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Writes the table into this document, between its marks.
-    #[arg(long)]
-    doc: Option<PathBuf>,
+    Bugs(bugs::Options),
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +114,12 @@ struct Common {
     /// Which workload, by its name in the counts.
     #[arg(long)]
     workload: Option<String>,
+    /// How long clients and faults go on: simulated milliseconds.
+    #[arg(long)]
+    millis: Option<u64>,
+    /// How many operations all clients begin together at the most.
+    #[arg(long)]
+    operations: Option<u64>,
 }
 
 impl Common {
@@ -120,6 +129,8 @@ impl Common {
             nodes: self.nodes.or(overrides.nodes),
             shards: self.shards.or(overrides.shards),
             workload: self.workload.clone().or(overrides.workload),
+            millis: self.millis.or(overrides.millis),
+            operations: self.operations.or(overrides.operations),
             ..overrides
         }
     }
@@ -136,6 +147,8 @@ impl Common {
         add("nodes", self.nodes.map(|nodes| nodes.to_string()));
         add("shards", self.shards.map(|shards| shards.to_string()));
         add("workload", self.workload.clone());
+        add("millis", self.millis.map(|millis| millis.to_string()));
+        add("operations", self.operations.map(|operations| operations.to_string()));
         text
     }
 }
@@ -166,24 +179,31 @@ fn execute(command: Command) -> Result<bool, String> {
             Ok(report.violation.is_none())
         }
         Command::Replay { file, seed, until, quiet, common } => {
-            let (seed, bug, config, how) = match (file, seed) {
-                (Some(file), _) => {
-                    let SeedFile { bug, config, .. } = read(&file)?;
-                    let seed = read(&file)?.seed()?;
-                    let how = format!("replay {}{}", file.display(), common.arguments());
-                    (seed, common.bug.or(bug), config, how)
-                }
-                (None, Some(seed)) => {
-                    (seed, common.bug, Overrides::default(), replay_command(seed, &common))
-                }
-                (None, None) => return Err("name a seed or a file".into()),
+            let how = match &file {
+                Some(file) => format!("replay {}{}", file.display(), common.arguments()),
+                None => seed.map(|seed| replay_command(seed, &common)).unwrap_or_default(),
             };
-            let order = Order { seed, until, planted: plant(bug)?, overrides: common.over(config) };
+            let (seed, bug, config) = named(file.as_deref(), seed, &common)?;
+            let (planted, overrides) = (plant(bug)?, common.over(config));
+            let order = Order { until, planted, overrides, ..Order::new(seed) };
             let began = Instant::now();
             let report = run(&order, (!quiet).then(to_stdout));
             verdict(&report, &how);
             last_line(&report.stats, began, Some(&report.history_hash));
             Ok(report.violation.is_none())
+        }
+        Command::Shrink { file, seed, seconds, jobs, out, common } => {
+            let (seed, bug, config) = named(file.as_deref(), seed, &common)?;
+            let order =
+                Order { planted: plant(bug)?, overrides: common.over(config), ..Order::new(seed) };
+            order.overrides.check()?;
+            let out = out.unwrap_or_else(|| format!("shrunk-{seed}.toml").into());
+            shrunk(
+                &Shrink { seconds, ..Shrink::new(order) },
+                bug,
+                &out,
+                &guard(jobs.max(1), &common),
+            )
         }
         Command::Swarm { seconds, runs, first_seed, jobs, keep_going, common } => {
             let planted = plant(common.bug)?;
@@ -209,59 +229,93 @@ fn execute(command: Command) -> Result<bool, String> {
             last_line(&outcome.stats, began, None);
             Ok(outcome.failures.is_empty())
         }
-        Command::Bugs(options) => run_bench(&options),
+        Command::Bugs(options) => bugs::execute(&options),
     }
 }
 
-/// Runs the bug bench. The last line is one JSON object.
-fn run_bench(options: &BenchOptions) -> Result<bool, String> {
-    let rows = bench::rows::PLANTED;
-    if let Some(row) = options
-        .only
-        .iter()
-        .find(|row| **row != 0 && !rows.iter().any(|known| known.number == **row))
-    {
-        parse_bug(*row)?;
-    }
-    let document = options.doc.as_deref().map(|path| Ok::<_, String>((path, text_of(path)?)));
-    let document = document.transpose()?;
-    let wanted = |row: u32| options.only.is_empty() || options.only.contains(&row);
-    let patience = Duration::from_secs(options.seconds);
-    let scale = Scale { streams: options.streams.max(1), patience, jobs: options.jobs };
-    let mut tallies = Vec::new();
-    for row in [None].into_iter().chain(rows.iter().copied().map(Some)) {
-        let number = row.map_or(0, |row| row.number);
-        if !wanted(number) {
-            continue;
+/// The seed, the bug and what is fixed, of a file or of the command line.
+fn named(
+    file: Option<&Path>,
+    seed: Option<u64>,
+    common: &Common,
+) -> Result<(u64, Option<u32>, Overrides), String> {
+    match (file, seed) {
+        (Some(file), _) => {
+            let read = read(file)?;
+            Ok((read.seed()?, common.bug.or(read.bug), read.config))
         }
-        let tally = bench::bench(row, plant(row.map(|row| row.number))?, scale);
-        let _ = writeln!(stdout(), "{}", tally.markdown());
-        tallies.push(tally);
+        (None, Some(seed)) => Ok((seed, common.bug, Overrides::default())),
+        (None, None) => Err("name a seed or a file".into()),
     }
-    let figures = serde_json::json!({
-        "streams": scale.streams,
-        "seconds": options.seconds,
-        "rows": tallies.iter().map(bench::Tally::json).collect::<Vec<_>>(),
+}
+
+/// Shrinks a run and writes what it comes to, each time that it is smaller.
+fn shrunk(
+    shrink: &Shrink,
+    bug: Option<u32>,
+    out: &Path,
+    pulses: &[Arc<Pulse>],
+) -> Result<bool, String> {
+    let found = commit();
+    let keep = |case: &Case, outcome: Option<&Outcome>| {
+        let text = write(shrink.order.seed, &found, bug, case, outcome)?;
+        // Whole or not at all: an interruption must not leave half a file.
+        let draft = out.with_extension("draft");
+        let kept = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, out));
+        kept.map_err(|error| format!("{}: {error}", out.display()))
+    };
+    let failure = RefCell::new(None);
+    let outcome = ironseed_sim::shrink::shrink(shrink, pulses, |progress| {
+        let Progress { case, figures: now, tried, wall } = progress;
+        let _ = write!(
+            stderr(),
+            "\r{:>5} s, {tried} runs: {} nodes, {} faults, {} operations, {} events, {} ms    ",
+            wall.as_secs(),
+            now.nodes,
+            now.faults,
+            now.operations,
+            now.events,
+            now.millis,
+        );
+        if let Err(error) = keep(case, None) {
+            failure.replace(Some(error));
+        }
     });
-    if let Some(path) = &options.json {
-        write_text(path, &format!("{figures:#}\n"))?;
+    let _ = writeln!(stderr());
+    if let Some(error) = failure.take() {
+        return Err(error);
     }
-    if let Some((path, text)) = document {
-        let text = bench::insert(&text, &bench::table(&tallies, scale));
-        write_text(path, &text.map_err(|error| format!("{}: {error}", path.display()))?)?;
-    }
-    let good = tallies.iter().filter(|tally| tally.is_good()).count();
-    let last = serde_json::json!({ "rows": tallies.len(), "as_they_should_be": good });
-    let _ = writeln!(stdout(), "{last}");
-    Ok(good == tallies.len())
+    let Some(outcome) = outcome else {
+        let seed = shrink.order.seed;
+        return Err(format!("seed {seed} does not fail: there is nothing to shrink"));
+    };
+    keep(&outcome.case, Some(&outcome))?;
+    let _ = writeln!(
+        stdout(),
+        "violation of {}\nwritten to {}\nreplay it: cargo run -p ironseed-sim{} -- replay {}\n{}",
+        outcome.case.violation,
+        out.display(),
+        features(),
+        out.display(),
+        json!({
+            "checker": outcome.case.violation.checker,
+            "before": outcome.before.json(),
+            "after": outcome.after.json(),
+            "runs": outcome.tried,
+            "finished": outcome.finished,
+            "wall_seconds": outcome.wall.as_millis() as f64 / 1000.0,
+            "history_hash": outcome.case.report.history_hash,
+        }),
+    );
+    Ok(true)
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn write_text(path: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+/// The commit of the checkout that this is called in, where git knows one.
+fn commit() -> String {
+    let git = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let known = git.ok().filter(|output| output.status.success());
+    let name = known.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".into())
 }
 
 /// Ends the process with a violation when a run of one of these threads stops for good.
@@ -295,7 +349,7 @@ const fn features() -> &'static str {
 }
 
 fn read(file: &Path) -> Result<SeedFile, String> {
-    SeedFile::parse(&text_of(file)?).map_err(|error| format!("{}: {error}", file.display()))
+    SeedFile::parse(&bugs::text_of(file)?).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn plant(row: Option<u32>) -> Result<Planted, String> {

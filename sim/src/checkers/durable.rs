@@ -257,7 +257,7 @@ mod tests {
                 for output in core::mem::take(&mut out) {
                     let LogOutput::Io(op) = output else { continue };
                     if matches!(op.io, Io::Sync { .. }) && !syncs {
-                        self.disk.issue(op.op, op.io);
+                        self.disk.issue(0, op.op, op.io);
                         return Some(op.op);
                     }
                     let result = execute(&mut self.disk, &mut self.oracle, op.clone());
@@ -278,8 +278,8 @@ mod tests {
         oracle: &mut DurableLog,
         IoOp { op, io }: IoOp,
     ) -> ironseed_core::machine::IoResult {
-        disk.issue(op, io);
-        let completion = disk.complete(op).expect("nothing crashed");
+        disk.issue(0, op, io);
+        let completion = disk.complete(0, op).expect("nothing crashed");
         if let Some(file) = completion.synced {
             oracle.synced(NodeId(1), file, disk);
         }
@@ -298,7 +298,7 @@ mod tests {
         rig.append(1, ENTRY);
         let held: OpId = rig.run(false).expect("an eager log syncs");
         assert!(rig.early(1), "written is not durable");
-        let completion = rig.disk.complete(held).expect("nothing crashed");
+        let completion = rig.disk.complete(0, held).expect("nothing crashed");
         rig.oracle.synced(NodeId(1), completion.synced.expect("a sync"), &rig.disk);
         assert!(!rig.early(1));
         let other = Position { term: Term(3), index: Index(1) };

@@ -32,7 +32,7 @@ impl<M: Machine> World<M> {
 
     /// Wakes a client after a pause of its own choice; any earlier plan is off.
     pub(super) fn plan_wake(&mut self, client: u32) {
-        let delay = self.clients.pause(client).max(1);
+        let delay = self.clients.pause(self.now, client).max(1);
         self.wakes[client as usize] = self.now + delay;
         self.schedule(delay, Event::Client { client });
     }
