@@ -32,6 +32,7 @@ pub mod faults;
 pub mod history;
 pub mod net;
 pub mod races;
+pub mod report;
 pub mod run;
 pub mod seedfile;
 pub mod setup;

@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use ironseed_core::planted::Planted;
+use ironseed_sim::report::model::Wanted;
+use ironseed_sim::report;
 use ironseed_sim::run::{Order, Pulse, Report, run, watch};
 use ironseed_sim::seedfile::{SeedFile, parse_bug, parse_instant, parse_seed};
 use ironseed_sim::setup::Overrides;
@@ -46,6 +48,29 @@ enum Command {
         /// Prints the verdict only.
         #[arg(long)]
         quiet: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Runs one seed, or a file of the corpus, and writes one HTML page that shows what happened.
+    Report {
+        /// A file of the corpus.
+        #[arg(required_unless_present = "seed", conflicts_with = "seed")]
+        file: Option<PathBuf>,
+        /// The seed: decimal or 0x...
+        #[arg(long, value_parser = parse_seed)]
+        seed: Option<u64>,
+        /// Shows nothing before this instant of the run: 412ms, 1.5s.
+        #[arg(long, value_parser = parse_instant)]
+        from: Option<u64>,
+        /// Shows nothing after this instant of the run.
+        #[arg(long, value_parser = parse_instant)]
+        until: Option<u64>,
+        /// Shows so many events at the most, those around the violation.
+        #[arg(long, default_value_t = 8_000)]
+        events: usize,
+        /// Where to write it; else `report-SEED.html`.
+        #[arg(long)]
+        out: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
     },
@@ -140,22 +165,30 @@ fn execute(command: Command) -> Result<bool, String> {
             Ok(report.violation.is_none())
         }
         Command::Replay { file, seed, until, quiet, common } => {
-            let (seed, bug, config, how) = match (file, seed) {
-                (Some(file), _) => {
-                    let SeedFile { bug, config, .. } = read(&file)?;
-                    let seed = read(&file)?.seed()?;
-                    let how = format!("replay {}{}", file.display(), common.arguments());
-                    (seed, common.bug.or(bug), config, how)
-                }
-                (None, Some(seed)) => {
-                    (seed, common.bug, Overrides::default(), replay_command(seed, &common))
-                }
-                (None, None) => return Err("name a seed or a file".into()),
-            };
-            let order = Order { seed, until, planted: plant(bug)?, overrides: common.over(config) };
+            let (order, _, how) = named(file, seed, &common)?;
+            let order = Order { until, ..order };
             let began = Instant::now();
             let report = run(&order, (!quiet).then(to_stdout));
             verdict(&report, &how);
+            last_line(&report.stats, began, Some(&report.history_hash));
+            Ok(report.violation.is_none())
+        }
+        Command::Report { file, seed, from, until, events, out, common } => {
+            let (order, bug, how) = named(file, seed, &common)?;
+            let out = out.unwrap_or_else(|| format!("report-{}.html", order.seed).into());
+            let bug = bug.map(parse_bug).transpose()?;
+            let began = Instant::now();
+            let wanted = Wanted { from, until, events_max: events.max(100) };
+            let command = format!("cargo run -p ironseed-sim{} -- {how}", features());
+            let bug = bug.map(|bug| format!("{bug:?}, row {}", bug.row()));
+            let request = report::Request { order, wanted, bug, command };
+            let (report, html) = report::page(&request, |run, runs| {
+                let _ = write!(stderr(), "\rwithout one choice: {} of {runs} runs", run + 1);
+            });
+            let _ = writeln!(stderr());
+            std::fs::write(&out, html).map_err(|error| format!("{}: {error}", out.display()))?;
+            verdict(&report, &how);
+            let _ = writeln!(stdout(), "look at {}", out.display());
             last_line(&report.stats, began, Some(&report.history_hash));
             Ok(report.violation.is_none())
         }
@@ -184,6 +217,25 @@ fn execute(command: Command) -> Result<bool, String> {
             Ok(outcome.failures.is_empty())
         }
     }
+}
+
+/// The run that a file or a seed names, the bug that is planted in it, and the arguments that replay it.
+fn named(
+    file: Option<PathBuf>,
+    seed: Option<u64>,
+    common: &Common,
+) -> Result<(Order, Option<u32>, String), String> {
+    let (seed, bug, config, how) = match (file, seed) {
+        (Some(file), _) => {
+            let found = read(&file)?;
+            let how = format!("replay {}{}", file.display(), common.arguments());
+            (found.seed()?, common.bug.or(found.bug), found.config, how)
+        }
+        (None, Some(seed)) => (seed, common.bug, Overrides::default(), replay_command(seed, common)),
+        (None, None) => return Err("name a seed or a file".into()),
+    };
+    let order = Order { planted: plant(bug)?, overrides: common.over(config), ..Order::new(seed) };
+    Ok((order, bug, how))
 }
 
 /// Ends the process with a violation when a run of one of these threads stops for good.
