@@ -1,6 +1,6 @@
 //! The nearest passing schedule: the same run with one choice taken out, and where the two part.
 //!
-//! A choice that is taken out takes nothing else with it ([`crate::draw`]): a fault keeps its number in the
+//! First each fault alone, then several together. A choice that is taken out takes nothing else with it ([`crate::draw`]): a fault keeps its number in the
 //! plan and never strikes. So two runs are the same event for event until the first consequence of the choice,
 //! and of all runs that pass the nearest is the one that parts last.
 
@@ -90,7 +90,10 @@ pub fn compare(
         told(number, changes.len());
         runs.push(attempt(change, violation, recording));
     }
-    runs.sort_by_key(|(tried, _)| (tried.verdict != "passes", usize::MAX - tried.common));
+    // A planted bug is no choice of the schedule: its run counts only where no other passes.
+    runs.sort_by_key(|(tried, _)| {
+        (tried.verdict != "passes", tried.without == PLANTED, usize::MAX - tried.common)
+    });
     let nearest = runs
         .first()
         .filter(|(tried, _)| tried.verdict == "passes")
@@ -98,7 +101,7 @@ pub fn compare(
     Comparison { tried: runs.into_iter().map(|(tried, _)| tried).collect(), untried, nearest }
 }
 
-/// One choice less each: the faults that struck, the latest first; and then coarser changes.
+/// The faults that struck, the latest first, one less each; and then coarser changes.
 fn changes(
     order: &Order,
     plan: &[Planned],
@@ -118,14 +121,29 @@ fn changes(
         Overrides { plan: Some(plan), ..order.overrides.clone() }
     };
     let mut changes = Vec::new();
-    let latest = struck.iter().rev().filter(|number| **number < plan.len());
-    for &number in latest.clone().take(FAULTS_MAX) {
+    let latest: Vec<usize> =
+        struck.iter().copied().filter(|number| *number < plan.len()).rev().collect();
+    for &number in latest.iter().take(FAULTS_MAX) {
         let name = format!("fault {number}: {}", describe(&plan[number].fault));
         changes.push(with(name, Some(number), without(&|other| other == number)));
     }
-    let untried = latest.count().saturating_sub(FAULTS_MAX);
+    let untried = latest.len().saturating_sub(FAULTS_MAX);
+    // Several together: all of one name, the last few, all.
+    let names: BTreeSet<&str> = latest.iter().map(|number| plan[*number].fault.name()).collect();
+    for name in names {
+        let named = |number: usize| plan[number].fault.name() == name;
+        if latest.iter().filter(|number| named(**number)).count() > 1 {
+            changes.push(with(format!("every {name}"), None, without(&named)));
+        }
+    }
+    for few in [2, 3, 4, 6, 8, 12, 16, 24] {
+        if let Some(&first) = latest.get(few - 1).filter(|_| few < latest.len()) {
+            let name = format!("the last {few} faults that struck, from number {first} on");
+            changes.push(with(name, None, without(&|number| number >= first)));
+        }
+    }
     if !struck.is_empty() {
-        changes.push(with("all faults".into(), None, without(&|_| true)));
+        changes.push(with("any fault".into(), None, without(&|_| true)));
     }
     for fewer in [1, 2].into_iter().filter(|fewer| *fewer < clients) {
         let left = clients - fewer;
@@ -138,7 +156,7 @@ fn changes(
         changes.push(with(name, None, overrides));
     }
     if order.planted != Planted::NONE {
-        let mut change = with("the planted bug".into(), None, order.overrides.clone());
+        let mut change = with(PLANTED.into(), None, order.overrides.clone());
         change.order.planted = Planted::NONE;
         changes.push(change);
     }
@@ -279,6 +297,7 @@ impl Recorder for Follower {
     fn note(&mut self, _note: Note<'_>) {}
 }
 
+const PLANTED: &str = "the planted bug";
 /// Faults that are taken out one by one, at the most.
 const FAULTS_MAX: usize = 40;
 /// Lines that are shown of each run after they part.

@@ -143,7 +143,8 @@ fn returned(reply: &Reply) -> String {
 pub fn words(debugged: &str) -> String {
     let head = debugged.split([' ', '{']).next().unwrap_or_default();
     let names = head.split('(').filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()));
-    let names: Vec<&str> = names.map(|name| name.trim_end_matches([')', ','])).collect();
+    let mut names: Vec<&str> = names.map(|name| name.trim_end_matches([')', ','])).collect();
+    names.dedup();
     names.join(" ")
 }
 
@@ -173,6 +174,7 @@ mod tests {
     fn a_debugged_value_is_named_by_its_head() {
         assert_eq!(words("Object(Complete { target: 1 })"), "Object Complete");
         assert_eq!(words("Kv(Put { key: b\"K\" })"), "Kv Put");
+        assert_eq!(words("ListObjects(ListObjects { limit: 1 })"), "ListObjects");
         assert_eq!(words("Busy"), "Busy");
     }
 }

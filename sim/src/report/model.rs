@@ -9,7 +9,7 @@ use super::cone::cone;
 use super::message::KINDS;
 use super::recorder::{Call, Fate, Life, Message, Recording, Series, View};
 use crate::checkers::Violation;
-use crate::faults::Planned;
+use crate::faults::{Fault, Planned};
 use crate::trace::Kind;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -425,6 +425,8 @@ impl Cut<'_> {
     fn faults(&self, plan: &[Planned]) -> Vec<FaultRow> {
         let strikes = &self.recording.strikes;
         let (from, until) = (self.at(self.first), self.at(self.past.saturating_sub(1)));
+        let healing = |event: &&super::recorder::Event| event.kind == Kind::Phase;
+        let healed = self.recording.events.iter().find(healing).map(|event| event.at);
         let mut rows = Vec::new();
         for (number, event, _) in strikes.iter().filter(|(.., begins)| *begins) {
             let ends = |end: &&(u64, usize, bool)| end.0 == *number && end.1 > *event && !end.2;
@@ -433,7 +435,9 @@ impl Cut<'_> {
             let planned = plan.get(*number as usize).map(|planned| &planned.fault);
             let text = planned.map_or_else(|| self.recording.events[*event].line.clone(), describe);
             let lasts = planned.and_then(lasts).map(|lasts| at.saturating_add(lasts));
-            let over = strikes.iter().find(ends).map(|(_, end, _)| self.at(*end)).or(lasts);
+            let mended = strikes.iter().find(ends).map(|(_, end, _)| self.at(*end));
+            // When everything heals, no fault has anything left to mend.
+            let over = mended.or_else(|| lasts.map(|lasts| healed.map_or(lasts, |at| lasts.min(at))));
             if at <= until && over.unwrap_or(at) >= from {
                 let event = self.number(*event);
                 rows.push(FaultRow { number: *number, text, at, until: over, event });
@@ -493,11 +497,19 @@ impl Cut<'_> {
     }
 }
 
-/// How long a fault lasts that ends without an event.
-const fn lasts(fault: &crate::faults::Fault) -> Option<u64> {
+/// How long a fault is planned to last.
+const fn lasts(fault: &Fault) -> Option<u64> {
     match fault {
-        crate::faults::Fault::Clog { lasts, .. } => Some(*lasts),
-        _ => None,
+        Fault::Crash { lasts, .. }
+        | Fault::Pause { lasts, .. }
+        | Fault::Cut { lasts, .. }
+        | Fault::Clog { lasts, .. }
+        | Fault::Storm { lasts, .. }
+        | Fault::DiskFull { lasts, .. }
+        | Fault::DiskSlow { lasts, .. }
+        | Fault::Hunt { lasts, .. }
+        | Fault::Ambush { lasts } => Some(*lasts),
+        Fault::Rot { .. } | Fault::DiskError { .. } | Fault::ClockStep { .. } => None,
     }
 }
 

@@ -176,6 +176,9 @@ struct Tape {
     calls: BTreeMap<(usize, u64), usize>,
     /// The event that last took each node down.
     downs: BTreeMap<usize, usize>,
+    /// The last event that came from the world. A machine's step takes no time: what is so after it is so from
+    /// then on, before any event that the step itself makes.
+    input: usize,
 }
 
 /// A recorder and what it will have recorded.
@@ -212,6 +215,9 @@ impl Recorder for Tape {
             (Kind::Fault, [fault]) => recording.strikes.push((*fault, number, true)),
             (Kind::Mend, [fault]) => recording.strikes.push((*fault, number, false)),
             _ => {}
+        }
+        if !matches!(kind, Kind::Send | Kind::Io | Kind::Trace | Kind::Reply | Kind::Down) {
+            self.input = number;
         }
         recording.events.push(Event {
             at,
@@ -318,7 +324,9 @@ impl Recorder for Tape {
                     follow(&mut recording.cuts, now, cuts);
                 }
             }
-            Note::Look { node, status, durable } => look(&mut recording, now, node, status, durable),
+            Note::Look { node, status, durable } => {
+                look(&mut recording, self.input, node, status, durable);
+            }
             Note::Violated => recording.violated = Some(now),
         }
     }

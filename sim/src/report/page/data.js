@@ -17,6 +17,10 @@ function span(ns) {
   return `${(ns / 1e3).toFixed(0)} \u00b5s`;
 }
 
+// A line of the trace without the wrapping that every message has.
+const plain = (line) => line.replace('PeerMessage { head: ', '').replace(', body: b""', '').replace('Raft([(', '')
+  .replace(/Message \{ term: (t\d+), incarnation: \w+, body: /g, '$1 ');
+
 // The last row of a series that holds after an event; rows begin with the event's number.
 function lastRow(rows, event) {
   let low = 0, high = rows.length;

@@ -46,12 +46,17 @@ function prepare(target, height) {
   return [pen, wide];
 }
 
+const faultText = (fault) => `${fault.number}: ${fault.text}`;
+
 // Faults in rows in which none overlaps another, and a lane for each node and client that has something to show.
 function layOut() {
   const shown = model.faults.filter((fault) => fault.at <= view.until && (fault.until ?? fault.at) >= view.from);
   const ends = [];
+  const pen = canvas.getContext('2d');
+  pen.font = SMALL;
   rows.faults = shown.map((fault) => {
-    const from = xOf(fault.at), until = Math.max(xOf(fault.until ?? fault.at), clampX(from) + 150);
+    const from = clampX(xOf(fault.at));
+    const until = Math.max(clampX(xOf(fault.until ?? fault.at)), from + pen.measureText(faultText(fault)).width + 16);
     let row = ends.findIndex((end) => end < from);
     if (row < 0) row = ends.length;
     ends[row] = until;
@@ -122,12 +127,10 @@ function drawFaults(pen) {
     hatch(pen, from, y + 1, until - from, FAULT - 3, ink.unsafe, 5);
     pen.strokeStyle = ink.unsafe; pen.lineWidth = 1;
     pen.strokeRect(from + 0.5, y + 1.5, Math.max(2, until - from), FAULT - 4);
-    const text = `${fault.number}: ${fault.text}`;
-    const wide = pen.measureText(text).width + 6;
-    if (from + wide < width) {
-      pen.fillStyle = ink.ground; pen.fillRect(from + 4, y + 2, wide, FAULT - 5);
-      pen.fillStyle = ink.ink; pen.fillText(text, from + 7, y + FAULT / 2);
-    }
+    const text = faultText(fault);
+    const wide = pen.measureText(text).width + 6, left = Math.min(from + 4, width - wide - 4);
+    pen.fillStyle = ink.ground; pen.fillRect(left, y + 2, wide, FAULT - 5);
+    pen.fillStyle = ink.ink; pen.fillText(text, left + 3, y + FAULT / 2);
     marks.push({ type: 'fault', of: fault, box: [from, y, Math.max(until - from, wide + 6), FAULT] });
   }
 }
@@ -169,13 +172,13 @@ function drawNode(pen, node) {
     if (row[2] === 'up') return;
     pen.fillStyle = ink.ground; pen.globalAlpha = 0.8; pen.fillRect(from, y, until - from, NODE - 4); pen.globalAlpha = 1;
     hatch(pen, from, y, until - from, NODE - 4, ink.muted, row[2] === 'down' ? 6 : 14);
-    pen.fillStyle = ink.ground; pen.fillRect(from + 4, y + 18, 62, 15);
-    pen.fillStyle = ink.ink; pen.font = `600 ${TEXT}`; fitted(pen, row[2] === 'down' ? 'down' : 'paused', from + 8, y + 26, until - from - 8);
+    if (until - from > 60) { pen.fillStyle = ink.ground; pen.fillRect(from + 4, y + 36, 54, 16); }
+    pen.fillStyle = ink.ink; pen.font = `600 ${TEXT}`; fitted(pen, row[2], from + 8, y + 44, until - from - 8);
     pen.font = SMALL;
   });
   stretches(model.cuts, (from, until, row) => {
     const peers = cutPeers(row[2], model.nodes[node]);
-    if (peers.length === 0) return;
+    if (peers.length === 0 || until - from < 1) return;
     pen.strokeStyle = ink.unsafe; pen.lineWidth = 3; pen.setLineDash([3, 3]);
     pen.beginPath(); pen.moveTo(from, y + 16); pen.lineTo(until, y + 16); pen.stroke(); pen.setLineDash([]);
     pen.fillStyle = ink.unsafe;
@@ -207,19 +210,21 @@ function drawDisk(pen, node, group) {
     }
   }
   pen.globalAlpha = 1;
-  // What the log has and what a power loss would leave of it, whenever either changes.
-  let clear = GUTTER;
-  pen.font = SMALL; pen.textBaseline = 'middle';
-  stretches(replicaRows(node, group), (from, until, row) => {
-    const text = row[7] === row[8] ? `log ${row[7]} safe` : `log ${row[7]}, safe ${row[8]}`;
-    const wide = pen.measureText(text).width;
-    if (from < clear || until - from < Math.min(wide, 40) || text === stretches.before) return;
-    stretches.before = text;
-    pen.fillStyle = row[7] === row[8] ? ink.muted : ink.unsafe;
-    if (from + wide < width - RIGHT) pen.fillText(text, from + 2, y - 6);
-    clear = from + wide + 10;
-  });
-  stretches.before = null;
+}
+
+// What the log has and what a power loss would leave of it, whenever either changes.
+function logLabels() {
+  const labels = [], group = view.group < 0 ? model.focus : view.group;
+  for (const { node } of rows.nodes) {
+    let before = '';
+    stretches(replicaRows(node, group), (from, until, row) => {
+      const text = row[7] === row[8] ? `log ${row[7]}` : `log ${row[7]}, safe ${row[8]}`;
+      if (text === before || until - from < 6) return;
+      before = text;
+      labels.push({ text, x1: from, x2: from, y1: diskTop(node) - 7, y2: diskTop(node) - 7, weight: 6, at: row[1], left: true, colour: row[7] === row[8] ? ink.muted : ink.unsafe });
+    });
+  }
+  return labels;
 }
 
 function drawGutter(pen, node, group, lane) {
@@ -240,8 +245,14 @@ function drawGutter(pen, node, group, lane) {
     pen.fillStyle = ink.lead; pen.fillRect(8.5, y + 46.5, 100 * leads / model.groups.length, 4);
     pen.fillStyle = ink.muted;
   }
-  pen.fillText('disk: written', 46, diskTop(node) + 6);
-  pen.fillText('synced', 78, diskTop(node) + 16);
+  if (replica && life !== 'down') {
+    pen.fillStyle = replica.last > replica.durable ? ink.unsafe : ink.muted;
+    pen.fillText(`log ${replica.last}, safe ${replica.durable}`, 8, y + (model.groups.length > 1 ? 63 : 47));
+  }
+  pen.font = '9.5px system-ui, sans-serif'; pen.textAlign = 'right'; pen.fillStyle = ink.muted;
+  pen.fillText('written', GUTTER - 5, diskTop(node) + 6);
+  pen.fillText('synced', GUTTER - 5, diskTop(node) + 15);
+  pen.textAlign = 'left';
 }
 
 function arrow(pen, x1, y1, x2, y2, head) {
@@ -260,6 +271,7 @@ function arrow(pen, x1, y1, x2, y2, head) {
   }
 }
 
+// Draws the arrows; the words on them come later.
 function drawMessages(pen) {
   const labels = [];
   for (const message of model.messages) {
@@ -293,34 +305,40 @@ function drawMessages(pen) {
     const weight = { vote: 0, append: 1, snapshot: 1, call: 2, chunk: 3, heartbeat: 4, presence: 5 }[model.kinds[parts[0][1]]];
     if (related) labels.push({ text: fate + parts[0][2] + more, x: (x1 + x2) / 2, y: (y1 + y2) / 2, weight, x1, y1, x2, y2, at: message.sent_at });
   }
-  drawLabels(pen, labels);
+  return labels;
 }
 
 // Words on arrows where they find room, those that matter most first.
-function drawLabels(pen, labels) {
+function drawLabels(pen, labels, taken) {
   if (labels.length > 260) return;
-  const taken = rows.nodes.map(({ y }) => [GUTTER, y - 2, width, y + 14]);
+  rows.nodes.forEach(({ y }) => taken.push([GUTTER, y - 2, width, y + 14]));
   pen.font = SMALL; pen.textBaseline = 'middle';
   labels.sort((a, b) => a.weight - b.weight || b.at - a.at);
-  for (const label of labels) {
+  const meets = (box) => (other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1];
+  const place = (label, avoided) => {
     const wide = pen.measureText(label.text).width + 4;
-    for (const share of [0.5, 0.3, 0.7, 0.18, 0.82]) {
+    for (const share of label.left ? [0] : [0.5, 0.3, 0.7, 0.2, 0.8, 0.12, 0.88]) {
       const x = label.x1 + (label.x2 - label.x1) * share, y = label.y1 + (label.y2 - label.y1) * share;
-      const left = Math.min(Math.max(x - wide / 2, GUTTER + 2), width - RIGHT - wide);
+      const left = label.left ? x : Math.min(Math.max(x - wide / 2, GUTTER + 2), width - RIGHT - wide);
       const box = [left, y - 6, left + wide, y + 6];
-      if (x < GUTTER || x > width || taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1])) continue;
+      if (x < GUTTER || x > width - 4 || box[2] > width || avoided.some(meets(box))) continue;
       taken.push(box);
       pen.fillStyle = ink.ground; pen.globalAlpha = 0.86; pen.fillRect(box[0], box[1], wide, 12); pen.globalAlpha = 1;
-      pen.fillStyle = ink.ink; pen.fillText(label.text, box[0] + 2, y);
-      break;
+      pen.fillStyle = label.colour || ink.ink; pen.fillText(label.text, box[0] + 2, y);
+      return true;
     }
-  }
+    return false;
+  };
+  // Better over the marks of a disk than nowhere.
+  const disks = rows.nodes.map(({ node }) => [GUTTER, diskTop(node) - 2, width, diskTop(node) + 16]);
+  labels.filter((label) => !place(label, [...taken, ...disks]) && !label.left).forEach((label) => place(label, taken));
 }
 
-// What machines say, on their lanes.
+// What machines say, on their lanes. Where words are now.
 function drawNotes(pen) {
+  const taken = [];
   const first = eventAt(view.from), last = eventAt(view.until);
-  let clear = new Map();
+  const clear = new Map();
   pen.font = `600 ${SMALL}`; pen.textBaseline = 'middle';
   for (let at = first; at <= last; at += 1) {
     const event = model.events[at];
@@ -335,10 +353,12 @@ function drawNotes(pen) {
       pen.fillStyle = ink.ground; pen.fillRect(x + 6, y - 18, wide + 3, 12);
       pen.fillStyle = ink.ink; pen.fillText(text, x + 7, y - 12);
       clear.set(event.node, x + wide + 12);
+      taken.push([x + 5, y - 19, x + wide + 10, y - 5]);
     }
     marks.push({ type: 'event', of: at, box: [x - 5, y - 6, 10, 12] });
   }
   pen.globalAlpha = 1;
+  return taken;
 }
 
 function drawClients(pen) {
@@ -353,13 +373,13 @@ function drawClients(pen) {
     const from = clampX(xOf(call.asked[1])), wide = Math.max(3, clampX(xOf(end)) - from);
     pen.globalAlpha = view.cone && call.asked[0] >= 0 && !inCone(call.asked[0]) ? 0.35 : 1;
     if (call.outcome === 'ok') { pen.fillStyle = ink.okfill; pen.fillRect(from, y + 2, wide, CLIENT - 4); }
-    if (call.outcome === 'unknown' || call.outcome === 'open') hatch(pen, from, y + 2, wide, CLIENT - 4, ink.muted, 5);
+    if (call.outcome === 'unknown' || call.outcome === 'open') hatch(pen, from, y + 2, wide, CLIENT - 4, ink.muted, 8);
     pen.strokeStyle = call.outcome === 'ok' ? ink.good : ink.muted; pen.lineWidth = 1;
     pen.setLineDash(call.outcome === 'open' ? [3, 3] : []);
     pen.strokeRect(from + 0.5, y + 2.5, wide, CLIENT - 5); pen.setLineDash([]);
     const text = `${{ ok: 'ok', refused: 'refused', unknown: 'unknown?', open: 'open' }[call.outcome]} ${nodeName(call.node)} ${call.text}`;
     const room = Math.min(pen.measureText(text).width, wide - 8);
-    if (room > 20 && call.outcome !== 'ok' && call.outcome !== 'refused') { pen.fillStyle = ink.ground; pen.fillRect(from + 3, y + 3, room + 3, CLIENT - 6); }
+    if (room > 20 && call.outcome !== 'ok' && call.outcome !== 'refused') { pen.fillStyle = ink.ground; pen.fillRect(from + 2, y + 3, room + 5, CLIENT - 6); }
     pen.fillStyle = ink.ink;
     fitted(pen, text, from + 4, y + CLIENT / 2 + 0.5, wide - 6);
     pen.globalAlpha = 1;
@@ -375,7 +395,9 @@ function drawCursor(pen) {
     pen.strokeStyle = colour; pen.lineWidth = thick;
     pen.beginPath(); pen.moveTo(x, AXIS - 4); pen.lineTo(x, rows.height); pen.stroke();
     pen.font = `600 ${SMALL}`; pen.textBaseline = 'middle';
-    const wide = pen.measureText(text).width + 8, left = Math.min(x, width - wide);
+    // The violation's flag points on, the other's back, so that neither covers the other.
+    const wide = pen.measureText(text).width + 8;
+    const left = Math.min(Math.max(colour === ink.bad ? x : x - wide, 0), width - wide);
     pen.fillStyle = colour; pen.fillRect(left, 1, wide, 15);
     pen.fillStyle = ink.ground; pen.fillText(text, left + 4, 9);
   };
@@ -427,8 +449,8 @@ function draw() {
   drawAxis(pen);
   drawFaults(pen);
   rows.nodes.forEach(({ node }) => drawNode(pen, node));
-  drawMessages(pen);
-  drawNotes(pen);
+  const labels = drawMessages(pen);
+  drawLabels(pen, labels.concat(logLabels()), drawNotes(pen));
   drawClients(pen);
   drawCursor(pen);
   drawOverview();

@@ -13,7 +13,7 @@ function render() {
   showTabs();
   const event = model.events[view.cursor];
   byId('scrub').value = view.cursor;
-  byId('clock').textContent = event ? `${instant(event.at)}  ${event.brief ? `${nodeName(event.node)} ${event.brief}` : event.line}` : 'no events';
+  byId('clock').textContent = event ? `${instant(event.at)}  ${shortly(view.cursor)}` : 'no events';
 }
 
 function writeHeadline() {
@@ -57,7 +57,7 @@ function writeControls() {
   }
   byId('cone').checked = view.cone;
   byId('cone').onchange = () => { view.cone = byId('cone').checked; redraw(); };
-  if (model.anchor === null) { byId('conebox').hidden = true; byId('home').hidden = true; byId('how').querySelector('summary').lastChild.textContent = 'How to read this: time runs to the right, a lane is a node, a slanted line is a message.'; }
+  if (model.anchor === null) { byId('conebox').hidden = true; byId('home').hidden = true; }
   const middle = () => { const event = model.events[view.cursor]; return event && event.at >= view.from && event.at <= view.until ? event.at : (view.from + view.until) / 2; };
   const actions = { back: () => step(-1), next: () => step(1), in: () => zoom(0.6, middle()), out: () => zoom(1 / 0.6, middle()),
     home: goHome, all: () => setSpan(model.window.from, model.window.until) };

@@ -21,7 +21,7 @@ function showState() {
   const lines = model.nodes.map((_, node) => {
     const state = stateAt(node, group, view.cursor);
     const { replica } = state;
-    const life = state.life + (state.cut.length ? `, cut from ${state.cut.map((peer) => `n${peer}`).join(' ')}` : '');
+    const life = state.life + (state.cut.length ? `, cut: ${state.cut.map((peer) => `n${peer}`).join(' ')}` : '');
     const known = replica && state.life !== 'down';
     const unsafe = replica ? replica.last - replica.durable : 0;
     const show = (value) => (known ? value : '\u2013');
@@ -31,13 +31,12 @@ function showState() {
       cell(show(replica && replica.term)), cell(show(replica && (replica.leader ? `n${replica.leader}` : 'none'))),
       cell(show(replica && replica.commit)), cell(show(replica && replica.applied)),
       cell(show(replica && replica.last)),
-      cell(replica ? replica.durable : '\u2013'),
-      cell(unsafe > 0 && known ? `${unsafe} unsafe` : '', unsafe > 0 ? 'unsafe' : null),
+      cell(replica ? `${replica.durable}${unsafe > 0 && known ? ` (${unsafe} unsafe)` : ''}` : '\u2013', unsafe > 0 && known ? 'unsafe' : null),
       cell(state.open), cell(state.queue), cell(state.dirty ? `${(state.dirty / 1024).toFixed(1)} KiB` : '0', state.dirty ? 'unsafe' : null));
   });
   byId('state').replaceChildren(
     element('h2', {}, `Nodes at ${instant(event.at)}, group ${groupName(group)}`),
-    table(['node', '<is', '<role', 'term', 'leader', 'commit', 'applied', 'log end', 'durable', '', 'open requests', 'disk queue', 'not synced'], lines),
+    table(['node', '<is', '<role', 'term', 'leader', 'commit', 'applied', 'log end', 'durable', 'open requests', 'disk queue', 'not synced'], lines),
     element('p', { class: 'muted' }, 'Log end is the last entry in memory; durable is what a power loss would leave. "Not synced" counts bytes written to files that no sync covers yet.'));
 }
 
@@ -54,7 +53,7 @@ function showTabs() {
 }
 
 const traceLine = (at, here) => element('div', { class: here ? 'here' : null, title: model.events[at].line,
-  onclick: () => setCursor(at, true) }, `${(model.events[at].at / MS).toFixed(6)} ${model.events[at].line}`);
+  onclick: () => setCursor(at, true) }, `${(model.events[at].at / MS).toFixed(6)} ${plain(model.events[at].line)}`);
 
 // What an event is about, for the list of last causes.
 function inGroup(at) {
@@ -88,7 +87,7 @@ function showWhy(panel) {
     element('div', { class: 'lines' }, ...lines.map((at) => element('div', { class: at === view.cursor ? 'here' : null, title: model.events[at].line, onclick: () => setCursor(at, true) },
       `${(model.events[at].at / MS).toFixed(3)}  ${shortly(at)}`))),
     element('p', {}, element('b', {}, 'What made the difference: '), nearest
-      ? `without ${nearest.without} the run passes. Both runs are equal for ${nearest.common} events, up to ${instant(nearest.at)}. `
+      ? `${nearest.without === 'the planted bug' ? 'no run with one fault or client less passes; ' : ''}without ${nearest.without} the run passes. Both runs are equal for ${nearest.common} events, up to ${instant(nearest.at)}. `
       : 'no run with one choice less passes. ',
     element('button', { type: 'button', onclick: () => { view.tab = 'Nearest passing run'; redraw(); } }, 'Compare')));
 }
@@ -160,16 +159,21 @@ function showFaults(panel) {
     : element('p', {}, 'No fault lies over this part of the run.'));
 }
 
+function shorten(line) {
+  const text = plain(line);
+  return text.length > 150 ? `${text.slice(0, 150)}\u2026` : text;
+}
+
 function showNearest(panel) {
   if (!comparison) return panel.replaceChildren();
   const { nearest, tried, untried } = comparison;
   const head = [];
   if (nearest) {
     const side = (title, kind, lines) => element('div', { class: kind }, element('b', {}, title),
-      element('div', { class: 'lines' }, ...lines.map((line) => element('div', { title: line }, line))));
+      element('div', { class: 'lines' }, ...lines.map((line) => element('div', { title: line }, shorten(line)))));
     head.push(element('p', {}, 'The same run without ', element('b', {}, nearest.without), ` passes. The two are equal for ${nearest.common} events; they part at ${instant(nearest.at)}. `,
       element('button', { type: 'button', onclick: () => setCursor(eventAt(nearest.at), true) }, 'Go there')),
-    element('div', { class: 'lines' }, ...nearest.before.map((line) => element('div', { class: 'far', title: line }, line))),
+    element('div', { class: 'lines' }, ...nearest.before.map((line) => element('div', { class: 'far', title: line }, shorten(line)))),
     element('div', { class: 'pair' }, side('this run, which fails', 'fails', nearest.failing), side(`without ${nearest.without}`, 'passes', nearest.passing)));
   } else {
     head.push(element('p', {}, 'No run with one choice less passes: it takes fewer than any of these to fail.'));

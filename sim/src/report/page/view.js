@@ -2,7 +2,8 @@
 
 const view = {
   group: model.focus,
-  hidden: new Set(model.groups.length > 2 ? ['presence', 'chunk'] : ['presence']),
+  // Who calls whom for a client says little where the replicas themselves went wrong.
+  hidden: new Set(headline.oracle === 'raft' ? ['presence', 'chunk', 'call'] : ['presence', 'chunk']),
   cone: model.anchor !== null,
   from: 0,
   until: 1,
