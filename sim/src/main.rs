@@ -2,8 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use ironseed_core::planted::Planted;
-use ironseed_sim::report::model::Wanted;
 use ironseed_sim::report;
+use ironseed_sim::report::model::Wanted;
 use ironseed_sim::run::{Order, Pulse, Report, run, watch};
 use ironseed_sim::seedfile::{SeedFile, parse_bug, parse_instant, parse_seed};
 use ironseed_sim::setup::Overrides;
@@ -231,7 +231,9 @@ fn named(
             let how = format!("replay {}{}", file.display(), common.arguments());
             (found.seed()?, common.bug.or(found.bug), found.config, how)
         }
-        (None, Some(seed)) => (seed, common.bug, Overrides::default(), replay_command(seed, common)),
+        (None, Some(seed)) => {
+            (seed, common.bug, Overrides::default(), replay_command(seed, common))
+        }
         (None, None) => return Err("name a seed or a file".into()),
     };
     let order = Order { planted: plant(bug)?, overrides: common.over(config), ..Order::new(seed) };

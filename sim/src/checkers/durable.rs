@@ -103,7 +103,8 @@ impl DurableLog {
         let Some(logs) = self.nodes.get(&node) else { return Index(0) };
         let range = (group, Index(0))..=(group, Index(u64::MAX));
         let entries = logs.entries.range(range).rev();
-        let mut positions = entries.map(|((_, index), (term, _))| Position { index: *index, term: *term });
+        let mut positions =
+            entries.map(|((_, index), (term, _))| Position { index: *index, term: *term });
         let end = positions.find(|position| holds(*position)).map_or(Index(0), |found| found.index);
         end.max(logs.applied.get(&group).copied().unwrap_or(Index(0)))
     }

@@ -34,6 +34,8 @@ pub struct Tried {
     pub without: String,
     /// The number of the fault, if it is one.
     pub fault: Option<usize>,
+    /// Whether faults were taken out and nothing else.
+    pub faults: bool,
     /// `passes`, `same` (the same oracle objects) or `other`.
     pub verdict: &'static str,
     /// What is wrong with it.
@@ -68,6 +70,7 @@ pub struct Nearest {
 struct Change {
     without: String,
     fault: Option<usize>,
+    faults: bool,
     order: Order,
 }
 
@@ -90,9 +93,9 @@ pub fn compare(
         told(number, changes.len());
         runs.push(attempt(change, violation, recording));
     }
-    // A planted bug is no choice of the schedule: its run counts only where no other passes.
+    // Faults first: another number of clients is another load, and a planted bug is no choice of the schedule.
     runs.sort_by_key(|(tried, _)| {
-        (tried.verdict != "passes", tried.without == PLANTED, usize::MAX - tried.common)
+        (tried.verdict != "passes", !tried.faults, usize::MAX - tried.common)
     });
     let nearest = runs
         .first()
@@ -110,7 +113,7 @@ fn changes(
 ) -> (Vec<Change>, usize) {
     let with = |without: String, fault, overrides: Overrides| {
         let order = Order { overrides, until: None, ..order.clone() };
-        Change { without, fault, order }
+        Change { without, fault, faults: false, order }
     };
     let without = |gone: &dyn Fn(usize) -> bool| {
         let spare = |(number, planned): (usize, &Planned)| Planned {
@@ -145,6 +148,7 @@ fn changes(
     if !struck.is_empty() {
         changes.push(with("any fault".into(), None, without(&|_| true)));
     }
+    changes.iter_mut().for_each(|change| change.faults = true);
     for fewer in [1, 2].into_iter().filter(|fewer| *fewer < clients) {
         let left = clients - fewer;
         let overrides = Overrides { clients: Some(left), ..order.overrides.clone() };
@@ -186,7 +190,8 @@ fn attempt(
         violation.to_string().lines().next().unwrap_or_default().to_string()
     });
     let (without, fault) = (change.without.clone(), change.fault);
-    (Tried { without, fault, verdict, what, common: split.common, at: split.at }, split)
+    let faults = change.faults;
+    (Tried { without, fault, faults, verdict, what, common: split.common, at: split.at }, split)
 }
 
 fn nearest(tried: &Tried, split: &Split, recording: &Recording) -> Nearest {

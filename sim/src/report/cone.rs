@@ -55,13 +55,13 @@ mod tests {
     #[test]
     fn what_came_by_message_or_before_in_the_same_place_is_in_it() {
         let events = vec![
-            event(Kind::Timer, Some(0), None, None),       // 0: before the sending
-            event(Kind::Timer, Some(1), None, None),       // 1: before the arrival
-            event(Kind::Send, Some(0), None, None),        // 2: sent to n2
-            event(Kind::Timer, Some(0), None, None),       // 3: after the sending
-            event(Kind::Timer, Some(2), None, None),       // 4: a node that says nothing
-            event(Kind::Deliver, Some(1), None, Some(2)),  // 5: arrives
-            event(Kind::Timer, Some(1), None, None),       // 6: later
+            event(Kind::Timer, Some(0), None, None), // 0: before the sending
+            event(Kind::Timer, Some(1), None, None), // 1: before the arrival
+            event(Kind::Send, Some(0), None, None),  // 2: sent to n2
+            event(Kind::Timer, Some(0), None, None), // 3: after the sending
+            event(Kind::Timer, Some(2), None, None), // 4: a node that says nothing
+            event(Kind::Deliver, Some(1), None, Some(2)), // 5: arrives
+            event(Kind::Timer, Some(1), None, None), // 6: later
         ];
         assert_eq!(within(events, 5), [0, 1, 2, 5]);
     }
@@ -69,13 +69,13 @@ mod tests {
     #[test]
     fn a_client_carries_what_it_was_answered_to_what_it_asks_next() {
         let events = vec![
-            event(Kind::Timer, Some(0), None, None),         // 0: before the answer
-            event(Kind::Reply, Some(0), Some(7), None),      // 1: n1 answers c7
-            event(Kind::Timer, Some(0), None, None),         // 2: n1 goes on
-            event(Kind::Request, Some(1), Some(7), None),    // 3: c7 asks n2
-            event(Kind::Reply, Some(1), Some(8), None),      // 4: n2 answers somebody else
-            event(Kind::Request, Some(2), Some(8), None),    // 5: who asks n3
-            event(Kind::Timer, Some(1), None, None),         // 6: n2 goes on
+            event(Kind::Timer, Some(0), None, None), // 0: before the answer
+            event(Kind::Reply, Some(0), Some(7), None), // 1: n1 answers c7
+            event(Kind::Timer, Some(0), None, None), // 2: n1 goes on
+            event(Kind::Request, Some(1), Some(7), None), // 3: c7 asks n2
+            event(Kind::Reply, Some(1), Some(8), None), // 4: n2 answers somebody else
+            event(Kind::Request, Some(2), Some(8), None), // 5: who asks n3
+            event(Kind::Timer, Some(1), None, None), // 6: n2 goes on
         ];
         assert_eq!(within(events, 6), [0, 1, 3, 4, 6], "c8 took something, and brought nothing");
     }

@@ -130,7 +130,11 @@ fn returned(reply: &Reply) -> String {
             format!("refused: {}", words(&format!("{refusal:?}")))
         }
         Reply::Resolved(found) => {
-            if found.is_some() { "bucket found".into() } else { "no such bucket".into() }
+            if found.is_some() {
+                "bucket found".into()
+            } else {
+                "no such bucket".into()
+            }
         }
         Reply::NotLeader(Some(leader)) => format!("ask {leader:?}, it leads"),
         Reply::NotLeader(None) => "I do not lead".into(),
@@ -164,8 +168,7 @@ mod tests {
         let head = Head::Raft(vec![(GroupId(0), append), (GroupId(7), reply)]);
         let parts = parts(&PeerMessage { head, body: Bytes::new() });
         let said: Vec<_> = parts.iter().map(|part| (part.group, part.text.as_str())).collect();
-        let wanted =
-            [(Some(0), "append probe after 3@2 t5 commit 2"), (Some(7), "has up to 9 t5")];
+        let wanted = [(Some(0), "append probe after 3@2 t5 commit 2"), (Some(7), "has up to 9 t5")];
         assert_eq!(said, wanted);
         assert!(parts.iter().all(|part| KINDS.contains(&part.kind)));
     }

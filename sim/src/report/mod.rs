@@ -159,7 +159,9 @@ fn settings(
 fn meaning(violation: &Violation) -> &'static str {
     let what = &violation.what;
     match violation.checker {
-        "durable" => "A write was acknowledged before enough disks held it: a power loss now would lose it.",
+        "durable" => {
+            "A write was acknowledged before enough disks held it: a power loss now would lose it."
+        }
         "raft" if what.contains("without") => {
             "A node became leader without an entry that was already committed."
         }

@@ -437,7 +437,8 @@ impl Cut<'_> {
             let lasts = planned.and_then(lasts).map(|lasts| at.saturating_add(lasts));
             let mended = strikes.iter().find(ends).map(|(_, end, _)| self.at(*end));
             // When everything heals, no fault has anything left to mend.
-            let over = mended.or_else(|| lasts.map(|lasts| healed.map_or(lasts, |at| lasts.min(at))));
+            let over =
+                mended.or_else(|| lasts.map(|lasts| healed.map_or(lasts, |at| lasts.min(at))));
             if at <= until && over.unwrap_or(at) >= from {
                 let event = self.number(*event);
                 rows.push(FaultRow { number: *number, text, at, until: over, event });
@@ -470,9 +471,9 @@ impl Cut<'_> {
     fn leads(&self, nodes: usize) -> Vec<Vec<(i64, u64, usize)>> {
         let mut changes: Vec<(usize, usize, Option<u32>, bool)> = Vec::new();
         for (&(node, group), series) in &self.recording.views {
-            let roles = series.iter().map(|(event, view)| {
-                (*event, node, Some(group), view.role == "leader")
-            });
+            let roles = series
+                .iter()
+                .map(|(event, view)| (*event, node, Some(group), view.role == "leader"));
             changes.extend(roles);
         }
         for (&node, series) in &self.recording.lives {

@@ -345,7 +345,11 @@ impl Tape {
         }
         if power {
             let lost = |op: &&mut DiskOp| op.node == node && op.synced.is_none();
-            recording.disk_ops.iter_mut().filter(lost).for_each(|op| op.failed |= op.kind == "write");
+            recording
+                .disk_ops
+                .iter_mut()
+                .filter(lost)
+                .for_each(|op| op.failed |= op.kind == "write");
         }
     }
 
@@ -365,9 +369,8 @@ impl Tape {
         let (node, issued, file) = (op.node, op.issued, op.file.clone());
         // It covers the writes to this file that were complete when it was issued. Older ones were covered by
         // the sync before, so the search ends at the first of them.
-        let mine = |write: &&mut DiskOp| {
-            write.node == node && write.kind == "write" && write.file == file
-        };
+        let mine =
+            |write: &&mut DiskOp| write.node == node && write.kind == "write" && write.file == file;
         for write in recording.disk_ops[..at].iter_mut().rev().filter(mine) {
             if write.synced.is_some() {
                 break;
@@ -453,9 +456,7 @@ fn said(trace: &Trace) -> (Option<GroupId>, String) {
         Trace::Stranded { group, .. } => (Some(*group), "stranded".into()),
         Trace::Running { .. } => (None, "recovered".into()),
         Trace::Damaged { .. } => (None, "finds damage".into()),
-        Trace::DiskFull(full) => {
-            (None, if *full { "disk full" } else { "disk has room" }.into())
-        }
+        Trace::DiskFull(full) => (None, if *full { "disk full" } else { "disk has room" }.into()),
         Trace::PeerLost(peer) => (None, format!("misses {peer:?}")),
         Trace::PeerFound(peer) => (None, format!("hears {peer:?} again")),
         _ => (None, String::new()),

@@ -172,8 +172,9 @@ function drawNode(pen, node) {
     if (row[2] === 'up') return;
     pen.fillStyle = ink.ground; pen.globalAlpha = 0.8; pen.fillRect(from, y, until - from, NODE - 4); pen.globalAlpha = 1;
     hatch(pen, from, y, until - from, NODE - 4, ink.muted, row[2] === 'down' ? 6 : 14);
-    if (until - from > 60) { pen.fillStyle = ink.ground; pen.fillRect(from + 4, y + 36, 54, 16); }
-    pen.fillStyle = ink.ink; pen.font = `600 ${TEXT}`; fitted(pen, row[2], from + 8, y + 44, until - from - 8);
+    const middle = baseline(node) + 15;
+    if (until - from > 60) { pen.fillStyle = ink.ground; pen.fillRect(from + 4, middle - 8, 54, 16); }
+    pen.fillStyle = ink.ink; pen.font = `600 ${TEXT}`; fitted(pen, row[2], from + 8, middle, until - from - 8);
     pen.font = SMALL;
   });
   stretches(model.cuts, (from, until, row) => {

@@ -23,7 +23,7 @@ function writeHeadline() {
   chip.textContent = { failed: '\u00d7 FAILED', passed: '\u2713 PASSED', stopped: 'STOPPED' }[verdict];
   chip.className = verdict;
   byId('sentence').textContent = sentence;
-  byId('what').textContent = what;
+  [byId('what').textContent] = what.split('\n');
   const facts = [verdict === 'failed' ? ['oracle', oracle] : null, ['at', instant(at)], ['seed', seed],
     bug ? ['planted bug', bug] : null,
     ['nodes', of.nodes], ['shards', of.shards.split(' ')[0]], ['workload', `${of.workload}, ${of.clients} clients`],

@@ -15,6 +15,11 @@ const table = (heads, lines) => element('table', {},
 
 const cell = (text, kind) => element('td', { class: kind || null }, String(text));
 
+function roleOf(replica, node) {
+  const of = replica.role === 'follower' ? (replica.leader && replica.leader !== model.nodes[node] ? ` of n${replica.leader}` : ', no leader') : '';
+  return `${replica.role}${of}${replica.abstains ? ', abstains' : ''}`;
+}
+
 function showState() {
   const group = view.group < 0 ? model.focus : view.group;
   const event = model.events[view.cursor];
@@ -27,8 +32,7 @@ function showState() {
     const show = (value) => (known ? value : '\u2013');
     return element('tr', {},
       cell(nodeName(node)), cell(life, state.life === 'up' && !state.cut.length ? 'left' : 'left bad'),
-      cell(known ? `${replica.role}${replica.abstains ? ', abstains' : ''}` : '\u2013', 'left'),
-      cell(show(replica && replica.term)), cell(show(replica && (replica.leader ? `n${replica.leader}` : 'none'))),
+      cell(known ? roleOf(replica, node) : '\u2013', 'left'), cell(show(replica && replica.term)),
       cell(show(replica && replica.commit)), cell(show(replica && replica.applied)),
       cell(show(replica && replica.last)),
       cell(replica ? `${replica.durable}${unsafe > 0 && known ? ` (${unsafe} unsafe)` : ''}` : '\u2013', unsafe > 0 && known ? 'unsafe' : null),
@@ -36,8 +40,8 @@ function showState() {
   });
   byId('state').replaceChildren(
     element('h2', {}, `Nodes at ${instant(event.at)}, group ${groupName(group)}`),
-    table(['node', '<is', '<role', 'term', 'leader', 'commit', 'applied', 'log end', 'durable', 'open requests', 'disk queue', 'not synced'], lines),
-    element('p', { class: 'muted' }, 'Log end is the last entry in memory; durable is what a power loss would leave. "Not synced" counts bytes written to files that no sync covers yet.'));
+    table(['node', '<is', '<role', 'term', 'commit', 'applied', 'log end', 'durable', 'requests', 'disk queue', 'not synced'], lines),
+    element('p', { class: 'muted' }, 'Log end is the last entry in memory; durable is what a power loss would leave of the log. Requests are those it has not answered; not synced are bytes in files that no sync covers yet.'));
 }
 
 const TABS = {
@@ -76,13 +80,27 @@ function shortly(at) {
   return event.line;
 }
 
+// What the oracle has to say beyond the headline: the operations that it could not put in order, say. A line with an
+// instant leads there.
+function oracleLines() {
+  const lines = headline.what.split('\n').slice(1, 40).map((line) => line.trim());
+  const stuck = lines.filter((line) => line.startsWith('but'));
+  return [...stuck, ...lines.filter((line) => !stuck.includes(line)).reverse()].map((line) => {
+    const text = line.replace(/b"((?:\\.|[^"\\]){20})(?:\\.|[^"\\])*"/g, 'b"$1\u2026"');
+    const at = /(\d+)\.(\d{6})ms/.exec(line);
+    return element('div', { title: line, onclick: at && (() => setCursor(eventAt(Number(at[1]) * MS + Number(at[2])), true)) }, text);
+  });
+}
+
 function showWhy(panel) {
   const lines = [];
   for (let at = Math.min(model.anchor, model.events.length - 1); at >= 0 && lines.length < 12; at -= 1) {
     if (model.cone[at] === '1' && inGroup(at)) lines.unshift(at);
   }
   const nearest = comparison && comparison.nearest;
+  const told = oracleLines();
   panel.replaceChildren(
+    ...(told.length ? [element('p', {}, `What the oracle ${headline.oracle} could not explain, and then what came before, the last first:`), element('div', { class: 'lines oracle' }, ...told)] : []),
     element('p', {}, `${model.cone_size} of the run's ${model.window.total} events could have led to it. The last of them about ${groupName(view.group < 0 ? model.focus : view.group)}:`),
     element('div', { class: 'lines' }, ...lines.map((at) => element('div', { class: at === view.cursor ? 'here' : null, title: model.events[at].line, onclick: () => setCursor(at, true) },
       `${(model.events[at].at / MS).toFixed(3)}  ${shortly(at)}`))),
