@@ -18,7 +18,7 @@
 //!   freedom that the contract leaves it.
 //!
 //! **The path of a failure.** A violation prints its seed and the command that replays it with every
-//! event. The seed goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it.
+//! event. The seed goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it. A [`report`] shows a run as one page.
 //!
 //! **Caveats.** Memberships don't change and disks are not replaced yet. Misdirected writes, a bandwidth
 //! limit of a link and broken frames (the contract has whole messages) are not simulated. Nothing shrinks a

@@ -55,7 +55,7 @@ pub struct Model {
     /// How each node is: event, time, state.
     pub lives: Vec<Vec<(i64, u64, Life)>>,
     /// From when on which directions are cut: event, time, pairs of node ids.
-    pub cuts: Vec<(i64, u64, Vec<(u32, u32)>)>,
+    pub cuts: Vec<(i64, u64, Pairs)>,
     /// Replicas.
     pub replicas: Vec<Replica>,
     /// How many groups each node leads: event, time, count.
@@ -182,8 +182,14 @@ pub struct FaultRow {
     pub event: i64,
 }
 
-/// A replica through time: event, time, and then role (0 follower, 1 candidate, 2 leader), term, leader's node id
+/// Ids of senders and receivers.
+pub type Pairs = Vec<(u32, u32)>;
+
+/// A replica from an event on: event, time, and then role (0 follower, 1 candidate, 2 leader), term, leader's node id
 /// (0 for none), commit index, applied index, end of the log, durable end, whether it abstains.
+pub type ReplicaRow = (i64, u64, u8, u64, u32, u64, u64, u64, u64, bool);
+
+/// A replica through time.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replica {
     /// Where.
@@ -191,7 +197,7 @@ pub struct Replica {
     /// Of which group.
     pub group: u32,
     /// How it was.
-    pub rows: Vec<(i64, u64, u8, u64, u32, u64, u64, u64, u64, bool)>,
+    pub rows: Vec<ReplicaRow>,
 }
 
 /// The form of the data.

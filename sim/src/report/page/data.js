@@ -75,6 +75,9 @@ function cutPeers(pairs, id) {
   return [...peers].sort((a, b) => a - b);
 }
 
+const peersOf = (peers) => (peers.length > 1 && peers.length === model.nodes.length - 1 ? 'all'
+  : peers.map((peer) => `n${peer}`).join(' '));
+
 // What a node's disk has under way, and how many written bytes no sync covers yet.
 function diskAt(node, event) {
   let queue = 0, dirty = 0;

@@ -4,14 +4,14 @@
 const stage = byId('stage');
 const canvas = byId('diagram');
 const overview = byId('overview');
-const GUTTER = 132, RIGHT = 14, AXIS = 20, FAULT = 15, CLIENT = 15;
+const GUTTER = 132, RIGHT = 14, AXIS = 20, FAULT = 15, FAULT_ROWS = 6, CLIENT = 15;
 const NODE = model.nodes.length <= 3 ? 92 : model.nodes.length <= 5 ? 78 : 66;
 const SMALL = '10.5px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace';
 const TEXT = '12px system-ui, "DejaVu Sans", sans-serif';
 let ink = {};
 let marks = [];
 let width = 0;
-let rows = { faults: [], nodes: [], clients: new Map(), height: 0 };
+let rows = { faults: [], crowded: 0, nodes: [], clients: new Map(), height: 0 };
 
 // How each family of messages is drawn: dashes, thickness, colour.
 const STROKES = {
@@ -62,7 +62,9 @@ function layOut() {
     ends[row] = until;
     return { fault, row };
   });
-  let y = AXIS + Math.max(1, ends.length) * FAULT + 4;
+  rows.crowded = rows.faults.filter(({ row }) => row >= FAULT_ROWS).length;
+  rows.faults = rows.faults.filter(({ row }) => row < FAULT_ROWS);
+  let y = AXIS + Math.min(Math.max(1, ends.length), FAULT_ROWS) * FAULT + 4;
   rows.nodes = model.nodes.map((_, node) => ({ node, y: y + node * NODE }));
   y += model.nodes.length * NODE + 4;
   const asking = model.clients.filter((client) => model.calls.some((call) => call.client === client
@@ -122,6 +124,7 @@ function drawFaults(pen) {
   pen.font = SMALL; pen.textBaseline = 'middle';
   pen.fillStyle = ink.muted;
   pen.fillText(rows.faults.length ? 'faults' : 'no fault here', 8, AXIS + 7);
+  if (rows.crowded) pen.fillText(`and ${rows.crowded} more`, 8, AXIS + 7 + FAULT);
   for (const { fault, row } of rows.faults) {
     const y = AXIS + row * FAULT, from = clampX(xOf(fault.at)), until = clampX(xOf(fault.until ?? fault.at));
     hatch(pen, from, y + 1, until - from, FAULT - 3, ink.unsafe, 5);
@@ -138,7 +141,6 @@ function drawFaults(pen) {
 function drawNode(pen, node) {
   const { y } = rows.nodes[node];
   pen.fillStyle = ink.line; pen.fillRect(0, y - 2, width, 1);
-  const lane = width - RIGHT - GUTTER;
   pen.font = SMALL; pen.textBaseline = 'middle';
   const group = view.group < 0 ? model.focus : view.group;
   stretches(replicaRows(node, group), (from, until, row) => {
@@ -183,9 +185,9 @@ function drawNode(pen, node) {
     pen.strokeStyle = ink.unsafe; pen.lineWidth = 3; pen.setLineDash([3, 3]);
     pen.beginPath(); pen.moveTo(from, y + 16); pen.lineTo(until, y + 16); pen.stroke(); pen.setLineDash([]);
     pen.fillStyle = ink.unsafe;
-    fitted(pen, `cut from ${peers.map((peer) => `n${peer}`).join(' ')}`, from + 3, y + 24, until - from - 6);
+    fitted(pen, `cut from ${peersOf(peers)}`, from + 3, y + 24, until - from - 6);
   });
-  drawGutter(pen, node, group, lane);
+  drawGutter(pen, node, group);
 }
 
 function drawDisk(pen, node, group) {
@@ -220,7 +222,7 @@ function logLabels() {
     let before = '';
     stretches(replicaRows(node, group), (from, until, row) => {
       const text = row[7] === row[8] ? `log ${row[7]}` : `log ${row[7]}, safe ${row[8]}`;
-      if (text === before || until - from < 6) return;
+      if (text === before || until - from < 6 || lifeAt(node, Math.max(0, row[0])) === 'down') return;
       before = text;
       labels.push({ text, x1: from, x2: from, y1: diskTop(node) - 7, y2: diskTop(node) - 7, weight: 6, at: row[1], left: true, colour: row[7] === row[8] ? ink.muted : ink.unsafe });
     });
@@ -228,7 +230,7 @@ function logLabels() {
   return labels;
 }
 
-function drawGutter(pen, node, group, lane) {
+function drawGutter(pen, node, group) {
   const { y } = rows.nodes[node];
   const { life, replica, leads, cut } = stateAt(node, group, view.cursor);
   pen.fillStyle = ink.ground; pen.fillRect(0, y - 1, GUTTER - 2, NODE - 1);
@@ -236,10 +238,10 @@ function drawGutter(pen, node, group, lane) {
   pen.fillStyle = ink.ink; pen.font = '700 15px system-ui, sans-serif';
   pen.fillText(nodeName(node), 8, y + 14);
   pen.font = TEXT; pen.fillStyle = ink.muted;
-  const role = life !== 'up' ? life : replica ? `${replica.role} t${replica.term}` : 'starting';
+  const role = life !== 'up' ? life : replica ? `${replica.role} t${replica.term}` : 'no replica';
   pen.fillText(role, 34, y + 13);
   pen.font = '11px system-ui, sans-serif';
-  if (cut.length) { pen.fillStyle = ink.unsafe; pen.fillText(`cut from ${cut.map((peer) => `n${peer}`).join(' ')}`, 8, y + 29); pen.fillStyle = ink.muted; }
+  if (cut.length) { pen.fillStyle = ink.unsafe; pen.fillText(`cut from ${peersOf(cut)}`, 8, y + 29); pen.fillStyle = ink.muted; }
   if (model.groups.length > 1) {
     pen.fillText(`leads ${leads} of ${model.groups.length}`, 8, y + 43);
     pen.strokeStyle = ink.line; pen.strokeRect(8.5, y + 46.5, 100, 4);
@@ -304,35 +306,40 @@ function drawMessages(pen) {
       : message.fate === 'down' ? 'receiver down: ' : '';
     const more = parts.length > 1 ? ` +${parts.length - 1}` : '';
     const weight = { vote: 0, append: 1, snapshot: 1, call: 2, chunk: 3, heartbeat: 4, presence: 5 }[model.kinds[parts[0][1]]];
-    if (related) labels.push({ text: fate + parts[0][2] + more, x: (x1 + x2) / 2, y: (y1 + y2) / 2, weight, x1, y1, x2, y2, at: message.sent_at });
+    if (related) labels.push({ text: fate + onArrow(parts[0][2]) + more, x: (x1 + x2) / 2, y: (y1 + y2) / 2, weight, x1, y1, x2, y2, at: message.sent_at });
   }
   return labels;
 }
+
+// Where on an arrow its words may be, and how much of them before it.
+const PLACES = [0.5, 0.3, 0.7, 0.2, 0.8, 0.12, 0.88].flatMap((share) => [0.5, 0.85, 0.15].map((before) => [share, before]));
+
+// What an arrow says: an entry that has the message's own term needs no second one, and details are for the pointer.
+const onArrow = (text) => text.replace(/ commit \d+/, '').replace(/(@(\d+)) t\2$/, '$1');
 
 // Words on arrows where they find room, those that matter most first.
 function drawLabels(pen, labels, taken) {
   if (labels.length > 260) return;
   rows.nodes.forEach(({ y }) => taken.push([GUTTER, y - 2, width, y + 14]));
+  // Words never hide what a disk had done.
+  for (const { type, box } of marks) if (type === 'disk') taken.push([box[0], box[1], box[0] + box[2], box[1] + box[3]]);
   pen.font = SMALL; pen.textBaseline = 'middle';
   labels.sort((a, b) => a.weight - b.weight || b.at - a.at);
   const meets = (box) => (other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1];
-  const place = (label, avoided) => {
+  const place = (label) => {
     const wide = pen.measureText(label.text).width + 4;
-    for (const share of label.left ? [0] : [0.5, 0.3, 0.7, 0.2, 0.8, 0.12, 0.88]) {
+    for (const [share, before] of label.left ? [[0, 0]] : PLACES) {
       const x = label.x1 + (label.x2 - label.x1) * share, y = label.y1 + (label.y2 - label.y1) * share;
-      const left = label.left ? x : Math.min(Math.max(x - wide / 2, GUTTER + 2), width - RIGHT - wide);
+      const left = label.left ? x : Math.min(Math.max(x - wide * before, GUTTER + 2), width - RIGHT - wide);
       const box = [left, y - 6, left + wide, y + 6];
-      if (x < GUTTER || x > width - 4 || box[2] > width || avoided.some(meets(box))) continue;
+      if (x < GUTTER || x > width - 4 || box[2] > width || taken.some(meets(box))) continue;
       taken.push(box);
       pen.fillStyle = ink.ground; pen.globalAlpha = 0.86; pen.fillRect(box[0], box[1], wide, 12); pen.globalAlpha = 1;
       pen.fillStyle = label.colour || ink.ink; pen.fillText(label.text, box[0] + 2, y);
-      return true;
+      return;
     }
-    return false;
   };
-  // Better over the marks of a disk than nowhere.
-  const disks = rows.nodes.map(({ node }) => [GUTTER, diskTop(node) - 2, width, diskTop(node) + 16]);
-  labels.filter((label) => !place(label, [...taken, ...disks]) && !label.left).forEach((label) => place(label, taken));
+  labels.forEach(place);
 }
 
 // What machines say, on their lanes. Where words are now.

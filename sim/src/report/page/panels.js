@@ -26,7 +26,7 @@ function showState() {
   const lines = model.nodes.map((_, node) => {
     const state = stateAt(node, group, view.cursor);
     const { replica } = state;
-    const life = state.life + (state.cut.length ? `, cut: ${state.cut.map((peer) => `n${peer}`).join(' ')}` : '');
+    const life = state.life + (state.cut.length ? `, cut: ${peersOf(state.cut)}` : '');
     const known = replica && state.life !== 'down';
     const unsafe = replica ? replica.last - replica.durable : 0;
     const show = (value) => (known ? value : '\u2013');
