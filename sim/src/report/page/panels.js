@@ -105,7 +105,7 @@ function showWhy(panel) {
     element('div', { class: 'lines' }, ...lines.map((at) => element('div', { class: at === view.cursor ? 'here' : null, title: model.events[at].line, onclick: () => setCursor(at, true) },
       `${(model.events[at].at / MS).toFixed(3)}  ${shortly(at)}`))),
     element('p', {}, element('b', {}, 'What made the difference: '), nearest
-      ? `${nearest.without === 'the planted bug' ? 'no run with one fault or client less passes; ' : ''}without ${nearest.without} the run passes. Both runs are equal for ${nearest.common} events, up to ${instant(nearest.at)}. `
+      ? `${nearest.without === 'the planted bug' ? 'no run with fewer faults passes; ' : ''}without ${nearest.without} the run passes. Both runs are equal for ${nearest.common} events, up to ${instant(nearest.at)}. `
       : 'no run with one choice less passes. ',
     element('button', { type: 'button', onclick: () => { view.tab = 'Nearest passing run'; redraw(); } }, 'Compare')));
 }
