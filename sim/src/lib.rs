@@ -19,7 +19,8 @@
 //!
 //! **The path of a failure.** A violation prints its seed and the command that replays it with every
 //! event. [`shrink`] makes the run as small as it can be and still fail alike, and writes it as lists that can be
-//! read and edited ([`choices`]). The file goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it.
+//! read and edited ([`choices`]). The file goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it. A
+//! [`report`] shows a run as one page.
 //!
 //! **Caveats.** Memberships don't change and disks are not replaced yet. Misdirected writes, a bandwidth
 //! limit of a link and broken frames (the contract has whole messages) are not simulated.
@@ -34,6 +35,7 @@ pub mod faults;
 pub mod history;
 pub mod net;
 pub mod races;
+pub mod report;
 pub mod run;
 pub mod seedfile;
 pub mod setup;

@@ -189,6 +189,17 @@ impl Network {
         self.links.iter().any(|((from, to), link)| link.cuts > 0 && (*from == node || *to == node))
     }
 
+    /// Every direction that is cut now: sender and receiver.
+    pub fn cuts(&self) -> impl Iterator<Item = (NodeId, NodeId)> {
+        self.links.iter().filter(|(_, link)| link.cuts > 0).map(|(ends, _)| *ends)
+    }
+
+    /// Whether this direction is cut now.
+    #[must_use]
+    pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.links.get(&(from, to)).is_some_and(|link| link.cuts > 0)
+    }
+
     /// Whether a message that arrives now gets through; a cut takes what is on its way.
     pub fn lets_through(&mut self, from: NodeId, to: NodeId) -> bool {
         let open = self.links.get(&(from, to)).is_none_or(|link| link.cuts == 0);

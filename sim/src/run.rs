@@ -12,7 +12,7 @@ use crate::checkers::{Violation, check_history, collection, liveness};
 use crate::choices::Choices;
 use crate::setup::{Overrides, Setup};
 use crate::stats::Stats;
-use crate::trace::{Kind, Sink, Tracer};
+use crate::trace::{Kind, Recorder, Sink, Tracer};
 use crate::world::{Machine, World};
 use ironseed_core::node::Node;
 use ironseed_core::planted::Planted;
@@ -70,12 +70,21 @@ pub fn run(order: &Order, sink: Option<Sink>) -> Report {
     run_machine::<Node>(order, sink)
 }
 
+/// Runs a store for somebody who hears it in detail.
+#[must_use]
+pub fn run_recorded(order: &Order, recorder: Box<dyn Recorder>) -> Report {
+    run_traced::<Node>(order, Tracer::recorded(recorder))
+}
+
 /// Runs any machine.
 #[must_use]
 pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
+    run_traced::<M>(order, sink.map_or_else(Tracer::silent, Tracer::verbose))
+}
+
+fn run_traced<M: Machine>(order: &Order, tracer: Tracer) -> Report {
     quiet_panics();
     let setup = Setup::draw(order.seed, &order.overrides);
-    let tracer = sink.map_or_else(Tracer::silent, Tracer::verbose);
     let mut world = World::<M>::new(setup, order.planted, tracer);
     if order.telling {
         world.tell();

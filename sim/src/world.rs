@@ -14,6 +14,7 @@ mod disaster;
 mod hunt;
 mod machine;
 mod slot;
+mod telling;
 mod watching;
 
 pub use self::machine::Machine;
@@ -32,7 +33,7 @@ use crate::races::{self, Parted};
 use crate::run::beat;
 use crate::setup::Setup;
 use crate::stats::Stats;
-use crate::trace::{Kind, Tracer};
+use crate::trace::{Kind, Note, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
 use bytes::Bytes;
 use hunt::Hunt;
@@ -100,13 +101,15 @@ pub struct World<M> {
     healed: Option<u64>,
     /// Faults that came of others: which, and what of.
     derived: Vec<(usize, Planned)>,
+    /// Nodes that have taken a step in this event, if anybody wants to know.
+    touched: BTreeSet<usize>,
 }
 
 /// Something that happens at an instant. `node` is a position in `slots`; `boot` says in which life.
 #[derive(Debug)]
 enum Event {
     Boot { node: usize, boot: u64 },
-    Deliver { from: usize, to: usize, message: Box<PeerMessage> },
+    Deliver { from: usize, to: usize, send: u64, message: Box<PeerMessage> },
     Disk { node: usize, boot: u64, op: OpId },
     Hashed { node: usize, boot: u64, op: OpId, bytes: Bytes },
     Timer { node: usize, boot: u64 },
@@ -159,6 +162,7 @@ impl<M: Machine> World<M> {
             moved: BTreeSet::new(),
             healed: None,
             derived: Vec::new(),
+            touched: BTreeSet::new(),
             armed: Vec::new(),
             struck: BTreeSet::new(),
             hunts: Vec::new(),
@@ -214,6 +218,9 @@ impl<M: Machine> World<M> {
             self.now = at;
             beat();
             self.happen(event);
+            if self.tracer.is_recorded() {
+                self.note_all();
+            }
             if let Some(wrong) = self.clients.take_wrong() {
                 self.violate(Violation::new("objects", at, wrong));
             }
@@ -230,6 +237,9 @@ impl<M: Machine> World<M> {
 
     /// The first violation counts: what follows may follow from it.
     fn violate(&mut self, violation: Violation) {
+        if self.violation.is_none() {
+            self.tracer.note(|| Note::Violated);
+        }
         self.violation.get_or_insert(violation);
     }
 
@@ -241,7 +251,7 @@ impl<M: Machine> World<M> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Boot { node, boot } if self.slots[node].boot == boot => self.boot(node),
-            Event::Deliver { from, to, message } => self.deliver(from, to, *message),
+            Event::Deliver { from, to, send, message } => self.deliver(from, to, send, *message),
             Event::Disk { node, boot, op } if self.lives(node, boot) => self.complete(node, op),
             Event::Hashed { node, boot, op, bytes } if self.lives(node, boot) => {
                 let parts = [node as u64, op.0];
@@ -298,6 +308,9 @@ impl<M: Machine> World<M> {
         let Some(machine) = &mut slot.machine else { return };
         if let Some(waiting) = &mut slot.paused {
             return waiting.push_back(input);
+        }
+        if self.tracer.is_recorded() {
+            self.touched.insert(node);
         }
         let now = slot.clock.now(self.now);
         let mut effects = core::mem::take(&mut self.effects);
@@ -362,6 +375,7 @@ impl<M: Machine> World<M> {
                 let id = self.slots[node].id;
                 let line = || format!("{id:?} {trace:?}");
                 self.tracer.event(self.now, Kind::Trace, &[node as u64], line);
+                self.tracer.note(|| Note::Said { node, trace: &trace });
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
@@ -404,6 +418,7 @@ impl<M: Machine> World<M> {
         let parts = [node as u64, op.0];
         self.tracer
             .event(self.now, Kind::Io, &parts, || format!("{id:?} {op:?} {}", describe(&io)));
+        self.tracer.note(|| Note::Issued { node, op: op.0, io: &io });
         if let Io::Write { data, offset, .. } = &io {
             self.tracer.content(&offset.to_le_bytes());
             data.iter().for_each(|piece| self.tracer.content(piece));
@@ -440,6 +455,11 @@ impl<M: Machine> World<M> {
         let fate = self.network.send(self.now, from, to, bulk);
         let line = || format!("{from:?} -> {to:?} {}", cut(format!("{message:?}")));
         self.tracer.event(self.now, Kind::Send, &[node as u64, target as u64], line);
+        let send = self.tracer.events();
+        self.tracer.note(|| {
+            let (cut, arrivals) = (self.network.is_cut(from, to), &fate.arrivals);
+            Note::Sent { from: node, to: target, message: &message, arrivals, cut }
+        });
         if fate.through_bytes || cfg!(debug_assertions) {
             let (head, body) = message.encode();
             if fate.through_bytes {
@@ -455,17 +475,19 @@ impl<M: Machine> World<M> {
         for (at, message) in fate.arrivals.into_iter().zip(copies) {
             let delay = at.saturating_sub(self.now);
             let message = Box::new(message);
-            self.schedule(delay, Event::Deliver { from: node, to: target, message });
+            self.schedule(delay, Event::Deliver { from: node, to: target, send, message });
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
+    fn deliver(&mut self, from: usize, to: usize, send: u64, message: PeerMessage) {
         let (sender, receiver) = (self.slots[from].id, self.slots[to].id);
-        if !self.network.lets_through(sender, receiver) || !self.slots[to].is_up() {
-            return;
+        let open = self.network.lets_through(sender, receiver);
+        if !open || !self.slots[to].is_up() {
+            return self.tracer.note(|| Note::Dropped { send, at: self.now, cut: !open });
         }
         let line = || format!("{receiver:?} <- {sender:?} {}", cut(format!("{message:?}")));
         self.tracer.event(self.now, Kind::Deliver, &[from as u64, to as u64], line);
+        self.tracer.note(|| Note::Arrived { send });
         self.feed(to, Input::Message { from: sender, message });
     }
 

@@ -96,6 +96,19 @@ impl DurableLog {
         })
     }
 
+    /// The last entry of a group's log that is durable on a node; 0 if there is none. `holds` says whether the log
+    /// still has an entry: one that was cut off it stays on the disk for a while.
+    #[must_use]
+    pub fn end(&self, node: NodeId, group: GroupId, holds: impl Fn(Position) -> bool) -> Index {
+        let Some(logs) = self.nodes.get(&node) else { return Index(0) };
+        let range = (group, Index(0))..=(group, Index(u64::MAX));
+        let entries = logs.entries.range(range).rev();
+        let mut positions =
+            entries.map(|((_, index), (term, _))| Position { index: *index, term: *term });
+        let end = positions.find(|position| holds(*position)).map_or(Index(0), |found| found.index);
+        end.max(logs.applied.get(&group).copied().unwrap_or(Index(0)))
+    }
+
     /// Ranges of a node's files in which rot may strike.
     #[must_use]
     pub fn rottable(&self, node: NodeId) -> Vec<(FileId, u64, u64)> {

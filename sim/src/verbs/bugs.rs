@@ -1,11 +1,11 @@
 //! The verb `bugs`: runs the bug bench and writes down what it came to.
 
-use crate::plant;
+use super::common::{plant, text_of, write_text};
 use clap::Args;
 use ironseed_sim::bench::{self, Scale};
 use ironseed_sim::seedfile::parse_bug;
 use std::io::{Write as _, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is run of the bug bench.
@@ -72,12 +72,4 @@ pub(crate) fn execute(options: &Options) -> Result<bool, String> {
     let last = serde_json::json!({ "rows": tallies.len(), "as_they_should_be": good });
     let _ = writeln!(stdout(), "{last}");
     Ok(good == tallies.len())
-}
-
-pub(crate) fn text_of(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn write_text(path: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
