@@ -46,6 +46,8 @@ pub enum Calm {
     Syncs,
     /// The run ends with its proof and does not wait for leases to run out.
     Leases,
+    /// Everything heals at once: no core has to go on without the rest.
+    Rest,
 }
 
 impl Calm {
@@ -59,6 +61,7 @@ impl Calm {
         Self::Tuning,
         Self::Syncs,
         Self::Leases,
+        Self::Rest,
     ];
 }
 

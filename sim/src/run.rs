@@ -2,7 +2,8 @@
 //!
 //! 1. **Load**: nodes boot, clients ask, faults strike, until the run's time is up or the clients have
 //!    asked all they had.
-//! 2. **Healing**: everything mends and stays so; what is under way comes to an end.
+//! 2. **Healing**: everything mends and stays so; what is under way comes to an end. In every other run some nodes
+//!    stay broken, and the others have to do without them until after the proof.
 //! 3. **Proof**: every key and every byte is read back, and a little is written, within a bound.
 //! 4. **Histories**: what all clients saw is checked.
 //!
@@ -112,6 +113,7 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
         return wrong;
     }
     world.heal();
+    world.freeze();
     world.clients.settle();
     world.wake_clients();
     let healed = world.now();
@@ -137,6 +139,11 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
             world.wake_clients();
         }
     }
+    if world.thaw()
+        && let Some(violation) = all_stop(world, limit)
+    {
+        return Some(violation);
+    }
     if let Some(violation) = redundancy_returns(world, limit) {
         return Some(violation);
     }
@@ -151,6 +158,19 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     world.stats.searches = findings.searched;
     world.stats.searches_given_up = findings.given_up;
     findings.violations.into_iter().next()
+}
+
+/// Waits until whoever was told to stop has stopped.
+fn all_stop<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
+    let from = world.now();
+    let due = from + liveness::bound(&world.setup);
+    let wrong = world.run(limit.min(due), |world| world.stopping().is_empty());
+    let stopping = world.stopping();
+    if wrong.is_some() || world.now() >= limit || stopping.is_empty() {
+        return wrong;
+    }
+    let what = [format!("{stopping:?} were told to stop and have not")];
+    Some(liveness::stuck(world.now(), from, &what))
 }
 
 /// Waits until every replica and every chunk is where it belongs. Looking at all of them is much work, so it is

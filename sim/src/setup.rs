@@ -103,6 +103,40 @@ impl Overrides {
     }
 }
 
+/// How a node stays broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// It is down.
+    Down,
+    /// It hears nobody and is not heard.
+    Isolated,
+    /// It hears nobody; what it says is heard.
+    Deaf,
+    /// Nobody hears it; it hears the others.
+    Mute,
+}
+
+/// Nodes that stay broken when everything else has healed: never more than the others can do without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Which.
+    pub nodes: Vec<NodeId>,
+    /// How.
+    pub how: Frozen,
+}
+
+impl Rest {
+    /// One run in two has a rest: some of those whose disks may rot, so that no copy is missing twice.
+    fn draw(draw: &mut Draw, victims: &[NodeId]) -> Option<Self> {
+        if victims.is_empty() || draw.chance(1, 2) {
+            return None;
+        }
+        let count = draw.between(1, victims.len() as u64) as usize;
+        let how = *draw.pick(&[Frozen::Down, Frozen::Isolated, Frozen::Deaf, Frozen::Mute]);
+        Some(Self { nodes: victims[..count].to_vec(), how })
+    }
+}
+
 /// A run's kind.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -138,6 +172,8 @@ pub struct Setup {
     pub mix: Mix,
     /// Whether the run goes on after the proof until all leases have run out, to see that everything is collected.
     pub outlives_leases: bool,
+    /// Who stays broken after the healing until the others have done without.
+    pub rest: Option<Rest>,
     /// The faults themselves, if they are not drawn.
     pub plan: Option<Vec<Planned>>,
     /// What clients do, if it is not drawn.
@@ -220,6 +256,11 @@ impl Setup {
         mix.spread(millis * 1_000_000);
         mix.steady = calm.contains(&Calm::Clients);
         let leases = Draw::new(seed, Domain::Setup, &[8]).chance(1, 5);
+        let fsync = if calm.contains(&Calm::Syncs) { FsyncPolicy::Always } else { fsync };
+        // Where nodes forget what they promised, all of them may be needed.
+        let rest = (fsync == FsyncPolicy::Always)
+            .then(|| Rest::draw(&mut Draw::new(seed, Domain::Setup, &[12]), &victims));
+        let rest = rest.flatten();
         Self {
             seed,
             drift_ppm: nodes.iter().map(drift).collect(),
@@ -228,7 +269,7 @@ impl Setup {
             shards,
             replication,
             lanes,
-            fsync: if calm.contains(&Calm::Syncs) { FsyncPolicy::Always } else { fsync },
+            fsync,
             tuning,
             duration: overrides.heals.unwrap_or(millis * 1_000_000),
             clock_bound: if calm.contains(&Calm::Clocks) { CALM_CLOCK_BOUND } else { clock_bound },
@@ -237,6 +278,7 @@ impl Setup {
             victims,
             mix,
             outlives_leases: leases && !calm.contains(&Calm::Leases),
+            rest: rest.filter(|_| !calm.contains(&Calm::Rest)),
             plan: overrides.plan.clone(),
             script: overrides.script.clone(),
             deliveries: overrides.deliveries.clone(),

@@ -11,6 +11,7 @@
 mod ambush;
 mod asking;
 mod disaster;
+mod frozen;
 mod hunt;
 mod machine;
 mod slot;
@@ -101,6 +102,8 @@ pub struct World<M> {
     healed: Option<u64>,
     /// Faults that came of others: which, and what of.
     derived: Vec<(usize, Planned)>,
+    /// Nodes that stay broken for now although everything has healed.
+    frozen: BTreeSet<usize>,
     /// Nodes that have taken a step in this event, if anybody wants to know.
     touched: BTreeSet<usize>,
 }
@@ -162,6 +165,7 @@ impl<M: Machine> World<M> {
             moved: BTreeSet::new(),
             healed: None,
             derived: Vec::new(),
+            frozen: BTreeSet::new(),
             touched: BTreeSet::new(),
             armed: Vec::new(),
             struck: BTreeSet::new(),
@@ -250,7 +254,11 @@ impl<M: Machine> World<M> {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Boot { node, boot } if self.slots[node].boot == boot => self.boot(node),
+            Event::Boot { node, boot }
+                if self.slots[node].boot == boot && !self.is_frozen(node) =>
+            {
+                self.boot(node);
+            }
             Event::Deliver { from, to, send, message } => self.deliver(from, to, send, *message),
             Event::Disk { node, boot, op } if self.lives(node, boot) => self.complete(node, op),
             Event::Hashed { node, boot, op, bytes } if self.lives(node, boot) => {
@@ -518,10 +526,11 @@ impl<M: Machine> World<M> {
         self.feed(node, Input::Boot { files, found });
     }
 
-    /// Nodes that were told to stop and have not.
+    /// Nodes that were told to stop and have not, frozen ones left out.
     #[must_use]
     pub fn stopping(&self) -> Vec<NodeId> {
-        self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
+        let slots = self.slots.iter().enumerate().filter(|(node, _)| !self.is_frozen(*node));
+        slots.filter(|(_, slot)| slot.stopping.is_some()).map(|(_, slot)| slot.id).collect()
     }
 
     /// Makes the record of choices say what each operation is, and what became of each message.

@@ -80,10 +80,11 @@ const MUST_HAPPEN: &[&str] = &[
     "bucket_deleted_under_load",
     "put_raced_bucket_deletion_under_partition",
     "collected_to_the_end",
+    "core_went_on_alone",
 ];
 
 /// Rows of docs/bug-bench.md: the swarm kills them all.
-const BUGS: &[u32] = &[1, 3, 10, 21, 30];
+const BUGS: &[u32] = &[1, 3, 10, 11, 18, 21, 30];
 
 fn step_names() -> clap::builder::PossibleValuesParser {
     STEPS.iter().map(|step| step.name).collect::<Vec<_>>().into()

@@ -9,8 +9,9 @@ impl<M: Machine> World<M> {
             return;
         }
         self.wakes[client as usize] = u64::MAX;
-        let up: Vec<NodeId> =
-            self.slots.iter().filter(|slot| slot.is_up()).map(|slot| slot.id).collect();
+        let slots = self.slots.iter().enumerate();
+        let up = slots.filter(|(node, slot)| slot.is_up() && !self.is_frozen(*node));
+        let up: Vec<NodeId> = up.map(|(_, slot)| slot.id).collect();
         for issue in self.clients.wake(self.now, client, &up) {
             self.ask(issue);
         }

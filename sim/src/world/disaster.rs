@@ -253,7 +253,7 @@ impl<M: Machine> World<M> {
     }
 
     /// A node is down until then.
-    fn fall(&mut self, node: usize, until: u64, why: &str) {
+    pub(super) fn fall(&mut self, node: usize, until: u64, why: &str) {
         let slot = &mut self.slots[node];
         let id = slot.id;
         self.tracer.event(self.now, Kind::Down, &[node as u64], || format!("{id:?} {why}"));
