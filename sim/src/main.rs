@@ -166,6 +166,7 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Run { seed, common } => {
             let planted = plant(common.bug)?;
             let overrides = common.over(Overrides::default());
+            overrides.check()?;
             let order = Order { planted, overrides, ..Order::new(seed) };
             let began = Instant::now();
             guard(1, &common)[0].attach();
@@ -181,6 +182,7 @@ fn execute(command: Command) -> Result<bool, String> {
             };
             let (seed, bug, config) = named(file.as_deref(), seed, &common)?;
             let (planted, overrides) = (plant(bug)?, common.over(config));
+            overrides.check()?;
             let order = Order { until, planted, overrides, ..Order::new(seed) };
             let began = Instant::now();
             let report = run(&order, (!quiet).then(to_stdout));
@@ -204,6 +206,7 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Swarm { seconds, runs, first_seed, jobs, keep_going, common } => {
             let planted = plant(common.bug)?;
             let overrides = common.over(Overrides::default());
+            overrides.check()?;
             let began = Instant::now();
             let order = Swarm { first_seed, runs, seconds, keep_going, planted, overrides };
             let pulses = guard(jobs.max(1), &common);
