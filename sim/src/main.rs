@@ -88,7 +88,7 @@ fn execute(command: Command) -> Result<bool, String> {
     match command {
         Command::Run { seed, common } => {
             let planted = plant(common.bug)?;
-            let overrides = common.over(Overrides::default());
+            let overrides = common.over(Overrides::default())?;
             let order = Order { planted, overrides, ..Order::new(seed) };
             let began = Instant::now();
             guard(1, &common)[0].attach();
@@ -108,7 +108,7 @@ fn execute(command: Command) -> Result<bool, String> {
         }
         Command::Swarm { seconds, runs, first_seed, jobs, keep_going, common } => {
             let planted = plant(common.bug)?;
-            let overrides = common.over(Overrides::default());
+            let overrides = common.over(Overrides::default())?;
             let began = Instant::now();
             let order = Swarm { first_seed, runs, seconds, keep_going, planted, overrides };
             let pulses = guard(jobs.max(1), &common);

@@ -51,8 +51,7 @@ impl Source {
             }
             (None, None) => return Err("name a seed or a file".into()),
         };
-        let overrides = common.over(config);
-        overrides.check()?;
+        let overrides = common.over(config)?;
         let order = Order { planted: plant(bug)?, overrides, ..Order::new(seed) };
         Ok(Named { order, bug, how })
     }
@@ -88,15 +87,20 @@ pub(crate) struct Common {
 
 impl Common {
     /// What it fixes of a run, on top of what a file does.
-    pub(crate) fn over(&self, overrides: Overrides) -> Overrides {
-        Overrides {
+    ///
+    /// # Errors
+    /// What can't be.
+    pub(crate) fn over(&self, overrides: Overrides) -> Result<Overrides, String> {
+        let overrides = Overrides {
             nodes: self.nodes.or(overrides.nodes),
             shards: self.shards.or(overrides.shards),
             workload: self.workload.clone().or(overrides.workload),
             millis: self.millis.or(overrides.millis),
             operations: self.operations.or(overrides.operations),
             ..overrides
-        }
+        };
+        overrides.check()?;
+        Ok(overrides)
     }
 
     /// The same as arguments, for the command that replays a run.
