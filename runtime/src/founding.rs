@@ -180,7 +180,9 @@ fn is_blank(dir: &DataDir) -> Result<bool, FoundingError> {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
         Err(error) => {
-            return Err(DirError::Io { path: dir.path().join(SUPERBLOCK.to_string()), error }.into());
+            return Err(
+                DirError::Io { path: dir.path().join(SUPERBLOCK.to_string()), error }.into()
+            );
         }
     };
     Ok(match superblock::newest(&bytes) {

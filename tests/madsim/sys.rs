@@ -289,7 +289,9 @@ impl<T: Send + 'static> JoinSet<T> {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<T, JoinError>>> {
         for place in 0..self.0.len() {
-            if let std::task::Poll::Ready(ended) = std::pin::Pin::new(&mut self.0[place]).poll(context) {
+            if let std::task::Poll::Ready(ended) =
+                std::pin::Pin::new(&mut self.0[place]).poll(context)
+            {
                 self.0.remove(place);
                 return std::task::Poll::Ready(Some(ended));
             }

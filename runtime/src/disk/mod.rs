@@ -28,8 +28,8 @@ mod directory;
 mod files;
 mod workers;
 
-pub use directory::{DataDir, DirError, write_private};
 pub use crate::sys::Disk;
+pub use directory::{DataDir, DirError, write_private};
 pub use workers::Workers;
 
 use ironseed_core::machine::{Io, IoResult};

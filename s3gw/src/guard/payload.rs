@@ -158,8 +158,7 @@ impl Payload {
         let asked = *self.asked.get_or_insert_with(Instant::now);
         let until = asked + self.patience.window.saturating_sub(self.waited);
         let patience = until.saturating_duration_since(Instant::now());
-        let frame =
-            timeout(patience, self.body.frame()).await.map_err(|_| Code::RequestTimeout)?;
+        let frame = timeout(patience, self.body.frame()).await.map_err(|_| Code::RequestTimeout)?;
         self.asked = None;
         self.waited += asked.elapsed();
         match frame {

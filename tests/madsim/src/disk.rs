@@ -9,6 +9,7 @@ use ironseed::sys::Device;
 use ironseed_core::machine::{FileId, FoundFile, Io, IoDone, IoOp, IoResult};
 use ironseed_core::types::OpId;
 use ironseed_sim::disk::{Disk, Speed, Trap};
+use ironseed_sim::draw::{Domain, Draw};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,8 +47,13 @@ impl State {
     }
 }
 
-/// madsim sleeps for a millisecond at the least, so a faster disk would have all its latencies alike.
-const SPEED: Speed = Speed { write: 1_500_000, sync: 4_000_000, read: 1_500_000 };
+/// How fast the disks of a run are. madsim sleeps for a millisecond at the least, so faster ones would have all
+/// their latencies alike; and a sync that takes longer than a message leaves time for what comes too early.
+fn speed(seed: u64) -> Speed {
+    let sync = Draw::new(seed, Domain::Disk, &[]).magnitude(4_000_000, 40_000_000);
+    Speed { write: 1_500_000, sync, read: 1_500_000 }
+}
+
 /// Names the read of a file before the node runs; no node gets so far.
 const PEEK: OpId = OpId(u64::MAX);
 
@@ -55,7 +61,7 @@ impl Hardware {
     /// An empty disk.
     #[must_use]
     pub fn new(seed: u64, machine: u64, plant: Option<Plant>) -> Self {
-        let disk = Disk::new(seed, machine, SPEED);
+        let disk = Disk::new(seed, machine, speed(seed));
         let state = State { disk, lied: BTreeSet::new(), owed: Vec::new() };
         Self { state: Mutex::new(state), plant }
     }

@@ -86,9 +86,9 @@ fn main() -> ExitCode {
 /// Runs a seed on a thread of its own, as madsim wants it: a thread's hash maps have one order.
 fn one(seed: u64, plant: Option<Plant>) -> Result<Report, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = std::thread::Builder::new().name(format!("seed-{seed}")).spawn(move || {
-        catch_unwind(AssertUnwindSafe(|| run::run(seed, plant, folder.path())))
-    });
+    let run = std::thread::Builder::new()
+        .name(format!("seed-{seed}"))
+        .spawn(move || catch_unwind(AssertUnwindSafe(|| run::run(seed, plant, folder.path()))));
     let outcome = run.expect("a thread").join().expect("panics are caught");
     outcome.map_err(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,

@@ -27,6 +27,8 @@ pub enum Fault {
     Blackout {
         /// How long they stay down.
         down: Duration,
+        /// Just after some client has been told that its write is done: what was promised too early is lost.
+        ambush: bool,
     },
     /// A process is asked to stop, and started again when it has.
     Stop {
@@ -115,10 +117,13 @@ fn faults(seed: u64, nodes: u32, clients: u32, load: Duration) -> Vec<(Duration,
     let mut faults = Vec::new();
     while at < load {
         let node = draw.between(1, nodes.into()) as u32;
-        let fault = match draw.weighted(&[4, 4, 2, 2, 2, 5, 1, 1, 1]) {
+        let fault = match draw.weighted(&[4, 4, 4, 2, 2, 5, 1, 1, 1]) {
             0 => Fault::Kill { node, down: millis(&mut draw, 100, 3_000) },
             1 => Fault::PowerLoss { node, down: millis(&mut draw, 100, 3_000) },
-            2 => Fault::Blackout { down: millis(&mut draw, 100, 2_000) },
+            2 => {
+                let ambush = draw.chance(3, 4);
+                Fault::Blackout { down: millis(&mut draw, 100, 2_000), ambush }
+            }
             3 => Fault::Stop { node },
             4 => Fault::Freeze { node, time: millis(&mut draw, 100, 5_000) },
             5 => {
