@@ -1,10 +1,14 @@
 //! The only loop: takes one input, steps the node, executes the effects.
 //!
-//! One thread owns the node. Everything that happens reaches it through one queue: messages from the
+//! One task owns the node. Everything that happens reaches it through one queue: messages from the
 //! node port, requests from the gateway, completions from the disk's and the hashing threads. It takes
 //! what has gathered, up to a bound, steps the node through it and then executes all effects in their
 //! order, so that messages to one peer leave together. When nothing comes it sleeps until the node's
 //! deadline.
+//!
+//! It is a task beside the connections and no thread of its own: a step takes microseconds, and to hand a
+//! request to another thread and its answer back, each with a thread to wake, cost more than the step.
+//! What would hold the tasks up (files, hashing chunks) has threads.
 //!
 //! There is no policy here: no retry, no protocol timer, no order between operations beyond that in which
 //! the node asked for them. What is bounded is bounded elsewhere: messages by the node port's budget,
@@ -21,7 +25,7 @@ mod events;
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
 use crate::net::{Channel, Deliver, Net, Traffic};
-use crate::sys::{self, Hashers, Receiver, Sender};
+use crate::sys::{self, AbortOnPanic, Hashers};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
 use ironseed_core::machine::{Hashed, Instant, IoDone, IoResult, Now};
@@ -32,16 +36,26 @@ use ironseed_core::node::status::{Phase, Status};
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::types::{NodeId, OpId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::task::yield_now;
+use tokio::time::{Sleep, sleep};
+use tracing::Instrument as _;
 
 /// Inputs stepped before their effects are executed, at the most. A step takes microseconds, so no
 /// effect waits for a millisecond; and messages to one peer leave in few writes.
 const BATCH_MAX: usize = 64;
-/// Bytes that are hashed at once, on the driver's thread: handing them over would take longer.
+/// Bytes that are hashed at once, in the driver's task: handing them over would take longer.
 const HASH_INLINE_BYTES_MAX: usize = 4 << 10;
+/// Rounds of 5 ms that the last messages get to leave. A peer that can't be reached must not hold up a
+/// stop.
+const DRAIN_ROUNDS: u32 = 40;
 
 /// What the driver needs of the machine that it drives. [`Node`] in production.
 pub trait Machine: Send + 'static {
@@ -75,7 +89,7 @@ impl Machine for Node {
     }
 }
 
-/// What others may know of the node without asking its thread.
+/// What others may know of the node without asking its driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Public {
     /// How far it has come.
@@ -102,23 +116,12 @@ pub enum Exit {
     Halted(String),
 }
 
-/// How long a driver has nothing to do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wait {
-    /// It has something to do at once.
-    Not,
-    /// So long, unless an event comes.
-    For(std::time::Duration),
-    /// Until an event comes.
-    Forever,
-}
-
-/// What reaches the driver's thread.
+/// What reaches the driver.
 #[allow(
     clippy::large_enum_variant,
     reason = "the queue is short and most events are requests and messages: a box for each would cost more"
 )]
-pub(crate) enum Event {
+enum Event {
     Message { from: NodeId, message: PeerMessage, room: OwnedSemaphorePermit },
     Request { id: RequestId, request: Request, reply: oneshot::Sender<Outcome> },
     Cancel(RequestId),
@@ -130,7 +133,7 @@ pub(crate) enum Event {
 /// A way to the node from any thread.
 #[derive(Clone)]
 pub struct Handle {
-    events: Sender<Event>,
+    events: UnboundedSender<Event>,
     requests: Arc<AtomicU64>,
     public: watch::Receiver<Public>,
 }
@@ -188,7 +191,7 @@ impl Drop for CancelOnDrop<'_> {
 
 /// Hands the messages of peers to the driver.
 #[derive(Clone)]
-pub struct Inbox(Sender<Event>);
+pub struct Inbox(UnboundedSender<Event>);
 
 impl Deliver for Inbox {
     fn deliver(
@@ -215,7 +218,7 @@ pub struct Running {
 
 /// What a driver needs beside the machine.
 pub struct Parts<N> {
-    /// Names the threads.
+    /// Names its threads.
     pub name: String,
     /// The clocks.
     pub clock: Clock,
@@ -227,7 +230,7 @@ pub struct Parts<N> {
     pub net: N,
 }
 
-/// Starts a machine on its own thread; it boots at once.
+/// Starts a machine; it boots at once. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// No more threads, an unreadable data directory, or whatever starting the node port says.
@@ -235,7 +238,7 @@ pub fn start<M: Machine>(
     machine: M,
     parts: Parts<impl FnOnce(Inbox, watch::Receiver<Public>) -> io::Result<Net>>,
 ) -> io::Result<Running> {
-    let (events, inbox) = sys::channel();
+    let (events, inbox) = unbounded_channel();
     let (public_sender, public) = watch::channel(Public::default());
     let files = parts.dir.files().map_err(io::Error::other)?;
     let completed = events.clone();
@@ -245,7 +248,7 @@ pub fn start<M: Machine>(
     let disk = Disk::start(parts.dir, &parts.name, done.clone())?;
     let hashers = Hashers::start(&parts.name, done)?;
     let net = (parts.net)(Inbox(events.clone()), public.clone())?;
-    let driver = Driver {
+    let mut driver = Driver {
         machine,
         clock: parts.clock,
         events: inbox,
@@ -258,16 +261,24 @@ pub fn start<M: Machine>(
         net,
     };
     let (ended, exit) = oneshot::channel();
-    sys::drive(parts.name, driver, ended)?;
+    // Several nodes may share a process and its log.
+    let span = tracing::info_span!("node", name = %parts.name);
+    let running = async move {
+        let _abort = AbortOnPanic;
+        let end = driver.run().await;
+        // Joins the disk's threads before anyone hears of the end.
+        sys::drop_beside(driver).await;
+        let _ = ended.send(end);
+    };
+    tokio::spawn(running.instrument(span));
     let requests = Arc::new(AtomicU64::new(1));
     Ok(Running { handle: Handle { events, requests, public }, exit })
 }
 
-/// The loop's body; how it waits is the machine's affair ([`crate::sys`]).
-pub(crate) struct Driver<M> {
+struct Driver<M> {
     machine: M,
     clock: Clock,
-    events: Receiver<Event>,
+    events: UnboundedReceiver<Event>,
     /// Inputs that follow from effects without anybody's help.
     at_once: VecDeque<Input>,
     replies: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
@@ -279,45 +290,64 @@ pub(crate) struct Driver<M> {
 }
 
 impl<M: Machine> Driver<M> {
-    /// How long the next round may be waited for.
-    pub(crate) fn wait(&self) -> Wait {
-        if !self.at_once.is_empty() {
-            return Wait::Not;
+    async fn run(&mut self) -> Exit {
+        let mut alarm = Box::pin(sleep(std::time::Duration::ZERO));
+        loop {
+            let mut steps = 0;
+            while let Some(input) = self.at_once.pop_front() {
+                self.step(input);
+                steps += 1;
+            }
+            let mut event = match self.events.try_recv().ok() {
+                None if steps == 0 => {
+                    let event = self.wait(alarm.as_mut()).await;
+                    yield_now().await;
+                    event
+                }
+                event => event,
+            };
+            while let Some(next) = event {
+                self.take(next);
+                steps += 1;
+                event = if steps < BATCH_MAX { self.events.try_recv().ok() } else { None };
+            }
+            let due = self.machine.deadline();
+            if due.is_some_and(|deadline| self.clock.until(deadline).is_zero()) {
+                self.step(Input::Timer);
+            }
+            if let Some(exit) = self.execute() {
+                self.publish();
+                self.drain().await;
+                return exit;
+            }
+            self.publish();
+            if steps >= BATCH_MAX {
+                // The connections are to go on as well.
+                yield_now().await;
+            }
         }
-        self.machine.deadline().map_or(Wait::Forever, |due| Wait::For(self.clock.until(due)))
     }
 
-    /// What comes from outside.
-    pub(crate) const fn events(&mut self) -> &mut Receiver<Event> {
-        &mut self.events
-    }
-
-    /// Steps through what has gathered, from the event that was waited for on, and executes the effects.
-    /// Returns how the node ended, if it did: no round may follow then.
-    pub(crate) fn round(&mut self, first: Option<Event>) -> Option<Exit> {
-        let mut steps = 0;
-        while let Some(input) = self.at_once.pop_front() {
-            self.step(input);
-            steps += 1;
+    /// The next event, or nothing when the deadline comes first.
+    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) -> Option<Event> {
+        let deadline = self.machine.deadline();
+        if let Some(deadline) = deadline {
+            let at = tokio::time::Instant::now() + self.clock.until(deadline);
+            alarm.as_mut().reset(at);
         }
-        let mut event = first.or_else(|| self.events.try_recv().ok());
-        while let Some(next) = event {
-            self.take(next);
-            steps += 1;
-            event = if steps < BATCH_MAX { self.events.try_recv().ok() } else { None };
-        }
-        let due = self.machine.deadline();
-        if due.is_some_and(|deadline| self.clock.until(deadline).is_zero()) {
-            self.step(Input::Timer);
-        }
-        let exit = self.execute();
-        self.publish();
-        exit
-    }
-
-    /// Whether the last messages have left: a leader that stops gives its leadership away with one.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.net.is_drained()
+        let event = poll_fn(|context| {
+            // The handle, the node port and the disk all hold a sender, so the queue never closes: the
+            // disk's lives as long as the driver.
+            if let Poll::Ready(event) = self.events.poll_recv(context) {
+                return Poll::Ready(event);
+            }
+            if deadline.is_some() {
+                alarm.as_mut().poll(context).map(|()| None)
+            } else {
+                Poll::Pending
+            }
+        });
+        event.await
     }
 
     fn take(&mut self, event: Event) {
@@ -382,6 +412,16 @@ impl<M: Machine> Driver<M> {
             }
         }
         exit
+    }
+
+    /// Lets the last messages leave: a leader that stops gives its leadership away with one.
+    async fn drain(&mut self) {
+        for _ in 0..DRAIN_ROUNDS {
+            if self.net.is_drained() {
+                break;
+            }
+            sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     fn publish(&self) {

@@ -122,8 +122,8 @@ fn run(verb: Verb) -> Result<ExitCode, CommandError> {
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     allow_descriptors();
-    // One core is left to the thread that owns the node. With a worker on it too, each hands its work to the other
-    // and waits to be woken: on two cores, gets of 1 KiB cost a quarter more.
+    // One core is left to the threads that write, sync and hash. Where there are two cores, a second worker makes
+    // a read dearer by a third: tasks move between the workers, and each has to be woken for it.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = cores.saturating_sub(1).max(1);
     tokio::runtime::Builder::new_multi_thread()

@@ -1,12 +1,11 @@
 //! What a node takes from the machine that it runs on, and all that is exchanged when it runs on a simulated
-//! one (`tests/madsim/sys.rs` stands in for this file there): how its ports listen, how its loop waits, where
-//! its files are and who hashes.
+//! one (`tests/madsim/sys.rs` stands in for this file there): how its ports listen, where its files are, who
+//! hashes.
 //!
 //! Everything else is the same code in both: protocols, the driver's rounds, the gateway. So what is here has
 //! no choice to make, and is as short as it can be.
 
-use crate::driver::{Driver, Exit, Machine, Wait};
-use crate::pool::{AbortOnPanic, Pool};
+use crate::pool::Pool;
 use bytes::Bytes;
 use ironseed_core::machine::{FileId, FoundFile, Hashed, IoDone, IoResult};
 use ironseed_core::types::OpId;
@@ -17,18 +16,14 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 
 pub use crate::disk::Workers as Disk;
+pub use crate::pool::AbortOnPanic;
 pub use std::net::TcpListener as Listener;
-pub use std::sync::mpsc::{Receiver, Sender, channel};
 pub use tokio::task::{AbortHandle, JoinSet};
 
 /// Connections that wait to be accepted: bursts of clients that all reconnect at the same moment.
 const BACKLOG: i32 = 1024;
-/// Rounds that the last messages get to leave. A peer that can't be reached must not hold up a stop.
-const DRAIN_ROUNDS: u32 = 40;
-const DRAIN_ROUND: Duration = Duration::from_millis(5);
 
 /// Binds a port with room for bursts of connections.
 ///
@@ -118,42 +113,8 @@ impl Hashers {
     }
 }
 
-/// Runs a driver to its end, on a thread of its own.
-///
-/// # Errors
-/// The operating system starts no more threads.
-pub(crate) fn drive<M: Machine>(
-    name: String,
-    mut driver: Driver<M>,
-    ended: oneshot::Sender<Exit>,
-) -> io::Result<()> {
-    let span = tracing::info_span!("node", name = %name);
-    let thread = std::thread::Builder::new().name(name);
-    thread.spawn(move || {
-        let _abort = AbortOnPanic;
-        // Several nodes may share a process and its log.
-        let _span = span.entered();
-        let exit = loop {
-            let event = match driver.wait() {
-                Wait::Not => None,
-                Wait::For(span) => driver.events().recv_timeout(span).ok(),
-                // The handle, the node port and the disk all hold a sender, so this only fails when nobody can
-                // ever ask for anything again; the disk's sender lives as long as the driver.
-                Wait::Forever => driver.events().recv().ok(),
-            };
-            if let Some(exit) = driver.round(event) {
-                break exit;
-            }
-        };
-        for _ in 0..DRAIN_ROUNDS {
-            if driver.is_drained() {
-                break;
-            }
-            std::thread::sleep(DRAIN_ROUND);
-        }
-        // Joins the disk's threads before anyone hears of the end.
-        drop(driver);
-        let _ = ended.send(exit);
-    })?;
-    Ok(())
+/// Drops a value whose end has to be waited for, where waiting holds nobody up.
+pub async fn drop_beside<T: Send + 'static>(value: T) {
+    let dropped = tokio::task::spawn_blocking(move || drop(value)).await;
+    dropped.expect("dropping does not panic");
 }

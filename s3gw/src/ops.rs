@@ -58,6 +58,12 @@ impl Call {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// What the parameter `response-NAME` wants a read to answer with.
+    fn response_param(&self, name: &str) -> Option<&str> {
+        let named = |key: &str| key.strip_prefix("response-") == Some(name);
+        self.query.iter().find(|(key, _)| named(key)).map(|(_, value)| value.as_str())
+    }
+
     fn place(&self) -> (&str, &str) {
         (&self.bucket, &self.key)
     }
@@ -70,19 +76,18 @@ impl Call {
         })
     }
 
-    /// What a read demands of the object; `prefix` is that of a copy's source or empty.
-    fn preconditions(&self, prefix: &str) -> Preconditions {
-        let header = |name: &str| self.header(&format!("{prefix}{name}"));
+    /// What a read demands of the object, in the headers of these [names](Demands).
+    fn preconditions(&self, demands: &Demands) -> Preconditions {
         let date = |name: &str| {
-            header(name)
+            self.header(name)
                 .and_then(crate::text::parse_http_date)
                 .and_then(|at| u64::try_from(at).ok())
         };
         Preconditions {
-            if_match: header("if-match").map(TagMatch::parse),
-            if_none_match: header("if-none-match").map(TagMatch::parse),
-            if_modified_since: date("if-modified-since"),
-            if_unmodified_since: date("if-unmodified-since"),
+            if_match: self.header(demands.matches).map(TagMatch::parse),
+            if_none_match: self.header(demands.none_matches).map(TagMatch::parse),
+            if_modified_since: date(demands.modified_since),
+            if_unmodified_since: date(demands.unmodified_since),
         }
     }
 
@@ -94,6 +99,29 @@ impl Call {
         }
     }
 }
+
+/// The headers that say what a read demands of its object.
+struct Demands {
+    matches: &'static str,
+    none_matches: &'static str,
+    modified_since: &'static str,
+    unmodified_since: &'static str,
+}
+
+/// Of a GET or HEAD.
+const OF_READ: Demands = Demands {
+    matches: "if-match",
+    none_matches: "if-none-match",
+    modified_since: "if-modified-since",
+    unmodified_since: "if-unmodified-since",
+};
+/// Of a copy, about its source.
+const OF_SOURCE: Demands = Demands {
+    matches: "x-amz-copy-source-if-match",
+    none_matches: "x-amz-copy-source-if-none-match",
+    modified_since: "x-amz-copy-source-if-modified-since",
+    unmodified_since: "x-amz-copy-source-if-unmodified-since",
+};
 
 /// s3s's view of the store.
 pub struct Ops<S: Store> {

@@ -360,42 +360,48 @@ impl<S: Store> Download<S> {
         }
     }
 
-    /// Hands what is left to a task that feeds the answer's body, after the first bytes are here: what
-    /// fails before them can still be answered with an error.
+    /// The answer's body, once its first bytes are here: what fails before them can still be answered with an
+    /// error. If there are more, a task feeds them.
     ///
     /// # Errors
     /// Whatever the store refuses.
     pub async fn into_body(mut self) -> Result<BodyStream> {
-        let bytes = self.bytes;
-        let first = if bytes == 0 { None } else { Pieces::next(&mut self).await? };
-        let (sender, receiver) = mpsc::channel(1);
-        if let Some(first) = first {
-            tokio::spawn(async move {
-                if sender.send(Ok(first)).await.is_err() {
-                    return;
-                }
-                loop {
-                    let piece = tokio::select! {
-                        biased;
-                        () = sender.closed() => return,
-                        piece = Pieces::next(&mut self) => piece,
-                    };
-                    let piece = match piece {
-                        Ok(Some(piece)) => Ok(piece),
-                        Ok(None) => return,
-                        Err(error) => {
-                            tracing::warn!(%error, "a download was cut off");
-                            Err(error)
-                        }
-                    };
-                    let failed = piece.is_err();
-                    if sender.send(piece).await.is_err() || failed {
-                        return;
-                    }
-                }
-            });
+        let left = self.bytes;
+        if left == 0 {
+            return Ok(BodyStream { first: None, rest: None, left });
         }
-        Ok(BodyStream { receiver, left: bytes })
+        let first = Pieces::next(&mut self).await?;
+        // Most objects are one piece: it leaves with the head in one write, and nobody has to be woken.
+        let whole = first.as_ref().is_some_and(|first| first.len() as u64 == left);
+        let rest = (!whole).then(|| {
+            let (sender, receiver) = mpsc::channel(1);
+            tokio::spawn(self.feed(sender));
+            receiver
+        });
+        Ok(BodyStream { first, rest, left })
+    }
+
+    /// Sends piece after piece, until the end or until nobody wants them any more.
+    async fn feed(mut self, sender: mpsc::Sender<Result<Bytes>>) {
+        loop {
+            let piece = tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                piece = Pieces::next(&mut self) => piece,
+            };
+            let piece = match piece {
+                Ok(Some(piece)) => Ok(piece),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a download was cut off");
+                    Err(error)
+                }
+            };
+            let failed = piece.is_err();
+            if sender.send(piece).await.is_err() || failed {
+                return;
+            }
+        }
     }
 }
 
@@ -449,7 +455,9 @@ impl AsRef<[u8]> for Held {
 /// The body of an answer. If the download fails in the middle it ends with an error, and the server
 /// breaks the connection: a short body must not pass for a whole one.
 pub struct BodyStream {
-    receiver: mpsc::Receiver<Result<Bytes>>,
+    first: Option<Bytes>,
+    /// Where the pieces behind the first come from.
+    rest: Option<mpsc::Receiver<Result<Bytes>>>,
     left: u64,
 }
 
@@ -457,7 +465,11 @@ impl futures::Stream for BodyStream {
     type Item = Result<Bytes, s3s::StdError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let piece = std::task::ready!(self.receiver.poll_recv(cx));
+        let piece = match (self.first.take(), &mut self.rest) {
+            (Some(first), _) => Some(Ok(first)),
+            (None, Some(rest)) => std::task::ready!(rest.poll_recv(cx)),
+            (None, None) => None,
+        };
         Poll::Ready(match piece {
             Some(Ok(piece)) => {
                 self.left = self.left.saturating_sub(piece.len() as u64);

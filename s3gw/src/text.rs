@@ -49,12 +49,17 @@ pub fn unbase64(text: &str) -> Option<Vec<u8>> {
 #[must_use]
 pub fn percent(bytes: &[u8], slash: bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'.' | b'~')
+            || (byte == b'/' && !slash)
+    };
+    if bytes.iter().all(|byte| plain(*byte)) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
     let mut out = String::with_capacity(bytes.len() + bytes.len() / 4);
     for &byte in bytes {
-        let plain = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'.' | b'~')
-            || (byte == b'/' && !slash);
-        if plain {
+        if plain(byte) {
             out.push(char::from(byte));
         } else {
             out.push('%');
@@ -69,6 +74,9 @@ pub fn percent(bytes: &[u8], slash: bool) -> String {
 /// whether `+` is a space, as in queries.
 #[must_use]
 pub fn unpercent(text: &str, plus: bool) -> Option<String> {
+    if !text.bytes().any(|byte| byte == b'%' || (plus && byte == b'+')) {
+        return Some(text.to_owned());
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -146,31 +147,39 @@ impl Watch {
 
     /// Collects a head up to the empty line; gives back what is behind it.
     fn see_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        for (at, byte) in bytes.iter().enumerate() {
+        let mut rest = bytes;
+        while !rest.is_empty() {
             // Empty lines before a request are allowed and skipped.
-            if self.head.is_empty() && matches!(byte, b'\r' | b'\n') {
+            if self.head.is_empty()
+                && let [b'\r' | b'\n', behind @ ..] = rest
+            {
+                rest = behind;
                 continue;
             }
-            self.head.push(*byte);
-            if *byte == b'\n' && (self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n")) {
-                self.judge_head();
-                self.head.clear();
-                return &bytes[at + 1..];
-            }
+            let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            let (line, behind) = rest.split_at(line);
+            self.head.extend_from_slice(line);
+            rest = behind;
             if self.head.len() > HEAD_BYTES_MAX {
                 self.state = State::Lost;
                 self.head = Vec::new();
                 break;
+            }
+            if self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n") {
+                self.judge_head();
+                self.head.clear();
+                return rest;
             }
         }
         &[]
     }
 
     fn judge_head(&mut self) {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers);
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
         self.state = State::Lost;
-        let Ok(httparse::Status::Complete(_)) = request.parse(&self.head) else { return };
+        let parsed = request.parse_with_uninit_headers(&self.head, &mut headers);
+        let Ok(httparse::Status::Complete(_)) = parsed else { return };
         let values = |name: &str| -> Vec<&[u8]> {
             let named =
                 request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));

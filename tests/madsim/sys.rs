@@ -5,7 +5,7 @@
 //! mounted on the data directory ([`mount`]); its ports are bound by madsim and kept until the node asks for
 //! them ([`plug`]). One thread runs a whole simulation, so both tables are its own.
 
-use crate::driver::{Driver, Exit, Machine, Wait};
+use crate::disk::DataDir;
 use bytes::Bytes;
 use ironseed_core::machine::{FileId, FoundFile, Hashed, IoDone, IoOp, IoResult};
 use ironseed_core::types::OpId;
@@ -18,17 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
-use tracing::Instrument as _;
 
-use crate::disk::DataDir;
-pub use mpsc::{UnboundedReceiver as Receiver, UnboundedSender as Sender};
 pub use tokio::task::AbortHandle;
-
-/// Rounds that the last messages get to leave.
-const DRAIN_ROUNDS: u32 = 40;
-const DRAIN_ROUND: Duration = Duration::from_millis(5);
 
 /// A machine's disk.
 pub trait Device: Send + Sync {
@@ -109,11 +101,6 @@ pub fn watch(_: &TcpStream, _unacknowledged: Duration, _idle: Duration) -> io::R
 /// The two directions of a connection.
 pub fn split(stream: TcpStream) -> (ReadHalf<TcpStream>, WriteHalf<TcpStream>) {
     tokio::io::split(stream)
-}
-
-/// A queue from anywhere to the driver.
-pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    mpsc::unbounded_channel()
 }
 
 /// The files of a data directory that a machine made.
@@ -197,41 +184,13 @@ impl Hashers {
     }
 }
 
-/// Runs a driver to its end, as a task of the machine that this is called on.
-///
-/// # Errors
-/// None here.
-pub(crate) fn drive<M: Machine>(
-    name: String,
-    mut driver: Driver<M>,
-    ended: oneshot::Sender<Exit>,
-) -> io::Result<()> {
-    let span = tracing::info_span!("node", name = %name);
-    let run = async move {
-        let exit = loop {
-            let event = match driver.wait() {
-                Wait::Not => None,
-                Wait::For(span) => {
-                    tokio::time::timeout(span, driver.events().recv()).await.ok().flatten()
-                }
-                Wait::Forever => driver.events().recv().await,
-            };
-            if let Some(exit) = driver.round(event) {
-                break exit;
-            }
-        };
-        for _ in 0..DRAIN_ROUNDS {
-            if driver.is_drained() {
-                break;
-            }
-            tokio::time::sleep(DRAIN_ROUND).await;
-        }
-        drop(driver);
-        let _ = ended.send(exit);
-    };
-    tokio::spawn(run.instrument(span));
-    Ok(())
+/// Drops a value.
+pub async fn drop_beside<T>(value: T) {
+    drop(value);
 }
+
+/// Nothing: a panic ends the simulation by itself.
+pub struct AbortOnPanic;
 
 /// Tasks that end with it.
 #[derive(Debug)]

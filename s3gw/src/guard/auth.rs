@@ -10,6 +10,7 @@ use crate::Store;
 use crate::error::{Code, Error, Result};
 use crate::text::{amz_date, parse_amz_date, parse_http_date, percent, unhex};
 use http::HeaderMap;
+use std::cell::RefCell;
 
 /// How far a client's clock may be off: seconds.
 const SKEW_MAX: i64 = 15 * 60;
@@ -248,7 +249,20 @@ fn check_scope<S: Store>(scope: &Scope, store: &S, code: Code) -> Result<()> {
 
 fn signing_key<S: Store>(scope: &Scope, store: &S) -> Result<[u8; 32]> {
     let secret = store.credentials(&scope.access_key).ok_or(Code::InvalidAccessKeyId)?;
-    Ok(scope.signing_key(&secret))
+    // The same for a client's whole day, and four hashes to derive: each thread keeps its last one.
+    LAST_KEY.with_borrow_mut(|last| match last {
+        Some((of, with, key)) if of == scope && *with == secret => Ok(*key),
+        _ => {
+            let key = scope.signing_key(&secret);
+            *last = Some((scope.clone(), secret, key));
+            Ok(key)
+        }
+    })
+}
+
+thread_local! {
+    /// The signing key that was derived last: for which scope, from which secret.
+    static LAST_KEY: RefCell<Option<(Scope, String, [u8; 32])>> = const { RefCell::new(None) };
 }
 
 /// When the client says that it signed: seconds since the Unix epoch, and the signed notation.

@@ -41,7 +41,7 @@ impl Scope {
     }
 
     fn text(&self) -> String {
-        format!("{}/{}/{}/aws4_request", self.day, self.region, self.service)
+        [self.day.as_str(), &self.region, &self.service, "aws4_request"].join("/")
     }
 
     /// The key that signs in this scope.
@@ -79,26 +79,37 @@ impl Canonical<'_> {
             .map(|(name, value)| (percent(name.as_bytes(), true), percent(value.as_bytes(), true)))
             .collect();
         query.sort();
-        let query: Vec<String> =
-            query.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let headers: String =
-            self.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
-        format!(
-            "{}\n{}\n{}\n{headers}\n{}\n{}",
-            self.method,
-            self.path,
-            query.join("&"),
-            names.join(";"),
-            self.payload
-        )
+        let mut out = String::with_capacity(512);
+        for part in [self.method, "\n", self.path, "\n"] {
+            out.push_str(part);
+        }
+        for (at, (name, value)) in query.iter().enumerate() {
+            out.push_str(if at > 0 { "&" } else { "" });
+            for part in [name, "=", value] {
+                out.push_str(part);
+            }
+        }
+        out.push('\n');
+        for (name, value) in self.headers {
+            for part in [name, ":", value, "\n"] {
+                out.push_str(part);
+            }
+        }
+        out.push('\n');
+        for (at, (name, _)) in self.headers.iter().enumerate() {
+            out.push_str(if at > 0 { ";" } else { "" });
+            out.push_str(name);
+        }
+        out.push('\n');
+        out.push_str(self.payload);
+        out
     }
 
     /// The signature of this request at `date` (`yyyymmddThhmmssZ`).
     #[must_use]
     pub fn signature(&self, scope: &Scope, key: &[u8; 32], date: &str) -> String {
         let hashed = hex(&Sha256::digest(self.request()));
-        let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{}\n{hashed}", scope.text());
+        let to_sign = ["AWS4-HMAC-SHA256", date, &scope.text(), &hashed].join("\n");
         hex(&hmac(key, to_sign.as_bytes()))
     }
 }

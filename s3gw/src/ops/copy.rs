@@ -3,7 +3,7 @@
 
 use super::multipart::{parse_upload, put_part};
 use super::object::{attributes, name_object, parse_part_number, tags_of};
-use super::{Call, Ops};
+use super::{Call, OF_SOURCE, Ops};
 use crate::Store;
 use crate::checksum::{Summary, named};
 use crate::error::{Code, Error, Result};
@@ -35,7 +35,7 @@ async fn find_source<S: Store>(
     (bucket, key): (&str, &str),
 ) -> Result<Object> {
     let object = ops.find(bucket, key).await?;
-    match call.preconditions("x-amz-copy-source-").judge(&object.etag, object.modified) {
+    match call.preconditions(&OF_SOURCE).judge(&object.etag, object.modified) {
         Verdict::Proceed => Ok(object),
         Verdict::NotModified | Verdict::PreconditionFailed => Err(Code::PreconditionFailed.into()),
     }

@@ -1,6 +1,6 @@
 //! Getting and putting one object.
 
-use super::{Call, Ops, put_header, strange};
+use super::{Call, OF_READ, Ops, put_header, strange};
 use crate::Store;
 use crate::checksum::{header_name, show};
 use crate::error::{Code, Error, Result};
@@ -173,7 +173,7 @@ async fn look_up<S: Store>(ops: &Ops<S>, call: &Call) -> S3Result<Read> {
     call.check_version()?;
     let part = call.param("partNumber").map(parse_part_number).transpose()?;
     let object = ops.find(&call.bucket, &call.key).await?;
-    match call.preconditions("").judge(&object.etag, object.modified) {
+    match call.preconditions(&OF_READ).judge(&object.etag, object.modified) {
         Verdict::Proceed => {}
         Verdict::PreconditionFailed => return Err(Error::from(Code::PreconditionFailed).into()),
         Verdict::NotModified => {
@@ -330,8 +330,7 @@ fn object_headers(call: &Call, object: &Object, whole: bool) -> Result<HeaderMap
     put_header(&mut headers, "content-type", "binary/octet-stream")?;
     for name in STORED {
         let stored = object.attributes.headers.iter().find(|(stored, _)| stored == name);
-        let value =
-            call.param(&format!("response-{name}")).or(stored.map(|(_, value)| value.as_str()));
+        let value = call.response_param(name).or(stored.map(|(_, value)| value.as_str()));
         if let Some(value) = value {
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
                 Code::InvalidArgument.because(format!("response-{name} is no header value"))

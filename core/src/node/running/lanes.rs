@@ -13,17 +13,23 @@ pub(super) struct Gate {
 impl Running {
     /// Empties the lanes' queues, then lets go what is ready.
     pub(super) fn pump(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
+        // Time may have come for something in the store; later rounds of the loop only bring it posts.
+        let mut store_due = true;
         loop {
             while let Some(post) = self.next_post() {
+                store_due |= matches!(post, Post::Store(_));
                 self.deliver(config, now, post, effects);
             }
             if core::mem::take(&mut self.checkpoint_wanted) {
                 self.logs.checkpoint();
+                store_due = true;
             }
-            self.with_store(config, effects, |logs, chunks, out| {
-                logs.pump(now, out);
-                chunks.pump(now.mono, out);
-            });
+            if core::mem::take(&mut store_due) {
+                self.with_store(config, effects, |logs, chunks, out| {
+                    logs.pump(now, out);
+                    chunks.pump(now.mono, out);
+                });
+            }
             for group in self.rounds.begin(now.mono) {
                 self.push(Post::Replica(group, ReplicaInput::Confirm));
             }
