@@ -163,7 +163,8 @@ impl Client {
                 self.record.0.1.notify_waiters();
             }
             // Which bucket was made is nothing that S3 tells: its creation stays open.
-            if let Some(call) = call.filter(|_| !matches!(op, Op::MakeBucket)) {
+            let silent = matches!(op, Op::MakeBucket) && outcome.is_ok();
+            if let Some(call) = call.filter(|_| !silent) {
                 record.history.returned(call, now(), outcome);
             }
         }

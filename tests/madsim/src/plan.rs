@@ -91,6 +91,8 @@ pub struct Plan {
     pub faults: Vec<(Duration, Fault)>,
     /// The most that a message takes.
     pub latency: Duration,
+    /// Packets lost of a million: what they carry comes later, and a connection is refused.
+    pub lost_ppm: u32,
 }
 
 impl Plan {
@@ -104,7 +106,8 @@ impl Plan {
         let load = Duration::from_millis(draw.between(8_000, 20_000));
         let latency = Duration::from_micros(draw.magnitude(500, 8_000));
         let faults = faults(seed, nodes, clients, load);
-        Self { nodes, clients, keys, load, faults, latency }
+        let lost_ppm = if draw.chance(1, 3) { draw.magnitude(100, 20_000) as u32 } else { 0 };
+        Self { nodes, clients, keys, load, faults, latency, lost_ppm }
     }
 }
 

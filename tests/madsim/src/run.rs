@@ -74,6 +74,7 @@ pub fn run(seed: u64, plant: Option<Plant>, folder: &Path) -> Report {
     let plan = Plan::draw(seed);
     let mut config = madsim::Config::default();
     config.net.send_latency = plan.latency / 10..plan.latency;
+    config.net.packet_loss_rate = f64::from(plan.lost_ppm) / 1_000_000.0;
     let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, config);
     runtime.block_on(live(seed, plan, plant, folder))
 }
@@ -105,12 +106,12 @@ async fn live(seed: u64, plan: Plan, plant: Option<Plant>, folder: &Path) -> Rep
     stage.report()
 }
 
-/// Asks until the load is over. The first thing is the bucket, which every client makes.
+/// Asks until the load is over. The first client makes the bucket.
 async fn load(seed: u64, number: u32, plan: Arc<Plan>, record: Shared) {
     let mut client = Client::new(number, BUCKET, number % plan.nodes + 1, record);
     let mut choices = Choices::new(seed, number, plan.keys.len());
     let founding = FOUNDING_MAX.as_nanos() as u64;
-    // Only the first client makes it: that creation's outcome is not recorded, and one is enough of those.
+    // A creation stays open in the history, and one is enough of those.
     while number == 0 && now() < founding {
         match client.ask(&Op::MakeBucket).await {
             Some(Ok(_) | Err(Refusal::BucketAlreadyOwnedByYou)) => break,
