@@ -3,7 +3,7 @@
 
 use crate::shell::{self, Context, Failure, Result};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -14,9 +14,12 @@ pub(crate) struct Args {
     /// How many seeds.
     #[arg(long, default_value_t = 40)]
     seeds: u64,
-    /// A bug to plant in the adapter; it has to be seen.
-    #[arg(long)]
+    /// A bug to plant in the adapter (`sync-nothing`, `report-before-sync`); it has to be seen.
+    #[arg(long, conflicts_with = "bug")]
     plant: Option<String>,
+    /// A row of docs/bug-bench.md to plant in every node; it has to be seen.
+    #[arg(long)]
+    bug: Option<u32>,
     /// What to log to standard error, as `RUST_LOG` has it.
     #[arg(long, default_value = "off")]
     log: String,
@@ -29,11 +32,19 @@ pub(crate) fn run(args: &Args) -> Result {
     if let Some(plant) = &args.plant {
         command.args(["--plant", plant]);
     }
+    if let Some(bug) = args.bug {
+        command.args(["--bug", &bug.to_string()]);
+    }
     shell::run(command)
 }
 
-/// Bugs in the adapter, and how many seeds may miss each.
-const PLANTS: &[(&str, u64)] = &[("sync-nothing", 5), ("report-before-sync", 100)];
+/// Bugs in the adapter and in the node (rows of docs/bug-bench.md), and how many seeds may miss each.
+const BUGS: &[(&str, &str, u64)] = &[
+    ("--plant", "sync-nothing", 5),
+    ("--plant", "report-before-sync", 60),
+    ("--bug", "3", 60),
+    ("--bug", "10", 20),
+];
 
 /// As many seeds as a change has to survive: quiet, the same in two processes, and not blind.
 pub(crate) fn check(first_seed: u64, seeds: u64) -> Result {
@@ -43,7 +54,7 @@ pub(crate) fn check(first_seed: u64, seeds: u64) -> Result {
     for _ in 0..2 {
         let mut command = simulator.command(first_seed, seeds);
         println!("$ {}", shell::show(&command));
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
         pair.push(command.spawn().context(|| "can't start the simulation".into())?);
     }
     let mut told = Vec::new();
@@ -63,12 +74,12 @@ pub(crate) fn check(first_seed: u64, seeds: u64) -> Result {
         let (one, two) = pairs.find(|(one, two)| one != two).unwrap_or_default();
         return Err(Failure::new(format!("two processes differ:\n  {one}\n  {two}")));
     }
-    for (plant, seeds) in PLANTS {
+    for (kind, bug, seeds) in BUGS {
         let mut command = simulator.command(1, *seeds);
-        command.args(["--plant", plant]);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command.args([kind, bug]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         shell::run(command)?;
-        println!("{plant}: seen");
+        println!("{kind} {bug}: seen");
     }
     Ok(())
 }
