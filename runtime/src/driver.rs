@@ -25,7 +25,7 @@ mod events;
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
 use crate::net::{Channel, Deliver, Net, Traffic};
-use crate::sys::{self, AbortOnPanic, Hashers};
+use crate::sys::{self, Hashers};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
 use ironseed_core::machine::{Hashed, Instant, IoDone, IoResult, Now};
@@ -36,16 +36,13 @@ use ironseed_core::node::status::{Phase, Status};
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::types::{NodeId, OpId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{sleep, timeout};
 use tracing::Instrument as _;
 
 /// Inputs stepped before their effects are executed, at the most. A step takes microseconds, so no
@@ -264,13 +261,12 @@ pub fn start<M: Machine>(
     // Several nodes may share a process and its log.
     let span = tracing::info_span!("node", name = %parts.name);
     let running = async move {
-        let _abort = AbortOnPanic;
         let end = driver.run().await;
-        // Joins the disk's threads before anyone hears of the end.
-        sys::drop_beside(driver).await;
+        // Whoever hears of the end may take the directory over.
+        sys::retire(driver).await;
         let _ = ended.send(end);
     };
-    tokio::spawn(running.instrument(span));
+    sys::spawn_or_abort(running.instrument(span));
     let requests = Arc::new(AtomicU64::new(1));
     Ok(Running { handle: Handle { events, requests, public }, exit })
 }
@@ -291,21 +287,18 @@ struct Driver<M> {
 
 impl<M: Machine> Driver<M> {
     async fn run(&mut self) -> Exit {
-        let mut alarm = Box::pin(sleep(std::time::Duration::ZERO));
         loop {
             let mut steps = 0;
             while let Some(input) = self.at_once.pop_front() {
                 self.step(input);
                 steps += 1;
             }
-            let mut event = match self.events.try_recv().ok() {
-                None if steps == 0 => {
-                    let event = self.wait(alarm.as_mut()).await;
-                    yield_now().await;
-                    event
-                }
-                event => event,
-            };
+            let mut event = self.events.try_recv().ok();
+            if event.is_none() && steps == 0 {
+                event = self.wait().await;
+                // Whoever else is ready adds to the batch.
+                yield_now().await;
+            }
             while let Some(next) = event {
                 self.take(next);
                 steps += 1;
@@ -329,25 +322,14 @@ impl<M: Machine> Driver<M> {
     }
 
     /// The next event, or nothing when the deadline comes first.
-    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) -> Option<Event> {
-        let deadline = self.machine.deadline();
-        if let Some(deadline) = deadline {
-            let at = tokio::time::Instant::now() + self.clock.until(deadline);
-            alarm.as_mut().reset(at);
+    async fn wait(&mut self) -> Option<Event> {
+        // The handle, the node port and the disk all hold a sender, so the queue never closes: the disk's lives
+        // as long as the driver.
+        let next = self.events.recv();
+        match self.machine.deadline() {
+            Some(deadline) => timeout(self.clock.until(deadline), next).await.ok().flatten(),
+            None => next.await,
         }
-        let event = poll_fn(|context| {
-            // The handle, the node port and the disk all hold a sender, so the queue never closes: the
-            // disk's lives as long as the driver.
-            if let Poll::Ready(event) = self.events.poll_recv(context) {
-                return Poll::Ready(event);
-            }
-            if deadline.is_some() {
-                alarm.as_mut().poll(context).map(|()| None)
-            } else {
-                Poll::Pending
-            }
-        });
-        event.await
     }
 
     fn take(&mut self, event: Event) {

@@ -1,11 +1,11 @@
 //! What a node takes from the machine that it runs on, and all that is exchanged when it runs on a simulated
-//! one (`tests/madsim/sys.rs` stands in for this file there): how its ports listen, where its files are, who
-//! hashes.
+//! one (`tests/madsim/sys.rs` stands in for this file there): how its ports listen, what a panic ends, where
+//! its files are and who hashes.
 //!
 //! Everything else is the same code in both: protocols, the driver's rounds, the gateway. So what is here has
 //! no choice to make, and is as short as it can be.
 
-use crate::pool::Pool;
+use crate::pool::{AbortOnPanic, Pool};
 use bytes::Bytes;
 use ironseed_core::machine::{FileId, FoundFile, Hashed, IoDone, IoResult};
 use ironseed_core::planted::Planted;
@@ -19,7 +19,6 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 pub use crate::disk::Workers as Disk;
-pub use crate::pool::AbortOnPanic;
 pub use std::net::TcpListener as Listener;
 pub use tokio::task::{AbortHandle, JoinSet};
 
@@ -119,8 +118,17 @@ impl Hashers {
     }
 }
 
-/// Drops a value whose end has to be waited for, where waiting holds nobody up.
-pub async fn drop_beside<T: Send + 'static>(value: T) {
-    let dropped = tokio::task::spawn_blocking(move || drop(value)).await;
-    dropped.expect("dropping does not panic");
+/// Starts a task whose panic ends the process: a broken invariant must stop the node, and a node that has
+/// stopped deciding must not look alive.
+pub fn spawn_or_abort(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        let _abort = AbortOnPanic;
+        task.await;
+    });
+}
+
+/// Drops what waits for its threads when it is dropped.
+pub async fn retire(value: impl Send + 'static) {
+    // It fails if the drop panics, which has been printed, or if the runtime ends, which drops it as well.
+    let _ = tokio::task::spawn_blocking(move || drop(value)).await;
 }

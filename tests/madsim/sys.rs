@@ -5,7 +5,6 @@
 //! mounted on the data directory ([`mount`]); its ports are bound by madsim and kept until the node asks for
 //! them ([`plug`]). One thread runs a whole simulation, so all tables are its own.
 
-use crate::disk::DataDir;
 use bytes::Bytes;
 use ironseed_core::machine::{FileId, FoundFile, Hashed, IoDone, IoOp, IoResult};
 use ironseed_core::planted::Planted;
@@ -21,6 +20,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::disk::DataDir;
 pub use tokio::task::AbortHandle;
 
 /// A machine's disk.
@@ -197,13 +197,15 @@ impl Hashers {
     }
 }
 
-/// Drops a value.
-pub async fn drop_beside<T>(value: T) {
-    drop(value);
+/// Starts a task of the machine that this is called on; its panic ends the simulation.
+pub fn spawn_or_abort(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
 }
 
-/// Nothing: a panic ends the simulation by itself.
-pub struct AbortOnPanic;
+/// Drops what waits for its threads when it is dropped; here there are none.
+pub async fn retire(value: impl Send + 'static) {
+    drop(value);
+}
 
 /// Tasks that end with it.
 #[derive(Debug)]
