@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 60)]
     bug_seconds: u64,
     /// Seeds of the adapter on simulated sockets.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 20)]
     madsim_seeds: u64,
     /// Processes of a swarm.
     #[arg(long, default_value_t = 2)]
