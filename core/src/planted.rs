@@ -29,12 +29,42 @@ macro_rules! bugs {
 bugs! {
     /// Commit an entry of an earlier term by counting copies (Raft 5.4.2, figure 8).
     CommitEarlierTerm = 1,
+    /// A voter answers RequestVote before its vote is durable.
+    VoteBeforeDurable = 2,
     /// A follower acknowledges entries before its sync.
     AcknowledgeBeforeSync = 3,
+    /// A leader counts itself before its own sync.
+    LeaderCountsUnsynced = 4,
+    /// What a leader knew of its followers is kept over its re-election.
+    MatchKeptOverReelection = 5,
+    /// A follower acknowledges its last index, not the end of what it was sent.
+    AcknowledgeLastIndex = 6,
+    /// A follower commits what the leader has, without the minimum with what is proven equal.
+    CommitWithoutMinimum = 7,
+    /// A follower cuts its log at an append although the entries match.
+    TruncateThoughEqual = 8,
+    /// Replies of an older term are taken for answers to this one's questions.
+    AcceptOldReplies = 9,
     /// ReadIndex answers without a quorum round.
     ReadWithoutQuorum = 10,
+    /// ReadIndex answers before an entry of the leader's own term is committed.
+    ReadBeforeOwnTerm = 11,
+    /// The log is compacted before the state that replaces it is durable.
+    CompactBeforeDurable = 16,
+    /// A pre-vote ignores a live leader and raises the term.
+    PreVoteDisrupts = 17,
+    /// A leader that hears nothing from a quorum goes on leading.
+    NoCheckQuorum = 18,
+    /// The state on disk is newer than the applied index beside it.
+    StaleAppliedIndex = 19,
+    /// A completed append vouches for whatever has its index by then (ABA).
+    CompletionByIndex = 20,
     /// Corruption in mid-log is cut like a torn tail, and the replica votes.
     CorruptionAsTornTail = 21,
+    /// A failed sync is tried again and believed.
+    FailedSyncBelieved = 22,
+    /// A sync acknowledges what was queued after it began.
+    SyncCoversLater = 24,
     /// A bucket's epoch counts when a write is proposed, and is not looked at when it is applied.
     BucketEpochAtPropose = 30,
     /// Whoever deletes a bucket takes a later deletion, somebody else's, for its own.
@@ -68,11 +98,36 @@ impl Planted {
     #[must_use]
     pub fn is(self, bug: Bug) -> bool {
         #[cfg(feature = "planted-bugs")]
-        return self.bug == Some(bug);
+        {
+            let here = self.bug == Some(bug);
+            if here {
+                REACHED.store(true, core::sync::atomic::Ordering::Relaxed);
+            }
+            here
+        }
         #[cfg(not(feature = "planted-bugs"))]
         {
             let _ = bug;
             false
         }
     }
+}
+
+/// Whether any planted bug was asked about since [`forget_reached`], anywhere in this process.
+#[cfg(feature = "planted-bugs")]
+static REACHED: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+
+/// Whether the line of a planted bug has been come to since [`forget_reached`]. Never in production.
+#[must_use]
+pub fn reached() -> bool {
+    #[cfg(feature = "planted-bugs")]
+    return REACHED.load(core::sync::atomic::Ordering::Relaxed);
+    #[cfg(not(feature = "planted-bugs"))]
+    false
+}
+
+/// Begins to watch anew.
+pub fn forget_reached() {
+    #[cfg(feature = "planted-bugs")]
+    REACHED.store(false, core::sync::atomic::Ordering::Relaxed);
 }

@@ -13,7 +13,7 @@
 
 pub mod file;
 
-use crate::draw::{Domain, Draw};
+use crate::draw::{Domain, Draw, Ticks};
 use bytes::Bytes;
 use file::{File, SECTOR};
 use ironseed_core::machine::{FileId, FoundFile, Io, IoDone, IoError, IoResult};
@@ -61,9 +61,12 @@ pub struct Disk {
     speed: Speed,
     /// Multiplies every latency.
     slowness: u64,
-    /// Operations issued so far, which names their latencies.
-    issued: u64,
-    crashes: u64,
+    /// Whether every operation takes exactly the typical time.
+    even: bool,
+    /// Names the latencies of operations.
+    issued: Ticks,
+    /// Names what crashes and failures leave.
+    crashes: Ticks,
     files: BTreeMap<Inode, File>,
     next_inode: Inode,
     names: BTreeMap<FileId, Inode>,
@@ -109,8 +112,9 @@ impl Disk {
             node,
             speed,
             slowness: 1,
-            issued: 0,
-            crashes: 0,
+            even: false,
+            issued: Ticks::START,
+            crashes: Ticks::START,
             files: BTreeMap::new(),
             next_inode: 1,
             names: BTreeMap::new(),
@@ -123,10 +127,16 @@ impl Disk {
         }
     }
 
-    /// Takes an operation on; it completes after the nanoseconds returned.
-    pub fn issue(&mut self, op: OpId, io: Io) -> u64 {
-        self.issued += 1;
-        let mut draw = Draw::new(self.seed, Domain::Disk, &[self.node, self.issued]);
+    /// The same disk with every operation as fast as the others of its kind and size.
+    #[must_use]
+    pub fn even(self, even: bool) -> Self {
+        Self { even, ..self }
+    }
+
+    /// Takes an operation on at this world time; it completes after the nanoseconds returned.
+    pub fn issue(&mut self, now: u64, op: OpId, io: Io) -> u64 {
+        let [tick, number] = self.issued.name(now);
+        let mut draw = Draw::new(self.seed, Domain::Disk, &[self.node, tick, number]);
         let typical = match &io {
             Io::Write { data, .. } => self.speed.write + transfer(total(data)),
             Io::Read { len, .. } => self.speed.read + transfer(u64::from(*len)),
@@ -143,22 +153,23 @@ impl Disk {
         };
         let replaced = self.in_flight.insert(op, InFlight { io, covers });
         assert!(replaced.is_none(), "{op:?} is under way twice on n{}", self.node);
-        draw.latency(typical).saturating_mul(self.slowness)
+        let drawn = draw.latency(typical);
+        if self.even { typical } else { drawn }.saturating_mul(self.slowness)
     }
 
-    /// Carries an operation out. `None` when a crash has taken it.
-    pub fn complete(&mut self, op: OpId) -> Option<Completion> {
+    /// Carries an operation out at this world time. `None` when a crash has taken it.
+    pub fn complete(&mut self, now: u64, op: OpId) -> Option<Completion> {
         let InFlight { io, covers } = self.in_flight.remove(&op)?;
         let mut completion =
             Completion { result: Ok(IoDone::Ok), synced: None, names_synced: false };
         match (io, covers) {
             (Io::Create { file, bytes }, _) => completion.result = self.create(file, bytes),
             (Io::Write { file, offset, data }, _) => {
-                completion.result = self.write(file, offset, &data);
+                completion.result = self.write(now, file, offset, &data);
             }
             (Io::Read { file, offset, len }, _) => completion.result = self.read(file, offset, len),
             (Io::Sync { .. }, Covers::Writes { inode, .. }) if self.spring(Trap::Sync) => {
-                let mut draw = self.crash_draw();
+                let mut draw = self.crash_draw(now);
                 if let Some(file) = self.files.get_mut(&inode) {
                     file.drop_dirty(&mut draw);
                 }
@@ -203,8 +214,8 @@ impl Disk {
     }
 
     /// The power goes: unsynced sectors and names become anything that they may.
-    pub fn lose_power(&mut self) {
-        let mut draw = self.crash_draw();
+    pub fn lose_power(&mut self, now: u64) {
+        let mut draw = self.crash_draw(now);
         self.interrupt(&mut draw);
         for file in self.files.values_mut() {
             file.lose_power(&mut draw);
@@ -226,8 +237,8 @@ impl Disk {
     }
 
     /// The process dies; the operating system lives on.
-    pub fn kill(&mut self) {
-        let mut draw = self.crash_draw();
+    pub fn kill(&mut self, now: u64) {
+        let mut draw = self.crash_draw(now);
         self.interrupt(&mut draw);
     }
 
@@ -345,13 +356,13 @@ impl Disk {
         Ok(IoDone::Ok)
     }
 
-    fn write(&mut self, file: FileId, offset: u64, data: &[Bytes]) -> IoResult {
+    fn write(&mut self, now: u64, file: FileId, offset: u64, data: &[Bytes]) -> IoResult {
         let Some(inode) = self.inode(file) else { return Err(IoError::NotFound) };
         let failed = self.spring(Trap::Write);
         let len = self.files[&inode].len() as u64;
         let end = if total(data) > 0 { offset + total(data) } else { 0 };
         let full = self.lacks_room(end.saturating_sub(len));
-        let mut draw = (failed || full).then(|| self.crash_draw());
+        let mut draw = (failed || full).then(|| self.crash_draw(now));
         let file = self.files.get_mut(&inode).ok_or(IoError::NotFound)?;
         match &mut draw {
             None => file.write(offset as usize, data, |_| true),
@@ -417,9 +428,9 @@ impl Disk {
         self.files.retain(|inode, _| named.contains(inode));
     }
 
-    fn crash_draw(&mut self) -> Draw {
-        self.crashes += 1;
-        Draw::new(self.seed, Domain::Crash, &[self.node, self.crashes])
+    fn crash_draw(&mut self, now: u64) -> Draw {
+        let [tick, number] = self.crashes.name(now);
+        Draw::new(self.seed, Domain::Crash, &[self.node, tick, number])
     }
 }
 

@@ -124,6 +124,33 @@ impl Draw {
     }
 }
 
+/// Names for things of one place that come one after another, such as the messages of a link: by about when
+/// they come, and which of those of that time they are. A number counted from the beginning would do as well
+/// until one thing is left out of a run, and then every later one would be called something else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ticks {
+    tick: u64,
+    count: u64,
+}
+
+impl Ticks {
+    /// Before the first one.
+    pub const START: Self = Self { tick: 0, count: 0 };
+
+    /// The name of the next one, which comes at this world time.
+    pub const fn name(&mut self, now: u64) -> [u64; 2] {
+        let tick = now >> TICK_BITS;
+        if tick != self.tick {
+            *self = Self { tick, count: 0 };
+        }
+        self.count += 1;
+        [tick, self.count]
+    }
+}
+
+/// A tick is 2^20 nanoseconds, about a millisecond.
+pub const TICK_BITS: u32 = 20;
+
 /// The finalizer of splitmix64.
 const fn mix(mut word: u64) -> u64 {
     word = word.wrapping_add(GAMMA);
@@ -147,6 +174,18 @@ mod tests {
         assert_ne!(first, take(Draw::new(7, Domain::Message, &[2, 1, 17])));
         assert_ne!(first, take(Draw::new(7, Domain::Disk, &[1, 2, 17])));
         assert_ne!(first, take(Draw::new(8, Domain::Message, &[1, 2, 17])));
+    }
+
+    #[test]
+    fn what_is_left_out_renames_nothing_that_comes_much_later() {
+        let names = |times: &[u64]| {
+            let mut ticks = Ticks::default();
+            times.iter().map(|&at| ticks.name(at)).collect::<Vec<_>>()
+        };
+        let all = names(&[5, 6, 7, 3 << TICK_BITS, (3 << TICK_BITS) + 9, 8 << TICK_BITS]);
+        assert_eq!(all[..3], [[0, 1], [0, 2], [0, 3]]);
+        assert_eq!(all[3..], [[3, 1], [3, 2], [8, 1]]);
+        assert_eq!(names(&[6, 3 << TICK_BITS, (3 << TICK_BITS) + 9])[1..], all[3..5]);
     }
 
     #[test]

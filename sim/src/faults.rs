@@ -14,6 +14,7 @@
 use crate::draw::{Domain, Draw};
 use crate::net::Weather;
 use crate::setup::Setup;
+use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 
 /// A kind of fault that a run has or has not.
@@ -306,6 +307,44 @@ impl Fault {
     }
 }
 
+/// Whether a run of this kind has to survive this fault: what the atlas promises of the plans that it draws, it
+/// asks of those that are given (when they are made, and not when they are replayed).
+#[must_use]
+pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
+    let there = |node: &u32| setup.nodes.contains(&NodeId(*node));
+    let spared = |node: &u32| setup.victims.contains(&NodeId(*node));
+    let forgets = |node: &u32| there(node) && (setup.syncs_always() || spared(node));
+    match fault {
+        Fault::Crash { nodes, how: Crash::Power, .. } => {
+            !nodes.is_empty() && nodes.iter().all(forgets)
+        }
+        Fault::Crash { nodes, .. } => !nodes.is_empty() && nodes.iter().all(there),
+        Fault::Rot { node, .. } | Fault::DiskError { node, operation: Operation::Read } => {
+            there(node) && spared(node)
+        }
+        Fault::DiskError { node, .. } => forgets(node),
+        Fault::Cut { from, to, .. } | Fault::Clog { from, to, .. } => {
+            !from.is_empty() && !to.is_empty() && from.iter().chain(to).all(there)
+        }
+        Fault::Pause { node, .. }
+        | Fault::DiskFull { node, .. }
+        | Fault::DiskSlow { node, .. }
+        | Fault::ClockStep { node, .. } => there(node),
+        Fault::Hunt { group, .. } => setup.nodes.len() > 1 && *group <= u32::from(setup.shards),
+        Fault::Storm { .. } | Fault::Ambush { .. } => setup.nodes.len() > 1,
+    }
+}
+
+/// Whether other faults come of this one while a run goes on.
+#[must_use]
+pub const fn is_cause(fault: &Fault) -> bool {
+    match fault {
+        Fault::Hunt { .. } | Fault::Ambush { .. } => true,
+        Fault::Crash { moment, .. } => !matches!(moment, Moment::Now),
+        _ => false,
+    }
+}
+
 /// The faults of a run, by their instants.
 #[must_use]
 pub fn plan(setup: &Setup) -> Vec<Planned> {
@@ -432,7 +471,6 @@ const HUNTED_SHARDS: u64 = 4;
 mod tests {
     use super::*;
     use crate::setup::Overrides;
-    use ironseed_core::types::NodeId;
 
     fn of(class: Class, nodes: u32) -> impl Iterator<Item = (Setup, Vec<Planned>)> {
         (0..50).map(move |seed| {
@@ -468,6 +506,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_the_atlas_draws_it_finds_fair() {
+        let mut unfair = 0;
+        for class in Class::ALL {
+            for (setup, plan) in of(*class, 5) {
+                let smaller = Setup::draw(
+                    setup.seed,
+                    &Overrides {
+                        nodes: Some(3),
+                        faults: Some(vec![*class]),
+                        ..Overrides::default()
+                    },
+                );
+                for Planned { fault, .. } in plan {
+                    assert!(is_fair(&setup, &fault), "{fault:?}");
+                    unfair += u32::from(!is_fair(&smaller, &fault));
+                }
+            }
+        }
+        assert!(unfair > 100, "{unfair} faults of five nodes are not for three");
     }
 
     #[test]

@@ -18,13 +18,16 @@
 //!   freedom that the contract leaves it.
 //!
 //! **The path of a failure.** A violation prints its seed and the command that replays it with every
-//! event. The seed goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it.
+//! event. [`shrink`] makes the run as small as it can be and still fail alike, and writes it as lists that can be
+//! read and edited ([`choices`]). The file goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it. A
+//! [`report`] shows a run as one page.
 //!
 //! **Caveats.** Memberships don't change and disks are not replaced yet. Misdirected writes, a bandwidth
-//! limit of a link and broken frames (the contract has whole messages) are not simulated. Nothing shrinks a
-//! failing run by itself, though plans are made so that it can be done.
+//! limit of a link and broken frames (the contract has whole messages) are not simulated.
 
+pub mod bench;
 pub mod checkers;
+pub mod choices;
 pub mod clock;
 pub mod disk;
 pub mod draw;
@@ -32,9 +35,11 @@ pub mod faults;
 pub mod history;
 pub mod net;
 pub mod races;
+pub mod report;
 pub mod run;
 pub mod seedfile;
 pub mod setup;
+pub mod shrink;
 pub mod stats;
 pub mod swarm;
 pub mod trace;

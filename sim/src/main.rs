@@ -1,18 +1,18 @@
 //! `ironseed-sim`: runs seeds, replays them, and swarms over many.
 
-use clap::{Args, Parser, Subcommand};
-use ironseed_core::planted::Planted;
-use ironseed_sim::run::{Order, Pulse, Report, run, watch};
-use ironseed_sim::seedfile::{SeedFile, parse_bug, parse_instant, parse_seed};
+mod verbs;
+
+use clap::{Parser, Subcommand};
+use ironseed_sim::run::{Order, run};
+use ironseed_sim::seedfile::{parse_instant, parse_seed};
 use ironseed_sim::setup::Overrides;
-use ironseed_sim::stats::Stats;
 use ironseed_sim::swarm::{Swarm, swarm};
-use ironseed_sim::trace::Sink;
-use std::io::{BufWriter, Write as _, stderr, stdout};
-use std::path::{Path, PathBuf};
+use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use verbs::common::{
+    Common, Named, Source, features, guard, last_line, plant, replay_command, to_stdout, verdict,
+};
 
 /// Drives Ironseed's decisions through simulated disasters, all drawn from one seed.
 #[derive(Debug, Parser)]
@@ -34,21 +34,20 @@ enum Command {
     },
     /// Runs one seed, or a file of the corpus, and prints every event.
     Replay {
-        /// A file of the corpus.
-        #[arg(required_unless_present = "seed", conflicts_with = "seed")]
-        file: Option<PathBuf>,
-        /// The seed: decimal or 0x...
-        #[arg(long, value_parser = parse_seed)]
-        seed: Option<u64>,
+        #[command(flatten)]
+        source: Source,
         /// Stops at this instant of the run: 412ms, 1.5s.
         #[arg(long, value_parser = parse_instant)]
         until: Option<u64>,
         /// Prints the verdict only.
         #[arg(long)]
         quiet: bool,
-        #[command(flatten)]
-        common: Common,
     },
+    /// Makes a run that fails as small as it can be, and writes it as a file for the corpus. The last line is
+    /// one JSON object.
+    Shrink(verbs::shrink::Options),
+    /// Runs one seed, or a file of the corpus, and writes one HTML page that shows what happened.
+    Report(verbs::report::Options),
     /// Runs many seeds and stops at the first that fails. The last line is one JSON object.
     Swarm {
         /// Begins no run after so many seconds.
@@ -69,49 +68,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-}
-
-#[derive(Debug, Args)]
-struct Common {
-    /// Plants this row of the bug bench (needs the feature `planted-bugs`).
-    #[arg(long)]
-    bug: Option<u32>,
-    /// How many nodes: 1, 3, 5 or 7.
-    #[arg(long)]
-    nodes: Option<u32>,
-    /// How many shards: a power of two up to 256.
-    #[arg(long)]
-    shards: Option<u16>,
-    /// Which workload, by its name in the counts.
-    #[arg(long)]
-    workload: Option<String>,
-}
-
-impl Common {
-    /// What it fixes of a run, on top of what a file does.
-    fn over(&self, overrides: Overrides) -> Overrides {
-        Overrides {
-            nodes: self.nodes.or(overrides.nodes),
-            shards: self.shards.or(overrides.shards),
-            workload: self.workload.clone().or(overrides.workload),
-            ..overrides
-        }
-    }
-
-    /// The same as arguments, for the command that replays a run.
-    fn arguments(&self) -> String {
-        let mut text = String::new();
-        let mut add = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                text += &format!(" --{name} {value}");
-            }
-        };
-        add("bug", self.bug.map(|bug| bug.to_string()));
-        add("nodes", self.nodes.map(|nodes| nodes.to_string()));
-        add("shards", self.shards.map(|shards| shards.to_string()));
-        add("workload", self.workload.clone());
-        text
-    }
+    /// Plants bug after bug and says which are caught, by what and how soon (needs the feature `planted-bugs`).
+    Bugs(verbs::bugs::Options),
 }
 
 fn main() -> ExitCode {
@@ -139,20 +97,9 @@ fn execute(command: Command) -> Result<bool, String> {
             last_line(&report.stats, began, Some(&report.history_hash));
             Ok(report.violation.is_none())
         }
-        Command::Replay { file, seed, until, quiet, common } => {
-            let (seed, bug, config, how) = match (file, seed) {
-                (Some(file), _) => {
-                    let SeedFile { bug, config, .. } = read(&file)?;
-                    let seed = read(&file)?.seed()?;
-                    let how = format!("replay {}{}", file.display(), common.arguments());
-                    (seed, common.bug.or(bug), config, how)
-                }
-                (None, Some(seed)) => {
-                    (seed, common.bug, Overrides::default(), replay_command(seed, &common))
-                }
-                (None, None) => return Err("name a seed or a file".into()),
-            };
-            let order = Order { seed, until, planted: plant(bug)?, overrides: common.over(config) };
+        Command::Replay { source, until, quiet } => {
+            let Named { order, how, .. } = source.named()?;
+            let order = Order { until, ..order };
             let began = Instant::now();
             let report = run(&order, (!quiet).then(to_stdout));
             verdict(&report, &how);
@@ -183,79 +130,8 @@ fn execute(command: Command) -> Result<bool, String> {
             last_line(&outcome.stats, began, None);
             Ok(outcome.failures.is_empty())
         }
+        Command::Shrink(options) => verbs::shrink::execute(options),
+        Command::Report(options) => verbs::report::execute(options),
+        Command::Bugs(options) => verbs::bugs::execute(&options),
     }
-}
-
-/// Ends the process with a violation when a run of one of these threads stops for good.
-fn guard(threads: u64, common: &Common) -> Vec<Arc<Pulse>> {
-    let pulses: Vec<Arc<Pulse>> = (0..threads).map(|_| Arc::default()).collect();
-    let (watched, arguments) = (pulses.clone(), common.arguments());
-    std::thread::spawn(move || {
-        watch(&watched, STEP_PATIENCE, |seed| {
-            let _ = writeln!(
-                stdout(),
-                "seed {seed}: violation of work: a step does not end\nreplay it: cargo run -p ironseed-sim{} -- \
-                 replay --seed {seed}{arguments}",
-                features(),
-            );
-            std::process::exit(1);
-        });
-    });
-    pulses
-}
-
-/// No step takes a thousandth of this, on any machine.
-const STEP_PATIENCE: Duration = Duration::from_secs(20);
-
-fn replay_command(seed: u64, common: &Common) -> String {
-    format!("replay --seed {seed}{}", common.arguments())
-}
-
-/// Debug and release tell the same story, so the command is the one that builds faster.
-const fn features() -> &'static str {
-    if ironseed_core::planted::COMPILED_IN { " --features planted-bugs" } else { "" }
-}
-
-fn read(file: &Path) -> Result<SeedFile, String> {
-    let text =
-        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    SeedFile::parse(&text).map_err(|error| format!("{}: {error}", file.display()))
-}
-
-fn plant(row: Option<u32>) -> Result<Planted, String> {
-    let Some(row) = row else { return Ok(Planted::NONE) };
-    let bug = parse_bug(row)?;
-    #[cfg(feature = "planted-bugs")]
-    return Ok(Planted::with(bug));
-    #[cfg(not(feature = "planted-bugs"))]
-    Err(format!("{bug:?} is not in this build: add --features planted-bugs"))
-}
-
-/// Prints every line; a reader that has seen enough, such as `head`, ends it.
-fn to_stdout() -> Sink {
-    let mut out = BufWriter::new(stdout());
-    Box::new(move |line| {
-        if writeln!(out, "{line}").is_err() {
-            std::process::exit(0);
-        }
-    })
-}
-
-fn verdict(report: &Report, how: &str) {
-    let _ = match &report.violation {
-        None => writeln!(stdout(), "nothing is wrong"),
-        Some(violation) => writeln!(
-            stdout(),
-            "violation of {violation}\nreplay it: cargo run -p ironseed-sim{} -- {how}",
-            features(),
-        ),
-    };
-}
-
-fn last_line(stats: &Stats, began: Instant, history_hash: Option<&str>) {
-    let mut json = stats.json(began.elapsed().as_millis() as f64 / 1000.0);
-    if let Some(hash) = history_hash {
-        json.insert("history_hash".into(), hash.into());
-    }
-    let _ = writeln!(stdout(), "{}", serde_json::Value::Object(json));
 }

@@ -3,9 +3,11 @@
 //! The contract lets a message be lost, delayed, duplicated or reordered; one that arrives is whole. So
 //! the network never touches contents: it answers a send with the times of its deliveries. Each
 //! direction of each link is a thing of its own, which is how one-way partitions come about. What
-//! becomes of the n-th message of a link is drawn from the seed and its name ([`crate::draw`]).
+//! becomes of a message is drawn from its name: its link, about when it is sent, and which of that time it is
+//! ([`crate::draw::Ticks`]).
 
-use crate::draw::{Domain, Draw};
+use crate::choices::Delivery;
+use crate::draw::{Domain, Draw, Ticks};
 use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +50,12 @@ pub struct Fate {
 pub struct Network {
     seed: u64,
     weather: Weather,
+    /// Whether every message takes exactly the typical time.
+    even: bool,
+    /// What becomes of these messages, by link, tick and number, whatever the weather.
+    given: BTreeMap<[u64; 4], Vec<u64>>,
+    /// What became of every message so far, if that is to be remembered.
+    fates: Option<Vec<Delivery>>,
     links: BTreeMap<(NodeId, NodeId), Link>,
     /// Messages lost, duplicated, replayed, cut.
     counts: Counts,
@@ -70,7 +78,7 @@ pub struct Counts {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
-    sent: u64,
+    sent: Ticks,
     /// Cuts that lie over this direction now: they may overlap.
     cuts: u32,
     /// Nothing arrives before this.
@@ -86,29 +94,75 @@ impl Network {
         Self {
             seed,
             weather,
+            even: false,
+            given: BTreeMap::new(),
+            fates: None,
             links: BTreeMap::new(),
             counts: Counts { sent: 0, lost: 0, cut: 0, duplicated: 0, replayed: 0 },
         }
+    }
+
+    /// The same network with every message as fast as the others of its weather.
+    #[must_use]
+    pub fn even(self, even: bool) -> Self {
+        Self { even, ..self }
+    }
+
+    /// The same network with these fates for these messages.
+    #[must_use]
+    pub fn with(mut self, deliveries: &[Delivery]) -> Self {
+        self.given = deliveries.iter().map(|one| (name_of(one), one.takes.clone())).collect();
+        self
+    }
+
+    /// Remembers from now on what becomes of every message that meets no cut.
+    pub fn remember(&mut self) {
+        self.fates = Some(Vec::new());
+    }
+
+    /// What was remembered.
+    #[must_use]
+    pub fn fates(&self) -> &[Delivery] {
+        self.fates.as_deref().unwrap_or_default()
     }
 
     /// Takes a message with so many bulk bytes.
     pub fn send(&mut self, now: u64, from: NodeId, to: NodeId, bulk_bytes: u64) -> Fate {
         let weather = self.weather;
         let link = self.links.entry((from, to)).or_default();
-        link.sent += 1;
+        let [tick, number] = link.sent.name(now);
         self.counts.sent += 1;
-        let name = [u64::from(from.0), u64::from(to.0), link.sent];
+        let name = [u64::from(from.0), u64::from(to.0), tick, number];
         let mut draw = Draw::new(self.seed, Domain::Message, &name);
         let mut fate = Fate { arrivals: Vec::new(), through_bytes: draw.chance(1, 8) };
         if link.cuts > 0 {
             self.counts.cut += 1;
             return fate;
         }
-        if draw.ppm(weather.loss_ppm) {
+        // A given fate is one under this weather, and the rest of what is drawn is drawn as ever.
+        let given = self.given.get(&name);
+        let lost = draw.ppm(weather.loss_ppm);
+        if given.map_or(lost, Vec::is_empty) {
             self.counts.lost += 1;
+            self.note(name, &[]);
             return fate;
         }
-        let travel = draw.latency(weather.delay) + bulk_bytes / BULK_BYTES_PER_NS;
+        let drawn = draw.latency(weather.delay);
+        let drawn = if self.even { weather.delay } else { drawn };
+        let mut takes = given.cloned().unwrap_or_else(|| vec![drawn]);
+        if given.is_none() {
+            if draw.ppm(weather.duplicate_ppm) {
+                self.counts.duplicated += 1;
+                takes.push(drawn + draw.latency(weather.delay));
+            }
+            if draw.ppm(weather.replay_ppm) {
+                self.counts.replayed += 1;
+                takes.push(drawn + draw.magnitude(100_000_000, 5_000_000_000));
+            }
+        }
+        self.note(name, &takes);
+        let link = self.links.entry((from, to)).or_default();
+        let travel = takes[0] + bulk_bytes / BULK_BYTES_PER_NS;
         let mut arrival = (now + travel).max(link.clogged_until);
         // Bulk bytes have a connection of their own: they neither wait nor keep others waiting.
         if !weather.reorder && bulk_bytes == 0 {
@@ -116,21 +170,34 @@ impl Network {
             link.last_arrival = arrival;
         }
         fate.arrivals.push(arrival);
-        if draw.ppm(weather.duplicate_ppm) {
-            self.counts.duplicated += 1;
-            fate.arrivals.push(arrival + draw.latency(weather.delay));
-        }
-        if draw.ppm(weather.replay_ppm) {
-            self.counts.replayed += 1;
-            fate.arrivals.push(arrival + draw.magnitude(100_000_000, 5_000_000_000));
-        }
+        fate.arrivals
+            .extend(takes[1..].iter().map(|again| arrival + again.saturating_sub(takes[0])));
         fate
+    }
+
+    fn note(&mut self, name: [u64; 4], takes: &[u64]) {
+        let [from, to, tick, number] = name;
+        if let Some(fates) = &mut self.fates {
+            let (from, to, takes) = (from as u32, to as u32, takes.to_vec());
+            fates.push(Delivery { from, to, tick, number, takes });
+        }
     }
 
     /// Whether some link of a node is cut, in any direction.
     #[must_use]
     pub fn is_parted(&self, node: NodeId) -> bool {
         self.links.iter().any(|((from, to), link)| link.cuts > 0 && (*from == node || *to == node))
+    }
+
+    /// Every direction that is cut now: sender and receiver.
+    pub fn cuts(&self) -> impl Iterator<Item = (NodeId, NodeId)> {
+        self.links.iter().filter(|(_, link)| link.cuts > 0).map(|(ends, _)| *ends)
+    }
+
+    /// Whether this direction is cut now.
+    #[must_use]
+    pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.links.get(&(from, to)).is_some_and(|link| link.cuts > 0)
     }
 
     /// Whether a message that arrives now gets through; a cut takes what is on its way.
@@ -176,6 +243,10 @@ impl Network {
     pub const fn counts(&self) -> Counts {
         self.counts
     }
+}
+
+fn name_of(delivery: &Delivery) -> [u64; 4] {
+    [u64::from(delivery.from), u64::from(delivery.to), delivery.tick, delivery.number]
 }
 
 /// One gigabyte a second.
@@ -242,6 +313,32 @@ mod tests {
         let mut network = Network::new(1, Weather::calm(1_000_000));
         network.clog(N1, N2, 5_000_000_000);
         assert!(arrivals(&mut network, 10).iter().flatten().all(|&at| at >= 5_000_000_000));
+    }
+
+    #[test]
+    fn fates_can_be_given_in_place_of_the_weather_s() {
+        let weather = Weather {
+            loss_ppm: 50_000,
+            duplicate_ppm: 30_000,
+            replay_ppm: 30_000,
+            ..Weather::calm(1_000_000)
+        };
+        let mut drawn = Network::new(3, weather);
+        drawn.remember();
+        let before = arrivals(&mut drawn, 1000);
+        let fates = drawn.fates().to_vec();
+        assert_eq!(fates.len(), 1000);
+        let mut given = Network::new(8, Weather::calm(700_000)).even(true).with(&fates);
+        assert_eq!(before, arrivals(&mut given, 1000));
+        // Only what is lost is given: everything else is everyday.
+        let lost: Vec<Delivery> = fates.into_iter().filter(|fate| fate.takes.is_empty()).collect();
+        assert!(lost.len() > 20, "{}", lost.len());
+        let mut calm = Network::new(3, Weather::calm(1_000_000)).even(true).with(&lost);
+        let after = arrivals(&mut calm, 1000);
+        for at in 0..1000 {
+            assert_eq!(before[at].is_empty(), after[at].is_empty());
+            assert!(after[at].iter().all(|&time| time == at as u64 * 1000 + 1_000_000));
+        }
     }
 
     #[test]

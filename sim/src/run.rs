@@ -9,9 +9,10 @@
 //! A panic in a machine is a violation like any other: an assertion is an oracle.
 
 use crate::checkers::{Violation, check_history, collection, liveness};
+use crate::choices::Choices;
 use crate::setup::{Overrides, Setup};
 use crate::stats::Stats;
-use crate::trace::{Kind, Sink, Tracer};
+use crate::trace::{Kind, Recorder, Sink, Tracer};
 use crate::world::{Machine, World};
 use ironseed_core::node::Node;
 use ironseed_core::planted::Planted;
@@ -32,13 +33,21 @@ pub struct Order {
     pub planted: Planted,
     /// World time at which to stop without a verdict, nanoseconds.
     pub until: Option<u64>,
+    /// Whether the record of choices is complete: what clients do in words, and the fates of messages.
+    pub telling: bool,
 }
 
 impl Order {
     /// The run of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, overrides: Overrides::default(), planted: Planted::NONE, until: None }
+        Self {
+            seed,
+            overrides: Overrides::default(),
+            planted: Planted::NONE,
+            until: None,
+            telling: false,
+        }
     }
 }
 
@@ -51,6 +60,8 @@ pub struct Report {
     pub stats: Stats,
     /// Equal for equal runs.
     pub history_hash: String,
+    /// What the run did, as lists.
+    pub choices: Choices,
 }
 
 /// Runs a store.
@@ -59,13 +70,25 @@ pub fn run(order: &Order, sink: Option<Sink>) -> Report {
     run_machine::<Node>(order, sink)
 }
 
+/// Runs a store for somebody who hears it in detail.
+#[must_use]
+pub fn run_recorded(order: &Order, recorder: Box<dyn Recorder>) -> Report {
+    run_traced::<Node>(order, Tracer::recorded(recorder))
+}
+
 /// Runs any machine.
 #[must_use]
 pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
+    run_traced::<M>(order, sink.map_or_else(Tracer::silent, Tracer::verbose))
+}
+
+fn run_traced<M: Machine>(order: &Order, tracer: Tracer) -> Report {
     quiet_panics();
     let setup = Setup::draw(order.seed, &order.overrides);
-    let tracer = sink.map_or_else(Tracer::silent, Tracer::verbose);
     let mut world = World::<M>::new(setup, order.planted, tracer);
+    if order.telling {
+        world.tell();
+    }
     RUNNING.set(true);
     set_pulse(order.seed, 0);
     let verdict = catch_unwind(AssertUnwindSafe(|| live(&mut world, order.until)));
@@ -77,7 +100,8 @@ pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
     });
     world.finish();
     world.stats.violations = u64::from(violation.is_some());
-    Report { violation, history_hash: world.tracer.history_hash(), stats: world.stats }
+    let (choices, history_hash) = (world.choices(), world.tracer.history_hash());
+    Report { violation, history_hash, choices, stats: world.stats }
 }
 
 fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violation> {
@@ -121,6 +145,8 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     {
         return Some(wrong);
     }
+    // A search has bounds of its own, and no events.
+    set_pulse(world.setup.seed, IDLE);
     let findings = check_history(&world.history, &world.clients.contents);
     world.stats.searches = findings.searched;
     world.stats.searches_given_up = findings.given_up;

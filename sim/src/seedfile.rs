@@ -32,6 +32,7 @@ impl SeedFile {
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         parse_seed(&file.seed)?;
+        file.config.check()?;
         if file.broke.trim().is_empty() || file.checker.trim().is_empty() {
             return Err(
                 "`broke` and `checker` say why the seed is kept: they can't be empty".into()

@@ -5,6 +5,7 @@
 //! may fix any of it ([`Overrides`]); the rest is drawn as if nothing were fixed, so that fixing one
 //! thing does not change another.
 
+use crate::choices::{Calm, Delivery, Knob, Step};
 use crate::disk::Speed;
 use crate::draw::{Domain, Draw};
 use crate::faults::{Class, Planned};
@@ -16,7 +17,7 @@ use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
 use ironseed_core::planted::Planted;
 use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a seed file or the command line fixes of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +39,68 @@ pub struct Overrides {
     pub operations: Option<u64>,
     /// Which classes of faults there are; an empty list for none.
     pub faults: Option<Vec<Class>>,
+    /// What is not left to chance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calm: Vec<Calm>,
+    /// Names the draws of deliveries, latencies and elections in place of the seed.
+    pub luck: Option<u64>,
+    /// When everything heals, in place of the end of `millis`: world nanoseconds.
+    pub heals: Option<u64>,
+    /// The network without faults.
+    pub weather: Option<Weather>,
+    /// Sizes and times of nodes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tuning: BTreeMap<Knob, u64>,
     /// The faults themselves, in place of those drawn.
     pub plan: Option<Vec<Planned>>,
+    /// What clients do before everything heals, in place of what they would draw. The load then lasts its
+    /// full time.
+    pub script: Option<Vec<Step>>,
+    /// What becomes of these messages.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deliveries: Vec<Delivery>,
+}
+
+impl Overrides {
+    /// Whether it fixes things to what they can be.
+    ///
+    /// # Errors
+    /// The first that they can't be, for people.
+    pub fn check(&self) -> Result<(), String> {
+        let refuse = |good: bool, what: &str| if good { Ok(()) } else { Err(what.to_owned()) };
+        refuse(self.nodes.is_none_or(|nodes| (1..=7).contains(&nodes)), "`nodes`: from 1 to 7")?;
+        let shards = self.shards.unwrap_or(1);
+        let power = shards.is_power_of_two() && shards <= 256;
+        refuse(power, "`shards`: a power of two up to 256")?;
+        let lanes = self.lanes.unwrap_or(1);
+        refuse((1..=64).contains(&lanes), "`lanes`: from 1 to 64")?;
+        let millis = self.millis.unwrap_or(1);
+        refuse((1..=3_600_000).contains(&millis), "`millis`: from 1 to 3600000")?;
+        refuse(
+            self.heals.is_none_or(|at| at <= 3_600_000_000_000),
+            "`heals`: an hour of nanoseconds at the most",
+        )?;
+        let kind = self.workload.as_deref().unwrap_or("kv");
+        refuse(Mix::has_kind(kind), &format!("`workload`: there is no {kind:?}"))?;
+        let clients = self.clients.unwrap_or(1);
+        refuse((1..=1_000).contains(&clients), "`clients`: from 1 to 1000")?;
+        let delay = self.weather.map_or(1_000_000, |weather| weather.delay);
+        refuse(
+            (1_000..=1_000_000_000).contains(&delay),
+            "`weather`: a delay from 1000 to 1000000000 nanoseconds",
+        )?;
+        for (knob, value) in &self.tuning {
+            let range = knob.range();
+            let what = format!("`tuning`: {knob:?} is {value}, and may be from {range:?}");
+            refuse(range.contains(value), &what)?;
+        }
+        for step in self.script.iter().flatten() {
+            let what = format!("`script`: client {} or number {}", step.client, step.number);
+            let good = step.client < 1_000 && (1..1 << 31).contains(&step.number);
+            refuse(good, &format!("{what} is out of range"))?;
+        }
+        Ok(())
+    }
 }
 
 /// A run's kind.
@@ -79,6 +140,14 @@ pub struct Setup {
     pub outlives_leases: bool,
     /// The faults themselves, if they are not drawn.
     pub plan: Option<Vec<Planned>>,
+    /// What clients do, if it is not drawn.
+    pub script: Option<Vec<Step>>,
+    /// Messages whose fate is not drawn.
+    pub deliveries: Vec<Delivery>,
+    /// What is not left to chance.
+    pub calm: BTreeSet<Calm>,
+    /// Names the draws of deliveries, latencies and elections.
+    pub luck: u64,
 }
 
 impl Setup {
@@ -112,57 +181,80 @@ impl Setup {
             Some(classes) => classes.iter().copied().collect(),
             None => draw_classes(&mut names, count, kind == Some(RACES)),
         };
+        let calm: BTreeSet<Calm> = overrides.calm.iter().copied().collect();
         let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
-        let drifts = classes.contains(&Class::ClockDrift);
-        let drift_ppm = nodes
-            .iter()
-            .map(|_| if drifts { hardware.below(1001) as i64 - 500 } else { 0 })
-            .collect();
+        let drifts = classes.contains(&Class::ClockDrift) && !calm.contains(&Calm::Clocks);
+        // Each node has draws of its own: with fewer of them, the others stay what they are.
+        let own = |node: &NodeId| Draw::new(seed, Domain::Setup, &[9, u64::from(node.0)]);
+        let drift = |node| if drifts { own(node).below(1001) as i64 - 500 } else { 0 };
         let speed = draw_speed(&mut hardware);
         // A disk of its own kind now and then: one slow follower is a fault of its own.
-        let disks = nodes
-            .iter()
-            .map(|_| if hardware.chance(1, 4) { draw_speed(&mut hardware) } else { speed })
-            .collect();
+        let disk = |node| {
+            let mut own = Draw::new(seed, Domain::Setup, &[10, u64::from(node)]);
+            if own.chance(1, 4) { draw_speed(&mut own) } else { speed }
+        };
+        let disk = |node: &NodeId| match calm.contains(&Calm::Disks) {
+            true => CALM_DISK,
+            false => disk(node.0),
+        };
         let weather = Weather::calm(hardware.magnitude(20_000, 4_000_000));
+        let weather = overrides.weather.unwrap_or(weather);
         let mut victims = nodes.clone();
-        hardware.shuffle(&mut victims);
+        victims.sort_by_key(|node| Draw::new(seed, Domain::Setup, &[11, u64::from(node.0)]).next());
         victims.truncate(usize::from(replication) / 2);
         let mut tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
         if classes.contains(&Class::Hunt) {
             tune_for_hunts(&mut tuning, &mut Draw::new(seed, Domain::Setup, &[6]), weather.delay);
         }
+        if calm.contains(&Calm::Tuning) {
+            tuning = calm_tuning(&tuning);
+        }
+        overrides.tuning.iter().for_each(|(knob, value)| knob.set(&mut tuning, *value));
         let clock_bound = hardware.magnitude(1_000, 100_000_000);
         let fsync = draw_fsync(&mut hardware, &tuning);
         let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
         mix.clients = overrides.clients.unwrap_or(mix.clients);
+        let scripted = overrides.script.iter().flatten().map(|step| step.client + 1).max();
+        mix.clients = mix.clients.max(scripted.unwrap_or(0));
         mix.operations_max = overrides.operations.unwrap_or(mix.operations_max);
         mix.spread(millis * 1_000_000);
+        mix.steady = calm.contains(&Calm::Clients);
+        let leases = Draw::new(seed, Domain::Setup, &[8]).chance(1, 5);
         Self {
             seed,
+            drift_ppm: nodes.iter().map(drift).collect(),
+            disks: nodes.iter().map(disk).collect(),
             nodes,
             shards,
             replication,
             lanes,
-            fsync,
+            fsync: if calm.contains(&Calm::Syncs) { FsyncPolicy::Always } else { fsync },
             tuning,
-            duration: millis * 1_000_000,
-            clock_bound,
-            drift_ppm,
-            disks,
+            duration: overrides.heals.unwrap_or(millis * 1_000_000),
+            clock_bound: if calm.contains(&Calm::Clocks) { CALM_CLOCK_BOUND } else { clock_bound },
             weather,
             classes,
             victims,
             mix,
-            outlives_leases: Draw::new(seed, Domain::Setup, &[8]).chance(1, 5),
+            outlives_leases: leases && !calm.contains(&Calm::Leases),
             plan: overrides.plan.clone(),
+            script: overrides.script.clone(),
+            deliveries: overrides.deliveries.clone(),
+            luck: overrides.luck.unwrap_or(seed),
+            calm,
         }
     }
 
-    /// What a node is told at its `boot`-th boot.
+    /// Whether this is not left to chance.
+    #[must_use]
+    pub fn is_calm(&self, what: Calm) -> bool {
+        self.calm.contains(&what)
+    }
+
+    /// What a node is told at the boot of this name.
     #[must_use]
     pub fn config(&self, me: NodeId, boot: u64, planted: Planted) -> Config {
-        let mut draw = Draw::new(self.seed, Domain::Boot, &[u64::from(me.0), boot]);
+        let mut draw = Draw::new(self.luck, Domain::Boot, &[u64::from(me.0), boot]);
         Config {
             me,
             nodes: self.nodes.clone(),
@@ -251,6 +343,25 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         request_timeout: Duration::from_millis(draw.magnitude(1_000, 15_000)),
     }
 }
+
+/// Production's sizes, with the times that this run's network needs.
+fn calm_tuning(drawn: &Tuning) -> Tuning {
+    Tuning {
+        heartbeat: drawn.heartbeat,
+        election: drawn.heartbeat * 4,
+        quiesce_after: drawn.heartbeat * 20,
+        // Production's segments are there for disks, and would only be written out in full here.
+        wal_segment_bytes: 8 << 20,
+        table_segment_bytes: 8 << 20,
+        chunk_segment_bytes: 16 << 20,
+        ..Tuning::default()
+    }
+}
+
+/// A disk that nobody notices.
+const CALM_DISK: Speed = Speed { write: 10_000, sync: 500_000, read: 50_000 };
+/// Nanoseconds.
+const CALM_CLOCK_BOUND: u64 = 1_000_000;
 
 /// Where leaders are hunted there are to be many of them, and what each inherits from those before is to
 /// reach the others entry by entry.

@@ -5,16 +5,61 @@
 //! somebody reads them.
 
 use crate::checkers::Millis;
+use ironseed_core::machine::Io;
+use ironseed_core::node::message::PeerMessage;
+use ironseed_core::node::status::Status;
+use ironseed_core::node::trace::Trace;
+use ironseed_core::object::api::{Outcome, Request};
+use ironseed_core::types::{GroupId, Index, NodeId};
 use std::fmt;
 
 /// Takes a line of the trace.
 pub type Sink = Box<dyn FnMut(&str)>;
+
+/// Hears a run in detail, for those who look at it when it is over ([`crate::report`]). Hearing changes
+/// nothing: the world does not know whether anybody does.
+pub trait Recorder {
+    /// An event. `line` makes its line, which costs more than all the rest.
+    fn event(&mut self, at: u64, kind: Kind, parts: &[u64], line: &mut dyn FnMut() -> String);
+    /// What the last event was made of, or what is so after it.
+    fn note(&mut self, note: Note<'_>);
+}
+
+/// What a [`Recorder`] is told beside the events. Nodes are positions in the setup's list.
+#[expect(missing_docs, reason = "each variant's line names its fields")]
+pub enum Note<'a> {
+    /// The last event sends this message. Without arrivals it is lost, because of a cut or of the weather.
+    Sent { from: usize, to: usize, message: &'a PeerMessage, arrivals: &'a [u64], cut: bool },
+    /// The last event delivers the message that event number `send` sent.
+    Arrived { send: u64 },
+    /// A message comes to its end instead of its receiver, at a cut or because the receiver is down.
+    Dropped { send: u64, at: u64, cut: bool },
+    /// The last event is a client's request.
+    Asked { client: u32, node: usize, id: u64, request: &'a Request },
+    /// The last event answers a request; the client may have stopped listening.
+    Answered { client: u32, node: usize, id: u64, outcome: &'a Outcome, heard: bool },
+    /// The last event ends a client's patience.
+    GaveUp { client: u32, node: usize, id: u64 },
+    /// The last event hands this operation to a disk.
+    Issued { node: usize, op: u64, io: &'a Io },
+    /// A machine says this in the last event.
+    Said { node: usize, trace: &'a Trace },
+    /// Whether a node runs now, and whether it hangs.
+    Life { node: usize, up: bool, paused: bool },
+    /// The directions of links that are cut now.
+    Cuts(Vec<(NodeId, NodeId)>),
+    /// What a node tells of itself now, and how far a group's log is durable there.
+    Look { node: usize, status: &'a Status, durable: &'a dyn Fn(GroupId) -> Index },
+    /// The last event is what an oracle objects to.
+    Violated,
+}
 
 /// The record of one run.
 pub struct Tracer {
     hasher: blake3::Hasher,
     events: u64,
     sink: Option<Sink>,
+    recorder: Option<Box<dyn Recorder>>,
 }
 
 impl fmt::Debug for Tracer {
@@ -63,7 +108,13 @@ impl Tracer {
     /// A record without lines.
     #[must_use]
     pub fn silent() -> Self {
-        Self { hasher: blake3::Hasher::new(), events: 0, sink: None }
+        Self { hasher: blake3::Hasher::new(), events: 0, sink: None, recorder: None }
+    }
+
+    /// A record that is also given to `recorder`.
+    #[must_use]
+    pub fn recorded(recorder: Box<dyn Recorder>) -> Self {
+        Self { recorder: Some(recorder), ..Self::silent() }
     }
 
     /// A record whose lines go to `sink`.
@@ -84,7 +135,24 @@ impl Tracer {
         }
         if let Some(sink) = &mut self.sink {
             sink(&format!("{:>16} {}", Millis(at).to_string(), line()));
+        } else if let Some(recorder) = &mut self.recorder {
+            let mut line = Some(line);
+            let mut once = || line.take().map_or_else(String::new, |line| line());
+            recorder.event(at, kind, parts, &mut once);
         }
+    }
+
+    /// Tells whoever hears the run more; `note` is made only then.
+    pub fn note<'a>(&mut self, note: impl FnOnce() -> Note<'a>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(note());
+        }
+    }
+
+    /// Whether anybody hears the run in detail.
+    #[must_use]
+    pub const fn is_recorded(&self) -> bool {
+        self.recorder.is_some()
     }
 
     /// Takes the contents of the last event in.

@@ -14,6 +14,7 @@ mod disaster;
 mod hunt;
 mod machine;
 mod slot;
+mod telling;
 mod watching;
 
 pub use self::machine::Machine;
@@ -21,6 +22,7 @@ pub use self::machine::Machine;
 use crate::checkers::collection::Leftovers;
 use crate::checkers::oracles::{self, Healing, Oracles};
 use crate::checkers::{Violation, liveness};
+use crate::choices::{Calm, Choices};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::draw::{Domain, Draw};
@@ -31,7 +33,7 @@ use crate::races::{self, Parted};
 use crate::run::beat;
 use crate::setup::Setup;
 use crate::stats::Stats;
-use crate::trace::{Kind, Tracer};
+use crate::trace::{Kind, Note, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
 use bytes::Bytes;
 use hunt::Hunt;
@@ -70,6 +72,8 @@ pub struct World<M> {
     slots: Vec<Slot<M>>,
     network: Network,
     plan: Vec<Planned>,
+    /// How many faults of `plan` were there before the run.
+    planned: usize,
     /// Crashes whose instant has come and that wait for their moment.
     armed: Vec<usize>,
     /// Faults that have struck: each does once.
@@ -93,15 +97,19 @@ pub struct World<M> {
     effects: Vec<Effect>,
     /// Groups whose state has moved in this step.
     moved: BTreeSet<GroupId>,
-    /// Set once nothing is broken any more: faults that end later have nothing to mend.
-    healed: bool,
+    /// When everything healed: from then on nothing strikes, and faults that end later have nothing to mend.
+    healed: Option<u64>,
+    /// Faults that came of others: which, and what of.
+    derived: Vec<(usize, Planned)>,
+    /// Nodes that have taken a step in this event, if anybody wants to know.
+    touched: BTreeSet<usize>,
 }
 
 /// Something that happens at an instant. `node` is a position in `slots`; `boot` says in which life.
 #[derive(Debug)]
 enum Event {
     Boot { node: usize, boot: u64 },
-    Deliver { from: usize, to: usize, message: Box<PeerMessage> },
+    Deliver { from: usize, to: usize, send: u64, message: Box<PeerMessage> },
     Disk { node: usize, boot: u64, op: OpId },
     Hashed { node: usize, boot: u64, op: OpId, bytes: Bytes },
     Timer { node: usize, boot: u64 },
@@ -116,23 +124,25 @@ impl<M: Machine> World<M> {
     /// The world of this run, before anything has happened.
     #[must_use]
     pub fn new(setup: Setup, planted: Planted, tracer: Tracer) -> Self {
-        let mut draw = Draw::new(setup.seed, Domain::Clock, &[]);
         let slots = setup
             .nodes
             .iter()
             .zip(setup.disks.iter().zip(&setup.drift_ppm))
             .map(|(&id, (&speed, &drift))| {
-                let disk = Disk::new(setup.seed, u64::from(id.0), speed);
+                let disk = Disk::new(setup.luck, u64::from(id.0), speed);
                 let mut clock = Clock::new(drift, setup.clock_bound);
                 let bound = setup.clock_bound as i64;
-                clock.step_wall(draw.below(setup.clock_bound * 2 + 1) as i64 - bound);
-                Slot::new(id, disk, clock)
+                if !setup.is_calm(Calm::Clocks) {
+                    let mut draw = Draw::new(setup.luck, Domain::Clock, &[u64::from(id.0)]);
+                    clock.step_wall(draw.below(setup.clock_bound * 2 + 1) as i64 - bound);
+                }
+                Slot::new(id, disk.even(setup.is_calm(Calm::Disks)), clock)
             })
             .collect();
         let plan = faults::plan(&setup);
         let mut world = Self {
             history: History::default(),
-            clients: Clients::new(setup.seed, setup.mix.clone()),
+            clients: Clients::new(setup.seed, setup.mix.clone(), setup.script.as_deref()),
             tracer,
             stats: Stats { runs: 1, ..Stats::default() },
             planted,
@@ -140,7 +150,9 @@ impl<M: Machine> World<M> {
             queue: BTreeMap::new(),
             scheduled: 0,
             slots,
-            network: Network::new(setup.seed, setup.weather),
+            network: Network::new(setup.luck, setup.weather)
+                .even(setup.is_calm(Calm::Network))
+                .with(&setup.deliveries),
             oracles: Oracles::new(&setup, setup.syncs_always()),
             violation: None,
             asked: BTreeMap::new(),
@@ -148,7 +160,9 @@ impl<M: Machine> World<M> {
             wakes: Vec::new(),
             effects: Vec::new(),
             moved: BTreeSet::new(),
-            healed: false,
+            healed: None,
+            derived: Vec::new(),
+            touched: BTreeSet::new(),
             armed: Vec::new(),
             struck: BTreeSet::new(),
             hunts: Vec::new(),
@@ -156,21 +170,26 @@ impl<M: Machine> World<M> {
             parted: Parted::default(),
             healing: Healing::default(),
             led: BTreeMap::new(),
+            planned: plan.len(),
             plan,
             setup,
         };
-        world.begin(&mut draw);
+        world.begin();
         world
     }
 
     /// Schedules what begins by itself.
-    fn begin(&mut self, draw: &mut Draw) {
+    fn begin(&mut self) {
         for node in 0..self.slots.len() {
-            let delay = draw.magnitude(1, 200_000_000);
+            let name = [u64::from(self.slots[node].id.0), 1];
+            let delay = match self.setup.is_calm(Calm::Boots) {
+                true => (node as u64 + 1) << 20,
+                false => Draw::new(self.setup.luck, Domain::Clock, &name).magnitude(1, 200_000_000),
+            };
             self.schedule(delay, Event::Boot { node, boot: 0 });
         }
         for client in 0..self.clients.count() {
-            let delay = draw.magnitude(1, 300_000_000);
+            let delay = self.clients.first_wake(client);
             self.wakes.push(delay);
             self.schedule(delay, Event::Client { client });
         }
@@ -186,8 +205,11 @@ impl<M: Machine> World<M> {
         self.now
     }
 
-    /// Runs until `until`, or until `enough` says so after an event, or until something is wrong.
+    /// Runs until `until`, or until `enough` says so (before any event or after one), or until something is wrong.
     pub fn run(&mut self, until: u64, enough: impl Fn(&Self) -> bool) -> Option<Violation> {
+        if enough(self) {
+            return None;
+        }
         while let Some(entry) = self.queue.first_entry() {
             if entry.key().0 > until {
                 break;
@@ -196,6 +218,9 @@ impl<M: Machine> World<M> {
             self.now = at;
             beat();
             self.happen(event);
+            if self.tracer.is_recorded() {
+                self.note_all();
+            }
             if let Some(wrong) = self.clients.take_wrong() {
                 self.violate(Violation::new("objects", at, wrong));
             }
@@ -212,6 +237,9 @@ impl<M: Machine> World<M> {
 
     /// The first violation counts: what follows may follow from it.
     fn violate(&mut self, violation: Violation) {
+        if self.violation.is_none() {
+            self.tracer.note(|| Note::Violated);
+        }
         self.violation.get_or_insert(violation);
     }
 
@@ -223,7 +251,7 @@ impl<M: Machine> World<M> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Boot { node, boot } if self.slots[node].boot == boot => self.boot(node),
-            Event::Deliver { from, to, message } => self.deliver(from, to, *message),
+            Event::Deliver { from, to, send, message } => self.deliver(from, to, send, *message),
             Event::Disk { node, boot, op } if self.lives(node, boot) => self.complete(node, op),
             Event::Hashed { node, boot, op, bytes } if self.lives(node, boot) => {
                 let parts = [node as u64, op.0];
@@ -281,6 +309,9 @@ impl<M: Machine> World<M> {
         if let Some(waiting) = &mut slot.paused {
             return waiting.push_back(input);
         }
+        if self.tracer.is_recorded() {
+            self.touched.insert(node);
+        }
         let now = slot.clock.now(self.now);
         let mut effects = core::mem::take(&mut self.effects);
         machine.step(now, input, &mut effects);
@@ -329,11 +360,13 @@ impl<M: Machine> World<M> {
         match effect {
             Effect::Io(IoOp { op, io }) => self.issue(node, op, io),
             Effect::Hash { op, bytes } => {
-                let slot = &self.slots[node];
+                let slot = &mut self.slots[node];
                 let boot = slot.boot;
-                let mut draw =
-                    Draw::new(self.setup.seed, Domain::Hash, &[node as u64, slot.boot, op.0]);
-                let delay = draw.latency(5_000 + bytes.len() as u64);
+                let [tick, number] = slot.hashes.name(self.now);
+                let name = [u64::from(slot.id.0), tick, number];
+                let typical = 5_000 + bytes.len() as u64;
+                let drawn = Draw::new(self.setup.luck, Domain::Hash, &name).latency(typical);
+                let delay = if self.setup.is_calm(Calm::Disks) { typical } else { drawn };
                 self.schedule(delay, Event::Hashed { node, boot, op, bytes });
             }
             Effect::Send { to, message } => self.send(node, to, message),
@@ -342,6 +375,7 @@ impl<M: Machine> World<M> {
                 let id = self.slots[node].id;
                 let line = || format!("{id:?} {trace:?}");
                 self.tracer.event(self.now, Kind::Trace, &[node as u64], line);
+                self.tracer.note(|| Note::Said { node, trace: &trace });
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
@@ -384,18 +418,19 @@ impl<M: Machine> World<M> {
         let parts = [node as u64, op.0];
         self.tracer
             .event(self.now, Kind::Io, &parts, || format!("{id:?} {op:?} {}", describe(&io)));
+        self.tracer.note(|| Note::Issued { node, op: op.0, io: &io });
         if let Io::Write { data, offset, .. } = &io {
             self.tracer.content(&offset.to_le_bytes());
             data.iter().for_each(|piece| self.tracer.content(piece));
         }
-        let delay = slot.disk.issue(op, io);
+        let delay = slot.disk.issue(self.now, op, io);
         let boot = slot.boot;
         self.schedule(delay, Event::Disk { node, boot, op });
     }
 
     fn complete(&mut self, node: usize, op: OpId) {
         let slot = &mut self.slots[node];
-        let Some(completion) = slot.disk.complete(op) else { return };
+        let Some(completion) = slot.disk.complete(self.now, op) else { return };
         let id = slot.id;
         let failed = completion.result.is_err();
         let parts = [node as u64, op.0, u64::from(failed)];
@@ -420,6 +455,11 @@ impl<M: Machine> World<M> {
         let fate = self.network.send(self.now, from, to, bulk);
         let line = || format!("{from:?} -> {to:?} {}", cut(format!("{message:?}")));
         self.tracer.event(self.now, Kind::Send, &[node as u64, target as u64], line);
+        let send = self.tracer.events();
+        self.tracer.note(|| {
+            let (cut, arrivals) = (self.network.is_cut(from, to), &fate.arrivals);
+            Note::Sent { from: node, to: target, message: &message, arrivals, cut }
+        });
         if fate.through_bytes || cfg!(debug_assertions) {
             let (head, body) = message.encode();
             if fate.through_bytes {
@@ -435,17 +475,19 @@ impl<M: Machine> World<M> {
         for (at, message) in fate.arrivals.into_iter().zip(copies) {
             let delay = at.saturating_sub(self.now);
             let message = Box::new(message);
-            self.schedule(delay, Event::Deliver { from: node, to: target, message });
+            self.schedule(delay, Event::Deliver { from: node, to: target, send, message });
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
+    fn deliver(&mut self, from: usize, to: usize, send: u64, message: PeerMessage) {
         let (sender, receiver) = (self.slots[from].id, self.slots[to].id);
-        if !self.network.lets_through(sender, receiver) || !self.slots[to].is_up() {
-            return;
+        let open = self.network.lets_through(sender, receiver);
+        if !open || !self.slots[to].is_up() {
+            return self.tracer.note(|| Note::Dropped { send, at: self.now, cut: !open });
         }
         let line = || format!("{receiver:?} <- {sender:?} {}", cut(format!("{message:?}")));
         self.tracer.event(self.now, Kind::Deliver, &[from as u64, to as u64], line);
+        self.tracer.note(|| Note::Arrived { send });
         self.feed(to, Input::Message { from: sender, message });
     }
 
@@ -455,15 +497,15 @@ impl<M: Machine> World<M> {
             return;
         }
         slot.boot += 1;
-        let (id, boot) = (slot.id, slot.boot);
-        let coordinates = [u64::from(id.0), boot, 1];
-        let mut draw = Draw::new(self.setup.seed, Domain::Boot, &coordinates);
+        let (id, boot, name) = (slot.id, slot.boot, slot.boot_name());
+        let coordinates = [u64::from(id.0), name, 1];
+        let mut draw = Draw::new(self.setup.luck, Domain::Boot, &coordinates);
         slot.clock.boot(self.now, draw.magnitude(1, 1 << 60));
         let files = slot.disk.found();
         // The operator founds on the first node, and tries again for as long as it left no trace.
         // The operator's tool founds until the store has it durably; founding again is harmless.
         let found = (node == 0).then(|| founding(self.setup.seed));
-        slot.machine = Some(M::new(self.setup.config(id, boot, self.planted)));
+        slot.machine = Some(M::new(self.setup.config(id, name, self.planted)));
         let line = || {
             let founds = if found.is_some() { ", founding" } else { "" };
             format!("{id:?} boots, {} files{founds}", files.len())
@@ -482,8 +524,29 @@ impl<M: Machine> World<M> {
         self.slots.iter().filter(|slot| slot.stopping.is_some()).map(|slot| slot.id).collect()
     }
 
+    /// Makes the record of choices say what each operation is, and what became of each message.
+    pub fn tell(&mut self) {
+        self.clients.tell();
+        self.network.remember();
+    }
+
+    /// What the run did, as lists that make the same run.
+    #[must_use]
+    pub fn choices(&self) -> Choices {
+        Choices {
+            nodes: self.slots.len() as u32,
+            shards: self.setup.shards,
+            plan: self.plan[..self.planned].to_vec(),
+            derived: self.derived.clone(),
+            script: self.clients.begun().to_vec(),
+            healed: self.healed,
+            deliveries: self.network.fates().to_vec(),
+        }
+    }
+
     /// The run is over: what the parts of the world have counted.
     pub fn finish(&mut self) {
+        self.note_catches();
         let counts = self.network.counts();
         let messages = &mut self.stats.messages;
         for (name, count) in [

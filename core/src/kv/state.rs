@@ -12,6 +12,7 @@ use crate::codec;
 use crate::object::api::{Answer, Outcome, Refusal};
 use crate::object::command::ObjectEvent;
 use crate::object::{command as object, registry};
+use crate::planted::Bug;
 use crate::types::{Position, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -358,7 +359,9 @@ impl State {
         for (key, slot) in core::mem::take(&mut self.unlogged) {
             records.push(&Change { key, slot });
         }
-        self.logged = self.mark;
+        if !self.seat.planted.is(Bug::StaleAppliedIndex) || records.is_empty() {
+            self.logged = self.mark;
+        }
         self.frame(records, |records| Content::Applied { records })
     }
 

@@ -7,7 +7,7 @@ use super::quorum::{Election, tally};
 use super::replication::Leadership;
 use crate::machine::Duration;
 use crate::planted::Bug;
-use crate::types::{Incarnation, NodeId, Position, Term};
+use crate::types::{Incarnation, Index, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -135,16 +135,21 @@ impl Group {
 
     /// A pre-vote at the voter: promises nothing, changes nothing.
     pub(super) fn on_pre_vote_request(
-        &self,
+        &mut self,
         from: NodeId,
         campaign: Term,
         last: Position,
         out: &mut Vec<Output>,
     ) {
-        let would = campaign > self.term && last >= self.log.last() && !self.leader_is_live(from);
+        let planted = self.config.planted.is(Bug::PreVoteDisrupts);
+        let live = self.leader_is_live(from) && !planted;
+        let would = campaign > self.term && last >= self.log.last() && !live;
         let ballot = if would { self.own_ballot() } else { Ballot::Refused };
         let body = Body::VoteReply { pre: true, campaign, ballot };
         self.say(from, body, self.disk.promise_gate(), out);
+        if planted && campaign > self.term {
+            self.become_follower(campaign, out);
+        }
     }
 
     /// RequestVote at the voter (Raft figure 2). `on_message` has settled the term.
@@ -171,8 +176,9 @@ impl Group {
             self.draw_election();
         }
         // The vote is a promise: it must not outrun the disk.
-        let body = Body::VoteReply { pre: false, campaign, ballot };
-        self.say(from, body, self.disk.promise_gate(), out);
+        let planted = self.config.planted.is(Bug::VoteBeforeDurable);
+        let gate = if planted { None } else { self.disk.promise_gate() };
+        self.say(from, Body::VoteReply { pre: false, campaign, ballot }, gate, out);
     }
 
     /// An answer at the candidate. That of an older boot than the log knows was dropped before.
@@ -228,8 +234,14 @@ impl Group {
         self.heard = Some(self.now);
         self.verified = self.log.last().index;
         let peers = self.peers();
-        self.state =
-            State::Leader(Leadership::new(&self.config, self.now, self.log.last(), &peers));
+        let mut leadership = Leadership::new(&self.config, self.now, self.log.last(), &peers);
+        if self.config.planted.is(Bug::MatchKeptOverReelection) {
+            for (peer, progress) in &mut leadership.followers {
+                progress.match_index = self.matched.get(peer).copied().unwrap_or(Index(0));
+                progress.next_index = progress.next_index.max(progress.match_index.next());
+            }
+        }
+        self.state = State::Leader(leadership);
         // Commits what earlier terms left behind (Raft 5.4.2, 8).
         self.append(Payload::Noop);
         if unanimous {

@@ -12,6 +12,7 @@ use super::message::{Body, Entry, Message, Payload};
 use super::progress::Flow;
 use super::replication::Leadership;
 use crate::machine::Instant;
+use crate::planted::Bug;
 use crate::rng::Rng;
 use crate::types::{Incarnation, Index, NodeId, Position, Term};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,8 @@ pub struct Group {
     pub(super) incarnations: BTreeMap<NodeId, Incarnation>,
     /// Peers that don't have the first damaged entry, asked in this candidacy or leadership.
     pub(super) absent: BTreeSet<NodeId>,
+    /// What the last leadership here knew of its followers: empty unless that bug is planted.
+    pub(super) matched: BTreeMap<NodeId, Index>,
     /// What [`Output::Role`] said last.
     announced: (Role, Term, Option<NodeId>),
 }
@@ -133,6 +136,7 @@ impl Group {
             damaged,
             incarnations: BTreeMap::new(),
             absent: BTreeSet::new(),
+            matched: BTreeMap::new(),
             config,
             rng,
         };
@@ -228,7 +232,8 @@ impl Group {
             self.become_follower(term, out);
         }
         // A voter behind our term may still answer a pre-vote: asking didn't raise its term.
-        if term < self.term && !matches!(body, Body::VoteReply { pre: true, .. }) {
+        let old = term < self.term && !matches!(body, Body::VoteReply { pre: true, .. });
+        if old && !self.believes_old(&body) {
             return self.on_outdated_message(from, &body, out);
         }
         match body {
@@ -259,6 +264,15 @@ impl Group {
             Body::ReadmitRequest => self.on_readmit_request(from, incarnation),
             Body::SnapshotRequest => self.on_snapshot_request(from, out),
         }
+    }
+
+    /// The planted bug: replies of an older term are taken for answers of this one.
+    fn believes_old(&self, body: &Body) -> bool {
+        let reply = matches!(
+            body,
+            Body::VoteReply { .. } | Body::AppendReply { .. } | Body::HeartbeatReply { .. }
+        );
+        reply && self.config.planted.is(Bug::AcceptOldReplies)
     }
 
     /// A message of a term that is over: whoever still acts in it must learn that.
@@ -332,6 +346,11 @@ impl Group {
         self.absent.clear();
         let state = core::mem::replace(&mut self.state, State::Follower);
         if let State::Leader(leadership) = state {
+            if self.config.planted.is(Bug::MatchKeptOverReelection) {
+                let last = self.log.last().index;
+                let known = leadership.followers.iter();
+                self.matched = known.map(|(peer, at)| (*peer, at.match_index.min(last))).collect();
+            }
             for id in leadership.reads.into_ids() {
                 out.push(Output::ReadRejected { id, leader: None });
             }

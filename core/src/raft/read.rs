@@ -77,6 +77,7 @@ impl Group {
     pub(super) fn knows_commit_index(&self) -> bool {
         let State::Leader(leadership) = &self.state else { return false };
         self.commit_index >= leadership.first_index
+            || self.config.planted.is(Bug::ReadBeforeOwnTerm)
     }
 
     /// A quorum has answered a round: the reads in it are safe at their index.

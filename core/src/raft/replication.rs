@@ -109,7 +109,8 @@ impl Group {
         leadership.check_at = now + self.config.heartbeat;
         let answers = |progress: &&Progress| progress.counts && progress.is_active(now, election);
         let heard = leadership.followers.values().filter(answers).count();
-        let keeps = heard + 1 >= majority(self.config.voters.len());
+        let keeps = heard + 1 >= majority(self.config.voters.len())
+            || self.config.planted.is(Bug::NoCheckQuorum);
         if !keeps {
             self.become_follower(self.term, out);
         }
@@ -266,11 +267,15 @@ impl Group {
         let match_index = self.splice(prev, entries, out);
         self.verified = self.verified.max(match_index);
         // Step 5. Commit only what this leader proved equal.
-        self.advance_commit(leader_commit.min(self.verified));
+        let planted = self.config.planted.is(Bug::CommitWithoutMinimum);
+        let proven = if planted { self.log.last().index } else { self.verified };
+        self.advance_commit(leader_commit.min(proven));
         // The leader counts this reply towards a quorum: it must not outrun the disk.
         let planted = self.config.planted.is(Bug::AcknowledgeBeforeSync);
         let gate = if planted { None } else { self.disk.gate() };
         let counts = self.standing == Standing::Full;
+        let planted = self.config.planted.is(Bug::AcknowledgeLastIndex);
+        let match_index = if planted { self.log.last().index } else { match_index };
         let outcome = AppendOutcome::Matched { match_index };
         self.say(leader, Body::AppendReply { outcome, counts }, gate, out);
     }
@@ -300,7 +305,7 @@ impl Group {
             }
             last = position.index;
             match self.log.position_at(position.index) {
-                Some(known) if known == position => {
+                Some(known) if known == position && !self.cuts_equals(known) => {
                     self.maybe_repair(position, &entry.payload, out);
                     continue;
                 }
@@ -321,10 +326,17 @@ impl Group {
         last
     }
 
+    /// The planted bug: an append cuts the log although the entries match.
+    fn cuts_equals(&self, known: Position) -> bool {
+        self.config.planted.is(Bug::TruncateThoughEqual) && known.index > self.commit_index
+    }
+
     /// Removes the entry at `from` and all after it, here and on disk.
     pub(super) fn truncate(&mut self, from: Index) {
         self.log.truncate(from);
-        self.disk.truncated(from);
+        if !self.config.planted.is(Bug::CompletionByIndex) {
+            self.disk.truncated(from);
+        }
         self.disk.write(Write::Truncate { from });
         self.verified = self.verified.min(from.prev());
     }
@@ -395,7 +407,9 @@ impl Group {
     pub(super) fn maybe_commit(&mut self, out: &mut Vec<Output>) {
         let State::Leader(leadership) = &self.state else { return };
         let followers = leadership.followers.values().map(Progress::counted_match);
-        let held = commit_index(followers.chain([self.log.durable()]));
+        let planted = self.config.planted.is(Bug::LeaderCountsUnsynced);
+        let own = if planted { self.log.last().index } else { self.log.durable() };
+        let held = commit_index(followers.chain([own]));
         let of_this_term = self.log.position_at(held).is_some_and(|at| at.term == self.term);
         if held > self.commit_index
             && (of_this_term || self.config.planted.is(Bug::CommitEarlierTerm))

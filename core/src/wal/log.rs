@@ -4,6 +4,7 @@ use super::record::{self, Place, Seal, SegmentHeader};
 use super::segment::{SegmentEvent, Segments};
 use super::{Config, Location, LogOutput, LogTrace, Lsn, Record, SegmentStat};
 use crate::machine::{FileId, Halt, Instant, Io, IoError, IoOp, IoResult, OpIds};
+use crate::planted::Bug;
 use crate::types::OpId;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -488,6 +489,10 @@ impl SegmentLog {
         result: &IoResult,
         out: &mut Vec<LogOutput>,
     ) {
+        if result.is_err() && self.config.planted.is(Bug::FailedSyncBelieved) {
+            self.sync_all = true;
+            return;
+        }
         if let Err(error) = result {
             // The dirty data may be gone and the next sync would say Ok: only recovery can tell.
             return self.fail(format!("sync of the log failed: {error:?}"), out);
@@ -497,7 +502,10 @@ impl SegmentLog {
         out.push(LogOutput::Trace(LogTrace::Synced { seq: syncing.seq }));
         if syncing.upto > self.durable {
             self.durable = syncing.upto;
-            out.push(LogOutput::Durable { upto: syncing.upto });
+            let planted = self.config.planted.is(Bug::SyncCoversLater);
+            out.push(LogOutput::Durable {
+                upto: if planted { self.appended } else { syncing.upto },
+            });
         }
         self.mark_at = self.is_mark_missing().then(|| now + self.config.mark_after);
     }

@@ -96,6 +96,19 @@ impl DurableLog {
         })
     }
 
+    /// The last entry of a group's log that is durable on a node; 0 if there is none. `holds` says whether the log
+    /// still has an entry: one that was cut off it stays on the disk for a while.
+    #[must_use]
+    pub fn end(&self, node: NodeId, group: GroupId, holds: impl Fn(Position) -> bool) -> Index {
+        let Some(logs) = self.nodes.get(&node) else { return Index(0) };
+        let range = (group, Index(0))..=(group, Index(u64::MAX));
+        let entries = logs.entries.range(range).rev();
+        let mut positions =
+            entries.map(|((_, index), (term, _))| Position { index: *index, term: *term });
+        let end = positions.find(|position| holds(*position)).map_or(Index(0), |found| found.index);
+        end.max(logs.applied.get(&group).copied().unwrap_or(Index(0)))
+    }
+
     /// Ranges of a node's files in which rot may strike.
     #[must_use]
     pub fn rottable(&self, node: NodeId) -> Vec<(FileId, u64, u64)> {
@@ -257,7 +270,7 @@ mod tests {
                 for output in core::mem::take(&mut out) {
                     let LogOutput::Io(op) = output else { continue };
                     if matches!(op.io, Io::Sync { .. }) && !syncs {
-                        self.disk.issue(op.op, op.io);
+                        self.disk.issue(0, op.op, op.io);
                         return Some(op.op);
                     }
                     let result = execute(&mut self.disk, &mut self.oracle, op.clone());
@@ -278,8 +291,8 @@ mod tests {
         oracle: &mut DurableLog,
         IoOp { op, io }: IoOp,
     ) -> ironseed_core::machine::IoResult {
-        disk.issue(op, io);
-        let completion = disk.complete(op).expect("nothing crashed");
+        disk.issue(0, op, io);
+        let completion = disk.complete(0, op).expect("nothing crashed");
         if let Some(file) = completion.synced {
             oracle.synced(NodeId(1), file, disk);
         }
@@ -298,7 +311,7 @@ mod tests {
         rig.append(1, ENTRY);
         let held: OpId = rig.run(false).expect("an eager log syncs");
         assert!(rig.early(1), "written is not durable");
-        let completion = rig.disk.complete(held).expect("nothing crashed");
+        let completion = rig.disk.complete(0, held).expect("nothing crashed");
         rig.oracle.synced(NodeId(1), completion.synced.expect("a sync"), &rig.disk);
         assert!(!rig.early(1));
         let other = Position { term: Term(3), index: Index(1) };

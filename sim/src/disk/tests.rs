@@ -19,13 +19,13 @@ impl Rig {
 
     fn issue(&mut self, io: Io) -> OpId {
         self.next += 1;
-        self.disk.issue(OpId(self.next), io);
+        self.disk.issue(0, OpId(self.next), io);
         OpId(self.next)
     }
 
     fn run(&mut self, io: Io) -> IoResult {
         let op = self.issue(io);
-        self.disk.complete(op).expect("nothing crashed").result
+        self.disk.complete(0, op).expect("nothing crashed").result
     }
 
     fn write(&mut self, file: FileId, byte: u8) -> IoResult {
@@ -55,12 +55,12 @@ fn a_name_is_durable_only_after_the_directory_sync() {
         let mut rig = Rig::new(seed);
         rig.run(Io::Create { file: A, bytes: 4096 }).expect("room");
         assert_eq!(rig.disk.durable_files().count(), 0);
-        rig.disk.lose_power();
+        rig.disk.lose_power(0);
         kept += rig.disk.found().len();
     }
     assert!((10..90).contains(&kept), "{kept} of 100 names kept");
     let mut rig = Rig::ready(1);
-    rig.disk.lose_power();
+    rig.disk.lose_power(0);
     assert_eq!(rig.disk.found(), [FoundFile { file: A, bytes: 4096 }]);
 }
 
@@ -69,7 +69,7 @@ fn a_directory_sync_covers_only_changes_completed_before_it_was_issued() {
     let mut rig = Rig::ready(1);
     let sync = rig.issue(Io::SyncDir);
     rig.run(Io::Remove { file: A }).expect("it is there");
-    rig.disk.complete(sync).expect("nothing crashed");
+    rig.disk.complete(0, sync).expect("nothing crashed");
     assert_eq!(rig.disk.durable_files().collect::<Vec<_>>(), [A]);
 }
 
@@ -78,7 +78,7 @@ fn a_rename_is_whole_or_not_at_all() {
     for seed in 0..100 {
         let mut rig = Rig::ready(seed);
         rig.run(Io::Rename { from: A, to: B }).expect("it is there");
-        rig.disk.lose_power();
+        rig.disk.lose_power(0);
         let names: Vec<FileId> = rig.disk.found().iter().map(|found| found.file).collect();
         assert!(names == [A] || names == [B], "{names:?}");
     }
@@ -91,8 +91,8 @@ fn a_write_in_flight_at_a_power_loss_may_be_torn_and_never_completes() {
         let mut rig = Rig::ready(seed);
         let op =
             rig.issue(Io::Write { file: A, offset: 0, data: vec![Bytes::from(vec![5; 4096])] });
-        rig.disk.lose_power();
-        assert!(rig.disk.complete(op).is_none());
+        rig.disk.lose_power(0);
+        assert!(rig.disk.complete(0, op).is_none());
         let bytes = rig.disk.read_durable(A, 0, 4096).expect("its name is durable");
         let sectors: Vec<u8> = bytes.chunks(SECTOR).map(|sector| sector[0]).collect();
         torn += u32::from(sectors.contains(&0) && sectors.contains(&5));
@@ -104,7 +104,7 @@ fn a_write_in_flight_at_a_power_loss_may_be_torn_and_never_completes() {
 fn a_killed_process_leaves_what_had_completed() {
     let mut rig = Rig::ready(1);
     rig.write(A, 7).expect("room");
-    rig.disk.kill();
+    rig.disk.kill(0);
     assert_eq!(rig.first_byte(A), Ok(7));
     assert_eq!(rig.disk.read_durable(A, 0, 1), Some(vec![0]), "and makes none of it durable");
 }
@@ -118,7 +118,7 @@ fn a_failed_sync_is_followed_by_one_that_lies() {
         rig.disk.arm(Trap::Sync);
         assert_eq!(rig.run(Io::Sync { file: A }), Err(IoError::Device));
         assert_eq!(rig.run(Io::Sync { file: A }), Ok(IoDone::Ok));
-        rig.disk.lose_power();
+        rig.disk.lose_power(0);
         lost += u32::from(rig.first_byte(A) == Ok(0));
     }
     assert!((10..40).contains(&lost), "{lost} of 50 lost");
@@ -150,7 +150,7 @@ fn rot_reaches_bytes_at_rest_only() {
 fn latencies_vary_with_a_tail_and_repeat_with_the_seed() {
     let latencies = |seed| {
         let mut disk = Disk::new(seed, 1, SPEED);
-        (0..2000).map(|op| disk.issue(OpId(op), Io::SyncDir)).collect::<Vec<_>>()
+        (0..2000).map(|op| disk.issue(0, OpId(op), Io::SyncDir)).collect::<Vec<_>>()
     };
     let first = latencies(3);
     assert_eq!(first, latencies(3));

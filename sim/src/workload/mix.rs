@@ -28,6 +28,8 @@ pub struct Mix {
     pace: u64,
     /// How long a client waits for an answer at the most: nanoseconds.
     pub patience: u64,
+    /// Whether clients always wait so long, and stay with the node that they asked first.
+    pub steady: bool,
     /// Under which name runs like this are counted.
     pub kind: &'static str,
     weights: [u32; FAMILIES],
@@ -126,6 +128,7 @@ impl Mix {
             think: 0,
             pace: draw.magnitude(10, 150),
             patience: draw.magnitude(500_000_000, 6_000_000_000),
+            steady: false,
             kind,
             weights,
             shards,
@@ -144,25 +147,33 @@ impl Mix {
         mix
     }
 
+    /// Whether there is a kind of this name.
+    #[must_use]
+    pub fn has_kind(name: &str) -> bool {
+        KINDS.iter().any(|(kind, _)| *kind == name)
+    }
+
     /// Spreads the operations over a run of so many nanoseconds, so that faults find clients at work.
     pub fn spread(&mut self, duration: u64) {
         let each = duration / self.operations_max.max(1) * u64::from(self.clients);
         self.think = (each / 100 * self.pace).max(1_000);
     }
 
-    /// A client's next operation.
-    pub(super) fn next(&self, draw: &mut Draw, seen: &Seen) -> Operation {
+    /// An operation. What it expects to find depends on what was seen, and has draws of its own: the rest must
+    /// not depend on it.
+    pub(super) fn next(&self, draw: &mut Draw, expected: &mut Draw, seen: &Seen) -> Operation {
         match draw.weighted(&self.weights) {
             0 => Operation::Kv(KvChoice::Get(self.kv_key(draw))),
             1 => Operation::Kv(KvChoice::Put(self.kv_key(draw), self.kv_len(draw), Expect::Any)),
             2 => {
                 let key = self.kv_key(draw);
-                let expect = seen.expect(&key, draw);
+                let expect = seen.expect(&key, expected);
                 Operation::Kv(KvChoice::Put(key, self.kv_len(draw), expect))
             }
             3 => {
                 let key = self.kv_key(draw);
-                let expect = if draw.chance(1, 3) { seen.expect(&key, draw) } else { Expect::Any };
+                let expect =
+                    if draw.chance(1, 3) { seen.expect(&key, expected) } else { Expect::Any };
                 Operation::Kv(KvChoice::Delete(key, expect))
             }
             4 => {
@@ -173,7 +184,7 @@ impl Mix {
             5 => Operation::Put(self.target(draw), self.body_len(draw), Condition::None),
             6 => {
                 let target = self.target(draw);
-                let condition = seen.condition(&target, draw);
+                let condition = seen.condition(&target, expected);
                 Operation::Put(target, self.body_len(draw), condition)
             }
             7 => Operation::Get(self.target(draw)),
@@ -181,11 +192,11 @@ impl Mix {
                 let target = self.target(draw);
                 let conditional = draw.chance(1, 4);
                 let condition =
-                    if conditional { seen.condition(&target, draw) } else { Condition::None };
+                    if conditional { seen.condition(&target, expected) } else { Condition::None };
                 Operation::Delete(target, condition)
             }
             9 => Operation::List(self.list(draw)),
-            10 => self.multipart(draw, seen),
+            10 => self.multipart(draw, expected, seen),
             11 => Operation::CreateBucket(self.bucket(draw)),
             12 => Operation::DeleteBucket(self.bucket(draw)),
             14 => Operation::Tags(self.target(draw), draw.chance(5, 6)),
@@ -285,7 +296,7 @@ impl Mix {
         Operation::ListUploads(self.bucket(draw), after, draw.magnitude(1, 1000) as u32)
     }
 
-    fn multipart(&self, draw: &mut Draw, seen: &Seen) -> Operation {
+    fn multipart(&self, draw: &mut Draw, expected: &mut Draw, seen: &Seen) -> Operation {
         let target = self.target(draw);
         let mut parts = vec![self.body_len(draw).max(1)];
         if self.big_parts && draw.chance(1, 6) {
@@ -294,9 +305,9 @@ impl Mix {
         let finish = match draw.below(10) {
             0 => Finish::Abort,
             1 => Finish::Abandon,
-            2..4 => Finish::Complete(seen.condition(&target, draw)),
+            2..4 => Finish::Complete(seen.condition(&target, expected)),
             4 => Finish::CompleteTwice(Condition::None),
-            5 => Finish::CompleteTwice(seen.condition(&target, draw)),
+            5 => Finish::CompleteTwice(seen.condition(&target, expected)),
             _ => Finish::Complete(Condition::None),
         };
         Operation::Multipart(target, parts, finish)
@@ -329,6 +340,40 @@ impl Operation {
             Self::Tags(..) => "tags",
             Self::ListUploads(..) => "list-uploads",
         }
+    }
+
+    /// What it is, in a few words for people.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let about = match self {
+            Self::Kv(KvChoice::Get(key) | KvChoice::Delete(key, _)) => {
+                String::from_utf8_lossy(key).into()
+            }
+            Self::Kv(KvChoice::Put(key, len, expect)) => {
+                let expect =
+                    if *expect == Expect::Any { String::new() } else { format!(", {expect:?}") };
+                format!("{}, {len} bytes{expect}", String::from_utf8_lossy(key))
+            }
+            Self::Kv(KvChoice::Scan(shard, from, limit)) => {
+                format!(
+                    "shard {} from {:?}, {limit} at the most",
+                    shard.0,
+                    String::from_utf8_lossy(from)
+                )
+            }
+            Self::Put(target, len, _) => format!("{target}, {len} bytes"),
+            Self::Get(target) | Self::Delete(target, _) | Self::Tags(target, _) => {
+                target.to_string()
+            }
+            Self::List(list) => format!("{}/{}", list.bucket, list.prefix),
+            Self::Multipart(target, parts, _) => format!("{target}, parts of {parts:?} bytes"),
+            Self::CreateBucket(bucket)
+            | Self::DeleteBucket(bucket)
+            | Self::HeadBucket(bucket)
+            | Self::ListUploads(bucket, ..) => bucket.clone(),
+            Self::ListBuckets(limit) => format!("{limit} at the most"),
+        };
+        format!("{} {about}", self.name())
     }
 
     /// Its script. `name` is a number of which the low byte is free: it names the bytes it writes.

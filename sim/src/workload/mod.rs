@@ -7,7 +7,11 @@
 //! In the **load** phase an operation whose outcome is unknown stays unknown, and the client goes on to the
 //! next one. In the **proof** phase, after everything has healed, each client is given a list of operations that
 //! must come to a definite end: those that do not are tried again until they do or the run is a
-//! violation of liveness ([`crate::checkers::liveness`]). The proof reads every key and every byte of
+//! violation of liveness ([`crate::checkers::liveness`]).
+//!
+//! Each operation has draws of its own, named by the client and the operation's number: an operation that is
+//! left out takes nothing away from the others. Which operations there are, and when each begins, can be given
+//! as a list ([`Step`]); those of the proof follow from what was seen. The proof reads every key and every byte of
 //! every object back, and those reads are part of the history like any other.
 
 mod bodies;
@@ -16,6 +20,7 @@ pub mod mix;
 pub mod multipart;
 pub mod script;
 
+use crate::choices::Step;
 use crate::draw::{Domain, Draw};
 use content::Contents;
 use ironseed_core::object::api::{Answer, Outcome, Refusal, Request};
@@ -59,7 +64,13 @@ pub struct Clients {
     /// What bodies there are.
     pub contents: Contents,
     seen: Seen,
-    begun: u64,
+    seed: u64,
+    /// What the load did so far.
+    begun: Vec<Step>,
+    /// Whether the load follows a list.
+    scripted: bool,
+    /// Whether steps are to say what they are.
+    telling: bool,
     phase: Phase,
     counts: BTreeMap<&'static str, u64>,
     wrong: Option<String>,
@@ -75,41 +86,70 @@ enum Phase {
 
 #[derive(Clone, Debug)]
 struct Client {
-    draw: Draw,
+    /// Number of the last operation.
     operation: u64,
     running: Option<Running>,
+    /// What is left to begin in the load, if it follows a list.
+    script: VecDeque<Step>,
     /// Operations that must succeed, in the proof.
     owed: VecDeque<mix::Operation>,
 }
 
 #[derive(Clone, Debug)]
 struct Running {
+    /// Drawn from for each request of the operation.
+    draw: Draw,
     script: Script,
     node: NodeId,
     owed: Option<mix::Operation>,
     waiting: BTreeMap<u64, Request>,
 }
 
+/// What a draw of an operation is about.
+#[derive(Clone, Copy)]
+enum About {
+    What = 1,
+    Expected = 2,
+    Node = 3,
+    Requests = 4,
+    Pause = 5,
+}
+
 impl Clients {
-    /// The clients of this mix.
+    /// The clients of this mix, whose load follows `script` if there is one.
     #[must_use]
-    pub fn new(seed: u64, mix: Mix) -> Self {
-        let client = |number: u32| Client {
-            draw: Draw::new(seed, Domain::Client, &[u64::from(number)]),
-            operation: 0,
-            running: None,
-            owed: VecDeque::new(),
+    pub fn new(seed: u64, mix: Mix, script: Option<&[Step]>) -> Self {
+        let client = |number: u32| {
+            let mine = script.unwrap_or_default().iter().filter(|step| step.client == number);
+            let mut script: Vec<Step> = mine.cloned().collect();
+            script.sort_by_key(|step| step.at);
+            let script = script.into();
+            Client { operation: 0, running: None, script, owed: VecDeque::new() }
         };
         Self {
             clients: (0..mix.clients).map(client).collect(),
             mix,
             contents: Contents::default(),
             seen: Seen::default(),
-            begun: 0,
+            seed,
+            begun: Vec::new(),
+            scripted: script.is_some(),
+            telling: false,
             phase: Phase::Load,
             counts: BTreeMap::new(),
             wrong: None,
         }
+    }
+
+    /// Makes the record of the load say what each operation is.
+    pub const fn tell(&mut self) {
+        self.telling = true;
+    }
+
+    /// The operations of the load so far, in the order in which they began.
+    #[must_use]
+    pub fn begun(&self) -> &[Step] {
+        &self.begun
     }
 
     /// How many there are.
@@ -118,17 +158,39 @@ impl Clients {
         self.mix.clients
     }
 
+    /// When a client should be woken first: nanoseconds.
+    #[must_use]
+    pub fn first_wake(&self, client: u32) -> u64 {
+        if self.scripted {
+            return self.clients[client as usize].script.front().map_or(NEVER, |step| step.at);
+        }
+        Draw::new(self.seed, Domain::Client, &[u64::from(client)]).magnitude(1, 300_000_000)
+    }
+
     /// When a client should be woken again: nanoseconds from now.
-    pub fn pause(&mut self, client: u32) -> u64 {
-        let think = self.mix.think;
-        let Client { draw, running, owed, .. } = &mut self.clients[client as usize];
-        let idle = match self.phase {
-            Phase::Load => think,
-            Phase::Proof if !owed.is_empty() => 1_000_000,
-            Phase::Settle | Phase::Proof => 20_000_000,
+    pub fn pause(&mut self, now: u64, client: u32) -> u64 {
+        let Client { operation, running, script, owed } = &mut self.clients[client as usize];
+        if let Some(running) = running {
+            return running.draw.between(1_000, 50_000);
+        }
+        let name = [u64::from(client), *operation, About::Pause as u64];
+        let mut draw = Draw::new(self.seed, Domain::Client, &name);
+        match self.phase {
+            Phase::Load if self.scripted => match script.front() {
+                None => NEVER,
+                Some(step) if step.at > now => step.at - now,
+                // It comes late, or there is nobody to ask.
+                Some(_) => draw.between(1_000, 1_000_000),
+            },
+            Phase::Load => draw.latency(self.mix.think),
+            Phase::Proof if !owed.is_empty() => draw.latency(1_000_000),
+            Phase::Settle | Phase::Proof => draw.latency(20_000_000),
             Phase::Over => NEVER,
-        };
-        if running.is_some() { draw.between(1_000, 50_000) } else { draw.latency(idle) }
+        }
+    }
+
+    fn draw(&self, client: u32, operation: u64, about: About) -> Draw {
+        Draw::new(self.seed, Domain::Client, &[u64::from(client), operation, about as u64])
     }
 
     /// Whether an answer, or the lack of one, will move this client.
@@ -144,22 +206,24 @@ impl Clients {
             return Vec::new();
         }
         if self.clients[client as usize].running.is_none() {
-            self.begin(client, up);
+            self.begin(now, client, up);
         }
         let mix = &self.mix;
-        let Client { draw, operation, running, .. } = &mut self.clients[client as usize];
-        let Some(Running { script, node, waiting, .. }) = running else { return Vec::new() };
+        let Client { operation, running, .. } = &mut self.clients[client as usize];
+        let Some(Running { draw, script, node, waiting, .. }) = running else { return Vec::new() };
         let mut issues = Vec::new();
         while let Some((tag, request)) = script.poll(now) {
-            if !up.contains(node) || draw.chance(1, 8) {
+            let roams = draw.chance(1, 8) && !mix.steady;
+            if !up.contains(node) || roams {
                 *node = *draw.pick(up);
             }
             waiting.insert(tag, request.clone());
+            let patience = draw.magnitude(mix.patience / 8 + 1, mix.patience);
             issues.push(Issue {
                 call: Call { client, operation: *operation, tag },
                 node: *node,
                 request,
-                patience: draw.magnitude(mix.patience / 8 + 1, mix.patience),
+                patience: if mix.steady { mix.patience } else { patience },
                 cancels: draw.chance(1, 2),
             });
         }
@@ -167,24 +231,54 @@ impl Clients {
     }
 
     /// Starts the client's next operation, if it has one.
-    fn begin(&mut self, client: u32, up: &[NodeId]) {
-        let Client { draw, operation, running, owed } = &mut self.clients[client as usize];
-        let next = match self.phase {
-            Phase::Load if self.begun < self.mix.operations_max => {
-                Some((self.mix.next(draw, &self.seen), None))
-            }
-            Phase::Load | Phase::Settle | Phase::Over => None,
-            Phase::Proof => owed.pop_front().map(|operation| (operation.clone(), Some(operation))),
-        };
-        let Some((next, owed)) = next else { return };
-        self.begun += 1;
-        *operation += 1;
+    fn begin(&mut self, now: u64, client: u32, up: &[NodeId]) {
+        let Some((number, owed)) = self.next_of(now, client) else { return };
+        let next = owed.clone().unwrap_or_else(|| {
+            let (mut what, mut expected) = (
+                self.draw(client, number, About::What),
+                self.draw(client, number, About::Expected),
+            );
+            self.mix.next(&mut what, &mut expected, &self.seen)
+        });
+        if owed.is_none() {
+            let what = if self.telling { next.brief() } else { String::new() };
+            self.begun.push(Step { at: now, client, number, what });
+        }
         *self.counts.entry(next.name()).or_default() += 1;
         // A body is named by who wrote it and when, so that no two are alike.
-        let body = u64::from(client) << 40 | *operation << 8;
+        let body = u64::from(client) << 40 | number << 8;
         let script = next.script(body, &mut self.contents);
-        let node = *draw.pick(up);
-        *running = Some(Running { script, node, owed, waiting: BTreeMap::new() });
+        let node = self.choose(client, number, up);
+        let draw = self.draw(client, number, About::Requests);
+        let waiting = BTreeMap::new();
+        let client = &mut self.clients[client as usize];
+        client.operation = number;
+        client.running = Some(Running { draw, script, node, owed, waiting });
+    }
+
+    /// Number of the client's next operation, and what it is if it is owed.
+    fn next_of(&mut self, now: u64, client: u32) -> Option<(u64, Option<mix::Operation>)> {
+        let spent = self.is_spent();
+        let Client { operation, script, owed, .. } = &mut self.clients[client as usize];
+        match self.phase {
+            Phase::Load if self.scripted => {
+                let step = script.pop_front_if(|step| step.at <= now)?;
+                Some((step.number, None))
+            }
+            Phase::Load => (!spent).then_some((*operation + 1, None)),
+            Phase::Settle | Phase::Over => None,
+            // Numbers of their own, whatever the load has done.
+            Phase::Proof => Some(((*operation).max(PROOF) + 1, Some(owed.pop_front()?))),
+        }
+    }
+
+    /// The node that an operation asks: of those that are up the first in an order of the operation's own.
+    fn choose(&self, client: u32, number: u64, up: &[NodeId]) -> NodeId {
+        let rank = |node: &NodeId| {
+            let name = [u64::from(client), number, About::Node as u64, u64::from(node.0)];
+            Draw::new(self.seed, Domain::Client, &name).next()
+        };
+        up.iter().copied().min_by_key(rank).unwrap_or(NodeId(1))
     }
 
     /// A request's outcome, or that the client waits no longer ([`Refusal::OutcomeUnknown`]). `false` if
@@ -228,9 +322,16 @@ impl Clients {
     pub fn prove(&mut self) {
         self.phase = Phase::Proof;
         let owed = self.mix.proof(&self.seen);
-        let count = self.clients.len();
+        // Clients that are not in the list are not there; but somebody must do the proof.
+        let asked = |number: &usize| {
+            !self.scripted || self.begun.iter().any(|step| step.client as usize == *number)
+        };
+        let mut provers: Vec<usize> = (0..self.clients.len()).filter(asked).collect();
+        if provers.is_empty() {
+            provers.push(0);
+        }
         for (position, operation) in owed.into_iter().enumerate() {
-            self.clients[position % count].owed.push_back(operation);
+            self.clients[provers[position % provers.len()]].owed.push_back(operation);
         }
     }
 
@@ -262,10 +363,11 @@ impl Clients {
             .collect()
     }
 
-    /// Whether the load phase has begun all its operations.
+    /// Whether the load phase has begun all its operations, and is over with them. A list says what is done
+    /// and not how long the load is.
     #[must_use]
     pub const fn is_spent(&self) -> bool {
-        self.begun >= self.mix.operations_max
+        !self.scripted && self.begun.len() as u64 >= self.mix.operations_max
     }
 
     /// What the store said that it must never say: wrong bytes, answers of the wrong kind.
@@ -333,6 +435,8 @@ const fn refusal_name(refusal: &Refusal) -> &'static str {
 
 /// Longer than any run: nanoseconds.
 const NEVER: u64 = 1 << 50;
+/// Operations of the proof have numbers above this, those of the load below.
+const PROOF: u64 = 1 << 31;
 
 #[cfg(test)]
 mod tests;

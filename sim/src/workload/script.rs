@@ -15,6 +15,7 @@ use ironseed_core::object::api::{
 };
 use ironseed_core::object::transfer::{Downloader, Failure, Ticket};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// An object that a script is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +24,12 @@ pub struct Target {
     pub bucket: String,
     /// Key.
     pub key: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.bucket, self.key)
+    }
 }
 
 /// What a script came to.

@@ -346,7 +346,7 @@ fn run(seed: u64, fault: Fault) -> Option<String> {
     let mut draw = Draw::new(seed, Domain::Setup, &[99]);
     let mut mix = Mix::draw(&mut draw, 1, None);
     mix.operations_max = 300;
-    let mut clients = Clients::new(seed, mix);
+    let mut clients = Clients::new(seed, mix, None);
     let mut store = Naive::new(fault);
     let mut history = History::default();
     let up = [NodeId(1), NodeId(2)];
@@ -417,8 +417,9 @@ fn runs_use_every_operation() {
         let mut draw = Draw::new(seed, Domain::Setup, &[99]);
         let mix = Mix::draw(&mut draw, 4, None);
         let seen = Seen::default();
+        let mut expected = draw.clone();
         for _ in 0..100 {
-            *counts.entry(mix.next(&mut draw, &seen).name()).or_insert(0) += 1;
+            *counts.entry(mix.next(&mut draw, &mut expected, &seen).name()).or_insert(0) += 1;
         }
     }
     assert_eq!(counts.len(), 20, "{counts:?}");

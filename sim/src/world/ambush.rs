@@ -17,7 +17,7 @@ impl<M: Machine> World<M> {
         let mut planned = Vec::new();
         for (&number, met) in &mut self.ambushes {
             *met += 1;
-            let coordinates = [97, number as u64, *met];
+            let coordinates = [97, self.plan[number].at, *met];
             let mut draw = Draw::new(self.setup.seed, Domain::Faults, &coordinates);
             let runs_it = self.led.get(&GroupId(0)).filter(|_| draw.chance(1, 2));
             let node = self.slots[*runs_it.unwrap_or(&router)].id.0;
@@ -33,10 +33,12 @@ impl<M: Machine> World<M> {
                 core::mem::swap(&mut from, &mut to);
             }
             if draw.chance(2, 3) {
-                planned.push(Planned { at, fault: Fault::Cut { from, to, both_ways, lasts } });
+                let fault = Fault::Cut { from, to, both_ways, lasts };
+                planned.push((number, Planned { at, fault }));
             }
         }
-        for planned in planned {
+        for (cause, planned) in planned {
+            self.derived.push((cause, planned.clone()));
             let (delay, number) = (planned.at - self.now, self.plan.len());
             self.plan.push(planned);
             self.schedule(delay, Event::Fault { number, sprung: false });

@@ -32,7 +32,7 @@ impl<M: Machine> World<M> {
 
     /// Wakes a client after a pause of its own choice; any earlier plan is off.
     pub(super) fn plan_wake(&mut self, client: u32) {
-        let delay = self.clients.pause(client).max(1);
+        let delay = self.clients.pause(self.now, client).max(1);
         self.wakes[client as usize] = self.now + delay;
         self.schedule(delay, Event::Client { client });
     }
@@ -45,6 +45,8 @@ impl<M: Machine> World<M> {
         let line = || format!("c{} asks {id:?} {request_id:?} {}", call.client, short(&request));
         let parts = [u64::from(call.client), node as u64, request_id.0];
         self.tracer.event(self.now, Kind::Request, &parts, line);
+        let (client, id) = (call.client, request_id.0);
+        self.tracer.note(|| Note::Asked { client, node, id, request: &request });
         self.asked.insert(call, (node, request_id));
         if !self.ambushes.is_empty() && matches!(request, Request::DeleteBucket { .. }) {
             self.waylay(node);
@@ -60,6 +62,10 @@ impl<M: Machine> World<M> {
         };
         let line = || format!("{me:?} answers c{} {id:?} {}", call.client, short_outcome(&outcome));
         self.tracer.event(self.now, Kind::Reply, &[node as u64, id.0], line);
+        self.tracer.note(|| {
+            let heard = self.asked.contains_key(&call);
+            Note::Answered { client: call.client, node, id: id.0, outcome: &outcome, heard }
+        });
         self.tracer.content(&codec::encode(&outcome.as_ref().err()));
         if let Ok(answer) = &outcome {
             self.tracer.content(&codec::encode(answer));
@@ -87,6 +93,7 @@ impl<M: Machine> World<M> {
         let Some((node, id)) = self.asked.remove(&call) else { return };
         let line = || format!("c{} waits no longer for {id:?}", call.client);
         self.tracer.event(self.now, Kind::GiveUp, &[u64::from(call.client), id.0], line);
+        self.tracer.note(|| Note::GaveUp { client: call.client, node, id: id.0 });
         Stats::count(&mut self.stats.rare, "client-gave-up", 1);
         self.clients.on_outcome(self.now, call, Err(Refusal::OutcomeUnknown));
         self.plan_wake(call.client);

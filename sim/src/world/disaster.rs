@@ -3,7 +3,7 @@
 use super::{Event, Machine, World};
 use crate::disk::Trap;
 use crate::draw::{Domain, Draw};
-use crate::faults::{Crash, Fault, Moment, Operation};
+use crate::faults::{Crash, Fault, Moment, Operation, Planned};
 use crate::stats::Stats;
 use crate::trace::Kind;
 use ironseed_core::node::api::Input;
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 impl<M: Machine> World<M> {
     /// A planned fault's instant has come, or the moment that it has waited for.
     pub(super) fn strike(&mut self, number: usize, sprung: bool) {
-        if self.healed {
+        if self.healed.is_some() {
             return;
         }
         let fault = self.plan[number].fault.clone();
@@ -26,6 +26,13 @@ impl<M: Machine> World<M> {
             return;
         }
         self.armed.retain(|&armed| armed != number);
+        if let Fault::Crash { nodes, how, moment, lasts } = &fault
+            && *moment != Moment::Now
+        {
+            let (nodes, how, lasts) = (nodes.clone(), *how, *lasts);
+            let fault = Fault::Crash { nodes, how, moment: Moment::Now, lasts };
+            self.derived.push((number, Planned { at: self.now, fault }));
+        }
         let line = || format!("fault {number}: {fault:?}");
         self.tracer.event(self.now, Kind::Fault, &[number as u64], line);
         let struck = match &fault {
@@ -114,7 +121,8 @@ impl<M: Machine> World<M> {
             !meant
         });
         for number in sprung {
-            let mut draw = Draw::new(self.setup.seed, Domain::Faults, &[99, number as u64]);
+            let name = [99, self.plan[number].at];
+            let mut draw = Draw::new(self.setup.seed, Domain::Faults, &name);
             let delay = match moment {
                 // A leader's first appends take some round trips and syncs to be known.
                 Moment::Elected => draw.magnitude(1_000, self.setup.weather.delay * 8),
@@ -126,7 +134,7 @@ impl<M: Machine> World<M> {
 
     /// A fault that lasts is over.
     pub(super) fn mend(&mut self, number: usize) {
-        if self.healed {
+        if self.healed.is_some() {
             return;
         }
         let line = || format!("fault {number} is over");
@@ -167,7 +175,8 @@ impl<M: Machine> World<M> {
     /// shard read-only for an hour: that is what the operator is told, not a lack of progress.
     pub fn heal(&mut self) {
         self.tracer.event(self.now, Kind::Phase, &[1], || "everything heals".into());
-        self.healed = true;
+        self.healed = Some(self.now);
+        self.note_catches();
         self.hunts.clear();
         self.ambushes.clear();
         self.network.heal();
@@ -232,11 +241,11 @@ impl<M: Machine> World<M> {
                 self.feed(node, Input::Stop);
             }
             Crash::Power => {
-                slot.disk.lose_power();
+                slot.disk.lose_power(self.now);
                 self.fall(node, until, "loses power");
             }
             Crash::Kill => {
-                slot.disk.kill();
+                slot.disk.kill(self.now);
                 self.fall(node, until, "is killed");
             }
         }
@@ -249,11 +258,12 @@ impl<M: Machine> World<M> {
         let id = slot.id;
         self.tracer.event(self.now, Kind::Down, &[node as u64], || format!("{id:?} {why}"));
         slot.up_at = until;
-        let boot = slot.boot;
+        let (boot, name) = (slot.boot, slot.boot_name());
         let calls = slot.fall();
-        let mut draw = Draw::new(self.setup.seed, Domain::Boot, &[node as u64, boot, 2]);
         // Clients see their connections break, a little later.
         for call in calls {
+            let coordinates = [u64::from(id.0), name, 2, u64::from(call.client)];
+            let mut draw = Draw::new(self.setup.luck, Domain::Boot, &coordinates);
             let delay = draw.magnitude(100_000, 50_000_000);
             self.schedule(delay, Event::GiveUp { call, cancels: false });
         }
@@ -265,7 +275,7 @@ impl<M: Machine> World<M> {
         Stats::count(&mut self.stats.rare, "graceful-stop", 1);
         let slot = &mut self.slots[node];
         let until = slot.stopping.unwrap_or(self.now + RESTART_AFTER).max(self.now + 1);
-        slot.disk.kill();
+        slot.disk.kill(self.now);
         self.fall(node, until, "has stopped");
     }
 
@@ -275,7 +285,7 @@ impl<M: Machine> World<M> {
             return;
         }
         Stats::count(&mut self.stats.rare, "halt", 1);
-        self.slots[node].disk.kill();
+        self.slots[node].disk.kill(self.now);
         let why = format!("halts: {reason}");
         self.fall(node, self.now + RESTART_AFTER, &why);
     }

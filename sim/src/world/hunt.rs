@@ -8,6 +8,7 @@
 
 use super::{Event, Machine, World};
 use crate::draw::{Domain, Draw};
+use crate::faults::{Fault, Planned};
 use crate::stats::Stats;
 use crate::trace::Kind;
 use ironseed_core::types::{GroupId, Index};
@@ -23,8 +24,8 @@ pub(super) struct Hunt {
     round: u64,
     /// A leader that is caught when its applied state goes beyond this index.
     prey: Option<(usize, Index)>,
-    /// The node that is cut off.
-    caught: Option<usize>,
+    /// The node that is cut off, and since when.
+    caught: Option<(usize, u64)>,
 }
 
 impl<M: Machine> World<M> {
@@ -43,7 +44,7 @@ impl<M: Machine> World<M> {
         let mut snares = Vec::new();
         for hunt in self.hunts.iter_mut().filter(|hunt| hunt.group == group) {
             hunt.round += 1;
-            let coordinates = [98, hunt.number as u64, hunt.round];
+            let coordinates = [98, self.plan[hunt.number].at, hunt.round];
             let mut draw = Draw::new(self.setup.seed, Domain::Faults, &coordinates);
             let at_once = draw.chance(1, 2);
             hunt.prey = (!at_once).then_some((node, applied));
@@ -84,23 +85,47 @@ impl<M: Machine> World<M> {
         let due = |hunt: &&mut Hunt| hunt.number == number && hunt.round == round;
         let Some(hunt) = self.hunts.iter_mut().find(due) else { return };
         hunt.prey = None;
-        if hunt.caught == Some(node) {
+        if hunt.caught.is_some_and(|(caught, _)| caught == node) {
             return;
         }
-        let before = hunt.caught.replace(node);
+        let before = hunt.caught.replace((node, self.now));
         let id = self.slots[node].id;
         let line = || format!("hunt {number} catches {id:?}");
         self.tracer.event(self.now, Kind::Fault, &[number as u64, round, node as u64], line);
         Stats::count(&mut self.stats.rare, "leader-caught", 1);
-        before.into_iter().for_each(|node| self.set_apart(node, false));
+        before.into_iter().for_each(|caught| self.set_free(number, caught));
         self.set_apart(node, true);
     }
 
     /// A hunt is over: its catch goes free.
     pub(super) fn end_hunt(&mut self, number: usize) {
         let Some(at) = self.hunts.iter().position(|hunt| hunt.number == number) else { return };
-        if let Some(node) = self.hunts.swap_remove(at).caught {
-            self.set_apart(node, false);
+        if let Some(caught) = self.hunts.swap_remove(at).caught {
+            self.set_free(number, caught);
+        }
+    }
+
+    /// Gives a catch back, and remembers the cut that it was.
+    fn set_free(&mut self, number: usize, (node, since): (usize, u64)) {
+        self.set_apart(node, false);
+        self.note_catch(number, (node, since));
+    }
+
+    /// The cut that a catch was, up to now.
+    fn note_catch(&mut self, number: usize, (node, since): (usize, u64)) {
+        let id = self.slots[node].id.0;
+        let to = self.slots.iter().map(|slot| slot.id.0).filter(|peer| *peer != id).collect();
+        let lasts = self.now - since;
+        let fault = Fault::Cut { from: vec![id], to, both_ways: true, lasts };
+        self.derived.push((number, Planned { at: since, fault }));
+    }
+
+    /// The run is over, and so are its hunts.
+    pub(super) fn note_catches(&mut self) {
+        for at in 0..self.hunts.len() {
+            if let Some(caught) = self.hunts[at].caught {
+                self.note_catch(self.hunts[at].number, caught);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use super::Machine;
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::draw::{TICK_BITS, Ticks};
 use crate::history::CallId;
 use crate::workload::Call;
 use ironseed_core::node::api::Input;
@@ -32,6 +33,8 @@ pub(super) struct Slot<M> {
     /// The last state of each group that the oracles have seen.
     pub(super) looked: BTreeMap<GroupId, (Position, u128)>,
     next_request: u64,
+    /// Names the latencies of hashes.
+    pub(super) hashes: Ticks,
     /// Client requests that it has not answered.
     pub(super) requests: BTreeMap<RequestId, (Call, Option<CallId>)>,
 }
@@ -51,12 +54,18 @@ impl<M: Machine> Slot<M> {
             stopping: None,
             looked: BTreeMap::new(),
             next_request: 0,
+            hashes: Ticks::START,
             requests: BTreeMap::new(),
         }
     }
 
     pub(super) const fn is_up(&self) -> bool {
         self.machine.is_some()
+    }
+
+    /// Names the draws of a boot: by when it was due, so that a crash that is left out renames no other boot.
+    pub(super) const fn boot_name(&self) -> u64 {
+        self.up_at >> TICK_BITS
     }
 
     /// Takes a client's request on.

@@ -2,15 +2,18 @@
 //! world does to it must not be seen by its clients, and what the toy does wrong must be.
 
 use super::*;
+use crate::choices::Step;
 use crate::faults::Class;
 use crate::run::{Order, Report, run_machine};
 use crate::setup::Overrides;
+use crate::shrink::{self, Outcome, Shrink};
 use ironseed_core::codec::{Octets, decode, encode};
 use ironseed_core::kv::api::{Expect, KvAnswer, KvEntry, KvRequest};
 use ironseed_core::machine::{FileId, FileKind, Halt};
 use ironseed_core::object::api::{Answer, Request};
 use ironseed_core::types::{Timestamp, Version};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 const LOG: FileId = FileId::new(FileKind::Superblock, 0);
 const SLOT_BYTES: u64 = 64 << 10;
@@ -325,4 +328,104 @@ fn a_run_stops_where_it_is_told() {
     let order = Order { until: Some(350_000_000), ..order(5, &[]) };
     let report = run_machine::<Toy<NOTHING>>(&order, None);
     assert_eq!((report.violation, report.stats.sim_nanos), (None, 350_000_000));
+}
+
+/// Shrinks the first run of these that fails.
+fn shrunk<const WRONG: u8>(faults: &[Class], jobs: usize) -> Outcome {
+    let fails = |order: &Order| run_machine::<Toy<WRONG>>(order, None).violation.is_some();
+    let order = (0..40).map(|seed| order(seed, faults)).find(fails).expect("some run fails");
+    let shrink =
+        Shrink { run: |order| run_machine::<Toy<WRONG>>(order, None), ..Shrink::new(order) };
+    let pulses: Vec<_> = (0..jobs).map(|_| Arc::default()).collect();
+    shrink::shrink(&shrink, &pulses, |_| {}).expect("it fails")
+}
+
+#[test]
+fn a_store_that_answers_too_early_shrinks_to_a_write_and_a_power_loss() {
+    let Outcome { before, after, case, finished, .. } =
+        shrunk::<ANSWERS_BEFORE_SYNC>(&[Class::PowerLoss, Class::Pause, Class::ClockStep], 1);
+    assert!(finished && before.operations > 20 && before.faults > 3, "{before:?}");
+    assert!(after.operations <= 2 && after.faults == 1, "{after:?}: {:?}", case.overrides);
+    assert_eq!(case.violation.checker, "linearizable");
+    let plan = case.overrides.plan.expect("a plan");
+    assert_eq!(plan[0].fault.name(), "power-loss");
+    assert!(case.overrides.calm.len() > 5, "{:?}", case.overrides.calm);
+}
+
+#[test]
+fn shrinking_keeps_what_matters_and_threads_change_nothing() {
+    let one = shrunk::<PANICS>(DISASTERS, 1);
+    assert!(one.case.violation.what.contains("twenty slots are enough"));
+    // Twenty writes and the request that panics, some of them the proof's, and nothing else is needed.
+    assert!(one.after.operations <= 21, "{:?}", one.case.overrides);
+    assert_eq!((one.after.faults, one.after.nodes), (0, 1));
+    assert!(one.before.operations > 30, "{:?}", one.before);
+    let two = shrunk::<PANICS>(DISASTERS, 2);
+    assert_eq!(one.case.overrides, two.case.overrides);
+    assert_eq!(one.case.report.history_hash, two.case.report.history_hash);
+}
+
+#[test]
+fn a_run_that_does_not_fail_does_not_shrink() {
+    let run = |order: &Order| run_machine::<Toy<NOTHING>>(order, None);
+    let shrink = Shrink { run, ..Shrink::new(order(5, DISASTERS)) };
+    assert!(
+        shrink::shrink(&shrink, &[Arc::default()], |_| unreachable!("no smaller run")).is_none()
+    );
+}
+
+/// The same run with all that it drew given as lists.
+fn spelled(of: &Order, report: &Report) -> Order {
+    let mut spelled = Order { telling: true, ..of.clone() };
+    spelled.overrides.plan = Some(report.choices.plan.clone());
+    spelled.overrides.script = Some(report.choices.script.clone());
+    spelled.overrides.heals = report.choices.healed;
+    spelled
+}
+
+#[test]
+fn the_choices_of_a_run_make_the_same_run() {
+    let mut compared = 0;
+    for seed in 0..20 {
+        let drawn = order(seed, DISASTERS);
+        let report = run_machine::<Toy<NOTHING>>(&drawn, None);
+        let begun: BTreeSet<u32> = report.choices.script.iter().map(|step| step.client).collect();
+        // A client that began nothing is not in the list, and does not take part in the proof.
+        if begun.len() as u32 == Setup::draw(seed, &drawn.overrides).mix.clients {
+            let again = run_machine::<Toy<NOTHING>>(&spelled(&drawn, &report), None);
+            assert_eq!(report.history_hash, again.history_hash, "seed {seed}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 10, "{compared} runs to compare");
+}
+
+#[test]
+fn an_operation_that_is_left_out_leaves_the_others_as_they_were() {
+    let drawn = Order { telling: true, ..order(5, &[]) };
+    let report = run_machine::<Toy<NOTHING>>(&drawn, None);
+    let all = report.choices.script.clone();
+    let mut fewer = spelled(&drawn, &report);
+    let left_out = all.len() / 3;
+    fewer.overrides.script.as_mut().expect("a list").remove(left_out);
+    let kept = run_machine::<Toy<NOTHING>>(&fewer, None).choices.script;
+    let mut expected = all;
+    expected.remove(left_out);
+    // What a swap expects to find may change with what was written; nothing else does.
+    let name = |step: &Step| {
+        let what = step.what.split(", ").take(2).collect::<Vec<_>>().join(", ");
+        (step.client, step.number, what)
+    };
+    let sorted = |script: &[Step]| {
+        let mut names: Vec<_> = script.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(sorted(&kept), sorted(&expected));
+    let on_time = kept.iter().filter(|step| {
+        expected.iter().any(|other| {
+            (other.client, other.number, other.at) == (step.client, step.number, step.at)
+        })
+    });
+    assert!(on_time.count() * 10 > expected.len() * 9, "few begin when they did");
 }

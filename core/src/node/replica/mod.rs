@@ -30,6 +30,7 @@ use crate::machine::{Instant, Now};
 use crate::object::api::Refusal;
 use crate::object::command::{ObjectEvent, ObjectOp};
 use crate::object::registry;
+use crate::planted::Bug;
 use crate::raft::{self, Group, Payload, Role};
 use crate::types::{Damage, GroupId, Index, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
@@ -283,7 +284,8 @@ impl Replica {
 
     /// Frees the log behind what is durable in the table log, if that was asked for.
     fn maybe_compact(&mut self, cx: &mut Cx<'_>) {
-        let upto = self.checkpoint.index;
+        let planted = self.state.seat().planted.is(Bug::CompactBeforeDurable);
+        let upto = if planted { self.raft.status().applied_index } else { self.checkpoint.index };
         if self.compact_wanted && !self.is_installing() && self.damage.is_none() {
             if upto > self.raft.compacted().index {
                 self.feed(raft::Input::Compact { upto }, cx);

@@ -1,0 +1,214 @@
+//! What the rows of the bench are, for people. Rows keep their numbers for ever.
+
+/// A row of the bench.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its number.
+    pub number: u32,
+    /// What is wrong on purpose.
+    pub plant: &'static str,
+    /// What that breaks.
+    pub breaks: &'static str,
+    /// Where it is planted, or why it is not.
+    pub place: &'static str,
+}
+
+const fn row(number: u32, plant: &'static str, breaks: &'static str, place: &'static str) -> Row {
+    Row { number, plant, breaks, place }
+}
+
+/// Rows of which no machine exists yet, or whose bug the structure leaves no place for.
+pub const OPEN: &[Row] = &[
+    row(
+        12,
+        "lease counted from receipt of the reply, without a drift bound",
+        "linearizability",
+        "there are no leases yet",
+    ),
+    row(
+        13,
+        "membership change before an entry of the own term is committed",
+        "election safety",
+        "memberships don't change yet",
+    ),
+    row(
+        14,
+        "joint quorum looks at the new set only",
+        "leader completeness",
+        "memberships don't change yet",
+    ),
+    row(
+        15,
+        "snapshot leaves the membership out",
+        "election safety",
+        "memberships don't change yet",
+    ),
+    row(
+        23,
+        "checksum leaves out index, term or segment",
+        "log matching",
+        "a segment is never written a second time, and no disk here puts a write in the wrong place: an old frame can't turn up where a new one belongs",
+    ),
+    row(
+        25,
+        "coordinator replies before its decision is durable",
+        "atomicity",
+        "there are no transactions over shards yet",
+    ),
+    row(
+        26,
+        "decision forgotten before every participant has acknowledged",
+        "atomicity",
+        "there are no transactions over shards yet",
+    ),
+    row(
+        27,
+        "participant aborts by itself after it voted yes",
+        "atomicity",
+        "there are no transactions over shards yet",
+    ),
+    row(
+        28,
+        "yes vote before the prepare is replicated",
+        "atomicity",
+        "there are no transactions over shards yet",
+    ),
+    row(
+        29,
+        "locks not rebuilt when a leader changes",
+        "serializability",
+        "there are no transactions over shards yet",
+    ),
+];
+
+/// Rows that can be planted. One test says that these are all of `Bug::ALL`.
+pub const PLANTED: &[Row] = &[
+    row(
+        1,
+        "commit an entry of an earlier term by counting copies",
+        "leader completeness",
+        "`raft`, advance of the commit index",
+    ),
+    row(
+        2,
+        "answer RequestVote before the vote is durable",
+        "election safety",
+        "`raft`, answer of the voter",
+    ),
+    row(
+        3,
+        "a follower acknowledges before its sync",
+        "durable view",
+        "`raft`, acknowledgement of an append",
+    ),
+    row(
+        4,
+        "a leader counts itself before its own sync",
+        "state machine safety",
+        "`raft`, advance of the commit index",
+    ),
+    row(
+        5,
+        "match index kept over a re-election of the same node",
+        "leader completeness",
+        "`raft`, begin of a leadership",
+    ),
+    row(
+        6,
+        "a follower acknowledges its last index, not the end of what it was sent",
+        "leader completeness",
+        "`raft`, acknowledgement of an append",
+    ),
+    row(
+        7,
+        "commit = leader's commit without the minimum with the last new entry",
+        "state machine safety",
+        "`raft`, append at the follower",
+    ),
+    row(8, "truncate although the entries match", "durable view", "`raft`, append at the follower"),
+    row(
+        9,
+        "accept vote and append replies of an older term",
+        "election safety",
+        "`raft`, terms of messages",
+    ),
+    row(10, "ReadIndex without a quorum round", "linearizability", "`raft`, confirmation of reads"),
+    row(
+        11,
+        "ReadIndex before an entry of the own term is committed",
+        "linearizability",
+        "`raft`, confirmation of reads",
+    ),
+    row(
+        16,
+        "log compacted before the state that replaces it is durable",
+        "durable view",
+        "`node`, compaction of a replica's log",
+    ),
+    row(
+        17,
+        "a pre-vote ignores a live leader and raises the term",
+        "liveness",
+        "`raft`, pre-vote at the voter",
+    ),
+    row(18, "no CheckQuorum", "liveness", "`raft`, timer of the leader"),
+    row(
+        19,
+        "applied state and applied index not atomic: the state on disk is newer than the index beside it",
+        "state hash",
+        "`kv`, frames of the table log",
+    ),
+    row(
+        20,
+        "completion of an append matched by index only (ABA)",
+        "leader completeness",
+        "`raft`, cut of the log",
+    ),
+    row(
+        21,
+        "corruption in mid-log is cut like a torn tail, and the replica votes",
+        "leader completeness",
+        "`wal`, recovery",
+    ),
+    row(22, "a failed sync is tried again and believed", "durable view", "`wal`, end of a sync"),
+    row(
+        24,
+        "a sync acknowledges what was queued after it began",
+        "durable view",
+        "`wal`, end of a sync",
+    ),
+    row(
+        30,
+        "a bucket's epoch counts when a write is proposed, and is not looked at when it is applied",
+        "linearizability",
+        "`object`, the look at the bucket before a write",
+    ),
+    row(
+        31,
+        "whoever deletes a bucket takes a later deletion, somebody else's, for its own (was ours)",
+        "linearizability",
+        "`object`, what became of a deletion",
+    ),
+    row(
+        32,
+        "a quiet leader does not look after peers that fell silent (was ours)",
+        "progress, redundancy",
+        "`raft`, a suspected peer",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironseed_core::planted::Bug;
+
+    #[test]
+    fn every_bug_has_a_row_and_every_row_of_the_list_is_told() {
+        let told: Vec<u32> = PLANTED.iter().map(|row| row.number).collect();
+        let bugs: Vec<u32> = Bug::ALL.iter().map(|bug| bug.row()).collect();
+        assert_eq!(told, bugs);
+        let mut all: Vec<u32> = PLANTED.iter().chain(OPEN).map(|row| row.number).collect();
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(1..=all.len() as u32), "{all:?}");
+    }
+}
