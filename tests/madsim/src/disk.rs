@@ -4,6 +4,7 @@
 //! disks do that; a process that dies leaves the page cache. Bugs can be planted here, at the place where the
 //! adapter hands the node's promises to the world.
 
+use crate::client::now;
 use clap::ValueEnum;
 use ironseed::sys::Device;
 use ironseed_core::machine::{FileId, FoundFile, Io, IoDone, IoOp, IoResult};
@@ -40,9 +41,9 @@ struct State {
 impl State {
     /// Does what was reported before and is done by now.
     fn settle(&mut self) {
-        let now = Instant::now();
-        for (_, op) in self.owed.extract_if(.., |(due, _)| *due <= now) {
-            let _ = self.disk.complete(op);
+        let due_by = Instant::now();
+        for (_, op) in self.owed.extract_if(.., |(due, _)| *due <= due_by) {
+            let _ = self.disk.complete(now(), op);
         }
     }
 }
@@ -69,14 +70,14 @@ impl Hardware {
     /// The power goes.
     pub fn lose_power(&self) {
         let mut state = self.lock();
-        state.disk.lose_power();
+        state.disk.lose_power(now());
         (state.lied, state.owed) = (BTreeSet::new(), Vec::new());
     }
 
     /// The process dies, or has ended.
     pub fn kill(&self) {
         let mut state = self.lock();
-        state.disk.kill();
+        state.disk.kill(now());
         (state.lied, state.owed) = (BTreeSet::new(), Vec::new());
     }
 
@@ -112,8 +113,8 @@ impl Device for Hardware {
         let mut state = self.lock();
         let found = state.disk.found().into_iter().find(|found| found.file == file)?;
         let len = u32::try_from(found.bytes).expect("only the superblock is read like this");
-        state.disk.issue(PEEK, Io::Read { file, offset: 0, len });
-        match state.disk.complete(PEEK)?.result {
+        state.disk.issue(now(), PEEK, Io::Read { file, offset: 0, len });
+        match state.disk.complete(now(), PEEK)?.result {
             Ok(IoDone::Data(bytes)) => Some(bytes.to_vec()),
             done => panic!("a read came to {done:?}"),
         }
@@ -128,12 +129,12 @@ impl Device for Hardware {
                 Duration::ZERO
             }
             Some(Plant::ReportBeforeSync) => {
-                let due = Instant::now() + Duration::from_nanos(state.disk.issue(op, io));
+                let due = Instant::now() + Duration::from_nanos(state.disk.issue(now(), op, io));
                 state.lied.insert(op);
                 state.owed.push((due, op));
                 Duration::ZERO
             }
-            None => Duration::from_nanos(state.disk.issue(op, io)),
+            None => Duration::from_nanos(state.disk.issue(now(), op, io)),
         }
     }
 
@@ -142,6 +143,6 @@ impl Device for Hardware {
         if state.lied.remove(&op) {
             return Some(Ok(IoDone::Ok));
         }
-        state.disk.complete(op).map(|completion| completion.result)
+        state.disk.complete(now(), op).map(|completion| completion.result)
     }
 }
