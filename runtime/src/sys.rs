@@ -8,6 +8,7 @@
 use crate::pool::{AbortOnPanic, Pool};
 use bytes::Bytes;
 use ironseed_core::machine::{FileId, FoundFile, Hashed, IoDone, IoResult};
+use ironseed_core::planted::Planted;
 use ironseed_core::types::OpId;
 use std::fs;
 use std::io;
@@ -83,6 +84,11 @@ pub fn files(dir: &Path) -> io::Result<Vec<FoundFile>> {
 /// It is not there or can't be read.
 pub fn read(dir: &Path, file: FileId) -> io::Result<Vec<u8>> {
     fs::read(dir.join(file.to_string()))
+}
+
+/// The bug that a node carries: none.
+pub const fn planted() -> Planted {
+    Planted::NONE
 }
 
 /// Threads that hash. Dropping them finishes what was submitted.

@@ -3,12 +3,13 @@
 //!
 //! Sockets, tasks and time are madsim's. A machine's disk is a [`Device`] that whoever made the machine has
 //! mounted on the data directory ([`mount`]); its ports are bound by madsim and kept until the node asks for
-//! them ([`plug`]). One thread runs a whole simulation, so both tables are its own.
+//! them ([`plug`]). One thread runs a whole simulation, so all tables are its own.
 
 use bytes::Bytes;
 use ironseed_core::machine::{FileId, FoundFile, Hashed, IoDone, IoOp, IoResult};
+use ironseed_core::planted::Planted;
 use ironseed_core::types::OpId;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub trait Device: Send + Sync {
 }
 
 thread_local! {
+    static PLANTED: Cell<Planted> = const { Cell::new(Planted::NONE) };
     static DEVICES: RefCell<BTreeMap<PathBuf, Arc<dyn Device>>> = const { RefCell::new(BTreeMap::new()) };
     static PORTS: RefCell<BTreeMap<SocketAddr, Listener>> = const { RefCell::new(BTreeMap::new()) };
 }
@@ -47,6 +49,17 @@ pub fn mount(dir: &Path, device: Arc<dyn Device>) {
 fn device(dir: &Path) -> io::Result<Arc<dyn Device>> {
     let device = DEVICES.with_borrow(|devices| devices.get(dir).cloned());
     device.ok_or_else(|| io::Error::other(format!("nothing is mounted on {}", dir.display())))
+}
+
+/// Every node that is started from now on carries this bug.
+pub fn plant(planted: Planted) {
+    PLANTED.set(planted);
+}
+
+/// The bug that a node carries.
+#[must_use]
+pub fn planted() -> Planted {
+    PLANTED.get()
 }
 
 /// A bound port.

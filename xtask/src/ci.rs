@@ -3,7 +3,7 @@
 
 use crate::shell::{self, Context, Failure, Result};
 use crate::simulator::{Build, Report, Simulator};
-use crate::{e2e, tidy};
+use crate::{e2e, madsim, tidy};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// The most seconds that a planted bug may stay unseen.
     #[arg(long, default_value_t = 60)]
     bug_seconds: u64,
+    /// Seeds of the adapter on simulated sockets.
+    #[arg(long, default_value_t = 20)]
+    madsim_seeds: u64,
     /// Processes of a swarm.
     #[arg(long, default_value_t = 2)]
     jobs: u32,
@@ -66,6 +69,11 @@ const STEPS: &[Step] = &[
         name: "bugs",
         about: "every planted bug is caught, and nothing where none is planted",
         run: bugs,
+    },
+    Step {
+        name: "madsim",
+        about: "adapter and gateway on simulated sockets, time and disks, seeded by the commit",
+        run: run_madsim,
     },
     Step { name: "e2e", about: "the release binary under real clients and kill -9", run: run_e2e },
 ];
@@ -152,7 +160,8 @@ fn test(_: &Args) -> Result {
 }
 
 fn fmt(_: &Args) -> Result {
-    shell::run(shell::cargo(["fmt", "--all", "--check"]))
+    shell::run(shell::cargo(["fmt", "--all", "--check"]))?;
+    shell::run(shell::cargo(["fmt", "--manifest-path", "tests/madsim/Cargo.toml", "--check"]))
 }
 
 fn clippy(_: &Args) -> Result {
@@ -292,6 +301,10 @@ fn swarm_args(args: &Args, first: u64, length: Length, bug: Option<u32>) -> Vec<
         words.extend(["--bug".to_owned(), bug.to_string()]);
     }
     words
+}
+
+fn run_madsim(args: &Args) -> Result {
+    madsim::check(args.first_seed()?, args.madsim_seeds)
 }
 
 fn run_e2e(args: &Args) -> Result {

@@ -5,6 +5,7 @@
 //! - `tidy`: what the compiler can't check: who may depend on whom, that core really has no `std`
 //!   under it, that documentation, snapshots and the corpus of seeds are whole.
 //! - `e2e`: the release binary under real clients.
+//! - `madsim`: the node's adapter and the gateway on simulated sockets, time and disks.
 //! - `chaos`: three real processes under kill -9, with every acknowledged object accounted for.
 //!
 //! Verbs call the same programs that a person would, and print each command before it runs.
@@ -13,6 +14,7 @@
 mod chaos;
 mod ci;
 mod e2e;
+mod madsim;
 mod shell;
 mod simulator;
 mod tidy;
@@ -36,6 +38,8 @@ enum Verb {
     Tidy(tidy::Args),
     /// Runs real clients against the release binary.
     E2e(e2e::Args),
+    /// Runs the adapter and the gateway on simulated sockets, time and disks.
+    Madsim(madsim::Args),
     /// Kills real processes under load and looks for lost objects.
     Chaos(chaos::Args),
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Ci(args) => ci::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Madsim(args) => madsim::run(&args),
         Verb::Chaos(args) => chaos::run(&args),
     };
     match done {

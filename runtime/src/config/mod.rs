@@ -16,7 +16,6 @@ mod raw;
 
 use ironseed_core::machine::Duration;
 use ironseed_core::node::api::{self, FsyncPolicy, Tuning};
-use ironseed_core::planted::Planted;
 use ironseed_core::types::NodeId;
 use raw::Raw;
 use std::fmt;
@@ -226,7 +225,7 @@ impl Config {
                 ..Tuning::default()
             },
             seed: getrandom::u64()?,
-            planted: Planted::NONE,
+            planted: crate::sys::planted(),
         })
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use ironseed_core::planted::Planted;
 
 const BASE: &str = "\
 node = 1

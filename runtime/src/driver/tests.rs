@@ -140,7 +140,7 @@ async fn seen(setup: &Setup, what: &str) {
         if setup.seen.lock().unwrap().iter().any(|seen| seen == what) {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        sleep(std::time::Duration::from_millis(5)).await;
     }
     panic!("{what:?} is not in {:?}", setup.seen.lock().unwrap());
 }

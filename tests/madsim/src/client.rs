@@ -2,7 +2,8 @@
 //!
 //! An answer is recorded as what the store said ([`Outcome`]), so that the simulator's checkers read these
 //! histories like its own. What leaves the outcome open stays open: a connection that broke, an answer that did
-//! not come, a 500 (which says so). A 4xx and a 503 promise that nothing was changed.
+//! not come, a 500 (which says so). A 4xx and a 503 promise that nothing was changed, and without a connection
+//! nothing was asked.
 
 use crate::cluster::{ACCESS_KEY, REGION, SECRET_KEY, s3_host};
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use ironseed_sim::workload::content::{Body, Contents};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// A client waits so long for an answer.
@@ -39,16 +41,23 @@ pub struct Record {
     pub violations: Vec<Violation>,
     /// Requests with a definite answer.
     pub answered: u64,
+    /// Requests that were carried out.
+    pub carried_out: u64,
 }
 
 /// A shared record.
 #[derive(Clone, Default)]
-pub struct Shared(Arc<Mutex<Record>>);
+pub struct Shared(Arc<(Mutex<Record>, Notify)>);
 
 impl Shared {
     /// The record. One thread runs the simulation, so nobody ever waits for it.
     pub fn open(&self) -> MutexGuard<'_, Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until some client is told that its write is done.
+    pub async fn acknowledged(&self) {
+        self.0.1.notified().await;
     }
 }
 
@@ -94,6 +103,21 @@ impl Drop for Connection {
     }
 }
 
+/// Why there is no answer.
+struct Failure {
+    /// Whether it may have been asked: without a connection nothing was.
+    sent: bool,
+    why: String,
+}
+
+fn not_sent(error: impl ToString) -> Failure {
+    Failure { sent: false, why: error.to_string() }
+}
+
+fn no_answer(error: impl ToString) -> Failure {
+    Failure { sent: true, why: error.to_string() }
+}
+
 /// A whole answer.
 struct Told {
     status: u16,
@@ -122,20 +146,25 @@ impl Client {
             record.history.call(now(), self.number, NodeId(self.node), &request)
         };
         let told = tokio::time::timeout(PATIENCE, self.exchange(op)).await;
-        let told = told.unwrap_or_else(|_| Err("no answer in time".into()));
+        let told = told.unwrap_or_else(|_| Err(no_answer("too late")));
         let outcome = match told {
             Ok(told) => self.understand(op, told),
-            Err(error) => {
-                tracing::debug!(client = self.number, node = self.node, error, "no answer");
+            Err(Failure { sent, why }) => {
+                tracing::debug!(client = self.number, node = self.node, sent, why, "no answer");
                 self.connection = None;
-                None
+                (!sent).then_some(Err(Refusal::Unavailable(why)))
             }
         };
         let record = &mut *self.record.open();
         if let Some(outcome) = &outcome {
             record.answered += 1;
+            record.carried_out += u64::from(outcome.is_ok());
+            if let Ok(Answer::Written { .. }) = outcome {
+                self.record.0.1.notify_waiters();
+            }
             // Which bucket was made is nothing that S3 tells: its creation stays open.
-            if let Some(call) = call.filter(|_| !matches!(op, Op::MakeBucket)) {
+            let silent = matches!(op, Op::MakeBucket) && outcome.is_ok();
+            if let Some(call) = call.filter(|_| !silent) {
                 record.history.returned(call, now(), outcome);
             }
         }
@@ -154,9 +183,7 @@ impl Client {
                 Request::PutObject { bucket, key, object, condition }
             }
             Op::Get(key) => Request::GetObject { bucket, key },
-            Op::Delete(key) => {
-                Request::DeleteObject { bucket, key, condition: Condition::None }
-            }
+            Op::Delete(key) => Request::DeleteObject { bucket, key, condition: Condition::None },
             Op::List(limit) => Request::ListObjects(ListObjects {
                 bucket,
                 prefix: String::new(),
@@ -167,25 +194,24 @@ impl Client {
         }
     }
 
-    async fn exchange(&mut self, op: &Op) -> Result<Told, String> {
+    async fn exchange(&mut self, op: &Op) -> Result<Told, Failure> {
         let connected = self.connection.take_if(|connection| !connection.sender.is_closed());
         let connected = match connected {
             Some(connection) => connection,
             None => connect(&s3_host(self.node)).await?,
         };
-        let request = self.http(op)?;
+        let request = self.http(op);
         let connection = self.connection.insert(connected);
-        connection.sender.ready().await.map_err(|error| error.to_string())?;
-        let sent = connection.sender.send_request(request).await;
-        let response = sent.map_err(|error| error.to_string())?;
+        connection.sender.ready().await.map_err(not_sent)?;
+        let response = connection.sender.send_request(request).await.map_err(no_answer)?;
         let status = response.status().as_u16();
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
         let etag = etag.map(str::to_owned);
-        let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
+        let body = response.into_body().collect().await.map_err(no_answer)?;
         Ok(Told { status, etag, body: body.to_bytes() })
     }
 
-    fn http(&mut self, op: &Op) -> Result<HttpRequest<Full<Bytes>>, String> {
+    fn http(&mut self, op: &Op) -> HttpRequest<Full<Bytes>> {
         let (host, limit) = (s3_host(self.node), op.limit().to_string());
         let (method, key, query, body) = match op {
             Op::MakeBucket => (Method::PUT, None, vec![], Bytes::new()),
@@ -214,7 +240,7 @@ impl Client {
                 Condition::Is(etag) => request.header(IF_MATCH, format!("\"{etag}\"")),
             };
         }
-        request.method(method).body(Full::new(body)).map_err(|error| error.to_string())
+        request.method(method).body(Full::new(body)).expect("keys and tags make no odd headers")
     }
 
     /// What an answer means; `None` when it leaves open what happened.
@@ -284,10 +310,10 @@ impl Op {
     }
 }
 
-async fn connect(host: &str) -> Result<Connection, String> {
-    let stream = TcpStream::connect(host).await.map_err(|error| error.to_string())?;
+async fn connect(host: &str) -> Result<Connection, Failure> {
+    let stream = TcpStream::connect(host).await.map_err(not_sent)?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(|error| error.to_string())?;
+    let (sender, connection) = handshake.map_err(not_sent)?;
     let task = tokio::spawn(async move {
         // Its failure shows in the request.
         let _ = connection.await;

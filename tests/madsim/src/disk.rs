@@ -4,11 +4,13 @@
 //! disks do that; a process that dies leaves the page cache. Bugs can be planted here, at the place where the
 //! adapter hands the node's promises to the world.
 
+use crate::client::now;
 use clap::ValueEnum;
 use ironseed::sys::Device;
 use ironseed_core::machine::{FileId, FoundFile, Io, IoDone, IoOp, IoResult};
 use ironseed_core::types::OpId;
 use ironseed_sim::disk::{Disk, Speed, Trap};
+use ironseed_sim::draw::{Domain, Draw};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,15 +41,20 @@ struct State {
 impl State {
     /// Does what was reported before and is done by now.
     fn settle(&mut self) {
-        let now = Instant::now();
-        for (_, op) in self.owed.extract_if(.., |(due, _)| *due <= now) {
-            let _ = self.disk.complete(op);
+        let due_by = Instant::now();
+        for (_, op) in self.owed.extract_if(.., |(due, _)| *due <= due_by) {
+            let _ = self.disk.complete(now(), op);
         }
     }
 }
 
-/// madsim sleeps for a millisecond at the least, so a faster disk would have all its latencies alike.
-const SPEED: Speed = Speed { write: 1_500_000, sync: 4_000_000, read: 1_500_000 };
+/// How fast the disks of a run are. madsim sleeps for a millisecond at the least, so faster ones would have all
+/// their latencies alike; and a sync that takes longer than a message leaves time for what comes too early.
+fn speed(seed: u64) -> Speed {
+    let sync = Draw::new(seed, Domain::Disk, &[]).magnitude(4_000_000, 40_000_000);
+    Speed { write: 1_500_000, sync, read: 1_500_000 }
+}
+
 /// Names the read of a file before the node runs; no node gets so far.
 const PEEK: OpId = OpId(u64::MAX);
 
@@ -55,7 +62,7 @@ impl Hardware {
     /// An empty disk.
     #[must_use]
     pub fn new(seed: u64, machine: u64, plant: Option<Plant>) -> Self {
-        let disk = Disk::new(seed, machine, SPEED);
+        let disk = Disk::new(seed, machine, speed(seed));
         let state = State { disk, lied: BTreeSet::new(), owed: Vec::new() };
         Self { state: Mutex::new(state), plant }
     }
@@ -63,14 +70,14 @@ impl Hardware {
     /// The power goes.
     pub fn lose_power(&self) {
         let mut state = self.lock();
-        state.disk.lose_power();
+        state.disk.lose_power(now());
         (state.lied, state.owed) = (BTreeSet::new(), Vec::new());
     }
 
     /// The process dies, or has ended.
     pub fn kill(&self) {
         let mut state = self.lock();
-        state.disk.kill();
+        state.disk.kill(now());
         (state.lied, state.owed) = (BTreeSet::new(), Vec::new());
     }
 
@@ -106,8 +113,8 @@ impl Device for Hardware {
         let mut state = self.lock();
         let found = state.disk.found().into_iter().find(|found| found.file == file)?;
         let len = u32::try_from(found.bytes).expect("only the superblock is read like this");
-        state.disk.issue(PEEK, Io::Read { file, offset: 0, len });
-        match state.disk.complete(PEEK)?.result {
+        state.disk.issue(now(), PEEK, Io::Read { file, offset: 0, len });
+        match state.disk.complete(now(), PEEK)?.result {
             Ok(IoDone::Data(bytes)) => Some(bytes.to_vec()),
             done => panic!("a read came to {done:?}"),
         }
@@ -122,12 +129,12 @@ impl Device for Hardware {
                 Duration::ZERO
             }
             Some(Plant::ReportBeforeSync) => {
-                let due = Instant::now() + Duration::from_nanos(state.disk.issue(op, io));
+                let due = Instant::now() + Duration::from_nanos(state.disk.issue(now(), op, io));
                 state.lied.insert(op);
                 state.owed.push((due, op));
                 Duration::ZERO
             }
-            None => Duration::from_nanos(state.disk.issue(op, io)),
+            None => Duration::from_nanos(state.disk.issue(now(), op, io)),
         }
     }
 
@@ -136,6 +143,6 @@ impl Device for Hardware {
         if state.lied.remove(&op) {
             return Some(Ok(IoDone::Ok));
         }
-        state.disk.complete(op).map(|completion| completion.result)
+        state.disk.complete(now(), op).map(|completion| completion.result)
     }
 }

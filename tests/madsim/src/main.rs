@@ -18,6 +18,7 @@ mod run;
 
 use clap::Parser;
 use disk::Plant;
+use ironseed_core::planted::{Bug, Planted};
 use run::Report;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,9 +37,27 @@ struct Options {
     /// Plants a bug in the adapter: the run ends well when some seed shows it
     #[arg(long, value_enum)]
     plant: Option<Plant>,
+    /// Plants a bug in every node, by its row in docs/bug-bench.md: likewise
+    #[arg(long, value_parser = bug, conflicts_with = "plant")]
+    bug: Option<Bug>,
     /// What to log, as `RUST_LOG` has it
     #[arg(long, default_value = "off")]
     log: String,
+}
+
+impl Options {
+    fn planted(&self) -> Planted {
+        self.bug.map_or(Planted::NONE, Planted::with)
+    }
+
+    fn is_planted(&self) -> bool {
+        self.plant.is_some() || self.bug.is_some()
+    }
+}
+
+fn bug(row: &str) -> Result<Bug, String> {
+    let bug = Bug::ALL.iter().find(|bug| bug.row().to_string() == row);
+    bug.copied().ok_or_else(|| "no row that can be planted".into())
 }
 
 fn main() -> ExitCode {
@@ -52,7 +71,7 @@ fn main() -> ExitCode {
     let mut failed = 0;
     for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
         let started = Instant::now();
-        let outcome = one(seed, options.plant);
+        let outcome = one(seed, options.plant, options.planted());
         let line = match &outcome {
             Ok(report) => report.to_string(),
             Err(panic) => format!("assertion: {panic}"),
@@ -65,28 +84,27 @@ fn main() -> ExitCode {
         }
         if outcome.is_err() || !violations.is_empty() {
             failed += 1;
-            if options.plant.is_some() {
+            if options.is_planted() {
                 return ExitCode::SUCCESS;
             }
         }
     }
-    match (options.plant, failed) {
-        (None, 0) => ExitCode::SUCCESS,
-        (None, failed) => {
-            eprintln!("{failed} of {} seeds failed; one again: --first-seed N", options.seeds);
-            ExitCode::FAILURE
-        }
-        (Some(plant), _) => {
-            eprintln!("{plant:?} was not seen by {} seeds", options.seeds);
-            ExitCode::FAILURE
-        }
+    if options.is_planted() {
+        eprintln!("the bug was not seen by {} seeds", options.seeds);
+        return ExitCode::FAILURE;
     }
+    if failed > 0 {
+        eprintln!("{failed} of {} seeds failed; one again: --first-seed N", options.seeds);
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 /// Runs a seed on a thread of its own, as madsim wants it: a thread's hash maps have one order.
-fn one(seed: u64, plant: Option<Plant>) -> Result<Report, String> {
+fn one(seed: u64, plant: Option<Plant>, planted: Planted) -> Result<Report, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = std::thread::Builder::new().name(format!("seed-{seed}")).spawn(move || {
+        ironseed::sys::plant(planted);
         catch_unwind(AssertUnwindSafe(|| run::run(seed, plant, folder.path())))
     });
     let outcome = run.expect("a thread").join().expect("panics are caught");

@@ -27,6 +27,8 @@ pub enum Fault {
     Blackout {
         /// How long they stay down.
         down: Duration,
+        /// Just after some client has been told that its write is done: what was promised too early is lost.
+        ambush: bool,
     },
     /// A process is asked to stop, and started again when it has.
     Stop {
@@ -89,6 +91,8 @@ pub struct Plan {
     pub faults: Vec<(Duration, Fault)>,
     /// The most that a message takes.
     pub latency: Duration,
+    /// Packets lost of a million: what they carry comes later, and a connection is refused.
+    pub lost_ppm: u32,
 }
 
 impl Plan {
@@ -102,7 +106,8 @@ impl Plan {
         let load = Duration::from_millis(draw.between(8_000, 20_000));
         let latency = Duration::from_micros(draw.magnitude(500, 8_000));
         let faults = faults(seed, nodes, clients, load);
-        Self { nodes, clients, keys, load, faults, latency }
+        let lost_ppm = if draw.chance(1, 3) { draw.magnitude(100, 20_000) as u32 } else { 0 };
+        Self { nodes, clients, keys, load, faults, latency, lost_ppm }
     }
 }
 
@@ -115,10 +120,13 @@ fn faults(seed: u64, nodes: u32, clients: u32, load: Duration) -> Vec<(Duration,
     let mut faults = Vec::new();
     while at < load {
         let node = draw.between(1, nodes.into()) as u32;
-        let fault = match draw.weighted(&[4, 4, 2, 2, 2, 5, 1, 1, 1]) {
+        let fault = match draw.weighted(&[4, 4, 4, 2, 2, 5, 1, 1, 1]) {
             0 => Fault::Kill { node, down: millis(&mut draw, 100, 3_000) },
             1 => Fault::PowerLoss { node, down: millis(&mut draw, 100, 3_000) },
-            2 => Fault::Blackout { down: millis(&mut draw, 100, 2_000) },
+            2 => {
+                let ambush = draw.chance(3, 4);
+                Fault::Blackout { down: millis(&mut draw, 100, 2_000), ambush }
+            }
             3 => Fault::Stop { node },
             4 => Fault::Freeze { node, time: millis(&mut draw, 100, 5_000) },
             5 => {

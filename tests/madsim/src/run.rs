@@ -24,6 +24,8 @@ const FOUNDING_MAX: Duration = Duration::from_secs(90);
 /// Once everything is mended, every key is read through every node and written within this. What was sent into
 /// a cut connection arrives as long after it is mended as it was cut.
 const LIVENESS_MAX: Duration = Duration::from_secs(60);
+/// An ambush lasts no longer.
+const AMBUSH_MAX: Duration = Duration::from_millis(500);
 /// A pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,6 +38,10 @@ pub struct Report {
     pub requests: usize,
     /// What of it was answered.
     pub answered: u64,
+    /// What of it was carried out.
+    pub carried_out: u64,
+    /// Searches of the linearizability checker that were given up.
+    pub given_up: u64,
     /// What struck.
     pub faults: usize,
     /// Nodes that ended by themselves and were started again.
@@ -50,12 +56,13 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, answered, faults, ended, simulated, messages, history, .. } = self;
+        let Self { requests, answered, carried_out, faults, ended, given_up, .. } = self;
+        let Self { simulated, messages, history, .. } = self;
         let nanos = simulated.as_nanos();
         write!(
             f,
-            "{requests} requests ({answered} answered), {faults} faults, {ended} nodes ended, {messages} \
-             messages, {nanos} ns, history {}",
+            "{requests} requests, {answered} answered, {carried_out} carried out, {faults} faults, {ended} nodes \
+             ended, {messages} messages, {nanos} ns, {given_up} searches given up, history {}",
             &history.to_hex()[..16]
         )
     }
@@ -67,6 +74,7 @@ pub fn run(seed: u64, plant: Option<Plant>, folder: &Path) -> Report {
     let plan = Plan::draw(seed);
     let mut config = madsim::Config::default();
     config.net.send_latency = plan.latency / 10..plan.latency;
+    config.net.packet_loss_rate = f64::from(plan.lost_ppm) / 1_000_000.0;
     let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, config);
     runtime.block_on(live(seed, plan, plant, folder))
 }
@@ -98,12 +106,12 @@ async fn live(seed: u64, plan: Plan, plant: Option<Plant>, folder: &Path) -> Rep
     stage.report()
 }
 
-/// Asks until the load is over. The first thing is the bucket, which every client makes.
+/// Asks until the load is over. The first client makes the bucket.
 async fn load(seed: u64, number: u32, plan: Arc<Plan>, record: Shared) {
     let mut client = Client::new(number, BUCKET, number % plan.nodes + 1, record);
     let mut choices = Choices::new(seed, number, plan.keys.len());
     let founding = FOUNDING_MAX.as_nanos() as u64;
-    // Only the first client makes it: that creation's outcome is not recorded, and one is enough of those.
+    // A creation stays open in the history, and one is enough of those.
     while number == 0 && now() < founding {
         match client.ask(&Op::MakeBucket).await {
             Some(Ok(_) | Err(Refusal::BucketAlreadyOwnedByYou)) => break,
@@ -186,8 +194,13 @@ impl Stage {
                 self.mend(mend);
             }
             while let Some((_, fault)) = faults.next_if(|(due, _)| *due <= at) {
+                if let Fault::Blackout { ambush: true, .. } = fault {
+                    // Nothing may be acknowledged for a while: then it strikes anyhow.
+                    let _ = timeout(AMBUSH_MAX, self.record.acknowledged()).await;
+                }
                 tracing::info!(?fault, at = now() / 1_000_000, "strikes");
-                mends.extend(self.fault(*fault).into_iter().map(|(after, mend)| (at + after, mend)));
+                mends
+                    .extend(self.fault(*fault).into_iter().map(|(after, mend)| (at + after, mend)));
             }
             if at >= plan.load {
                 return;
@@ -207,7 +220,7 @@ impl Stage {
                 self.cluster.kill(node, true);
                 vec![(down, Mend::Start(node))]
             }
-            Fault::Blackout { down } => (1..=nodes)
+            Fault::Blackout { down, .. } => (1..=nodes)
                 .map(|node| {
                     self.cluster.kill(node, true);
                     (down, Mend::Start(node))
@@ -283,6 +296,8 @@ impl Stage {
             violations,
             requests: record.history.entries().len(),
             answered: record.answered,
+            carried_out: record.carried_out,
+            given_up: findings.given_up,
             faults: self.plan.faults.len(),
             ended: self.ended,
             simulated: Duration::from_nanos(now()),

@@ -16,6 +16,7 @@ mod no_std;
 mod sizes;
 mod text;
 mod tree;
+mod twins;
 
 use crate::shell::{self, Failure, Result};
 use std::fmt;
@@ -63,6 +64,7 @@ type Rule = fn(&Tree) -> Vec<Finding>;
 
 const RULES: &[(&str, Rule)] = &[
     ("dependencies between packages, and of core", crates::check),
+    ("manifests for simulated machines", twins::check),
     ("imports between core's protocols", imports::check),
     ("module documentation", docs::check),
     ("golden scripts, snapshots and seeds", corpus::check),
