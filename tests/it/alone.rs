@@ -82,7 +82,7 @@ impl Alone {
     /// The node is killed, a bit flips at every `flips` within the victim's value, counted from its start as
     /// the log has it, and the node boots. Returns where the value is.
     fn flip_and_reboot(&mut self, flips: impl Iterator<Item = i64>) -> usize {
-        self.disk.kill();
+        self.disk.kill(self.now);
         let log = self.disk.read_durable(WAL, 0, 1 << 20).expect("the log has a name");
         let value = value(VICTIM);
         let at = log.windows(value.len()).position(|window| window == value);
@@ -106,8 +106,8 @@ impl Alone {
             for effect in effects {
                 match effect {
                     Effect::Io(io) => {
-                        self.disk.issue(io.op, io.io);
-                        let done = self.disk.complete(io.op).expect("nothing crashed");
+                        self.disk.issue(self.now, io.op, io.io);
+                        let done = self.disk.complete(self.now, io.op).expect("nothing crashed");
                         inputs.push_back(Input::Done { op: io.op, result: done.result });
                     }
                     Effect::Hash { op, bytes } => {

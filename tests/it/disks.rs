@@ -23,8 +23,8 @@ impl ExecuteIo for Simulated {
     fn execute(&self, io: Io) -> IoResult {
         let (disk, issued) = &mut *self.0.borrow_mut();
         *issued += 1;
-        disk.issue(OpId(*issued), io);
-        disk.complete(OpId(*issued)).expect("nothing crashed").result
+        disk.issue(*issued, OpId(*issued), io);
+        disk.complete(*issued, OpId(*issued)).expect("nothing crashed").result
     }
 }
 
