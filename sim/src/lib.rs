@@ -41,6 +41,7 @@ pub mod seedfile;
 pub mod setup;
 pub mod shrink;
 pub mod stats;
+pub mod story;
 pub mod swarm;
 pub mod trace;
 pub mod workload;

@@ -12,7 +12,7 @@
 use crate::cluster::{self, Cluster, NODES, Place};
 use crate::content::{self, Random};
 use crate::ledger::{Ledger, Loss};
-use crate::{Result, store};
+use crate::{Result, histories, store};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const BUCKET: &str = "chaos";
+const HISTORIES: &str = "histories";
 const WRITERS: u64 = 8;
 /// Keys that each writer overwrites again and again.
 const HOT_KEYS: u64 = 4;
@@ -66,6 +67,7 @@ pub(crate) async fn run(args: &Args) -> Result {
     });
     store::create_bucket(&shared.clients[0]).await?;
     let seed = cluster::entropy();
+    let racers = histories::start(cluster.site(HISTORIES), seed).await?;
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
         let random = Random::new(seed.wrapping_add(number));
@@ -87,6 +89,7 @@ pub(crate) async fn run(args: &Args) -> Result {
     let reads = reader.await.map_err(|error| error.to_string())??;
     let kills = kills?;
     last?;
+    let histories = racers.judge().await?;
 
     let objects = verify(&shared).await?;
     let mut gaps: Vec<Duration> = kills
@@ -99,10 +102,13 @@ pub(crate) async fn run(args: &Args) -> Result {
     let longest = gaps.last().copied().unwrap_or_default();
     println!(
         "{{\"kills\":{},\"writes\":{writes},\"objects\":{objects},\"reads\":{reads},\"lost\":0,\
-         \"gap_median_ms\":{},\"gap_max_ms\":{}}}",
+         \"gap_median_ms\":{},\"gap_max_ms\":{},\"raced\":{},\"raced_answered\":{},\"searches_given_up\":{}}}",
         kills.len(),
         middle.as_millis(),
-        longest.as_millis()
+        longest.as_millis(),
+        histories.requests,
+        histories.answered,
+        histories.given_up,
     );
     Ok(())
 }
@@ -224,8 +230,40 @@ async fn disturb(cluster: &mut Cluster, args: &Args, mut random: Random) -> Resu
         cluster.ready().await?;
         println!("  {:5.1} s  node {} killed and back", began.elapsed().as_secs_f64(), index + 1);
         tokio::time::sleep(CALM).await;
+        let number = kills.len() as u64;
+        let what = part(cluster, number, &mut random).await?;
+        println!("  {:5.1} s  {what}", began.elapsed().as_secs_f64());
+        cluster.ready().await?;
+        tokio::time::sleep(CALM).await;
     }
     Ok(kills)
+}
+
+/// Takes the node that leads most shards away without killing it: it hangs, is cut off, hears nobody or is
+/// heard by nobody, in turn.
+async fn part(cluster: &Cluster, number: u64, random: &mut Random) -> Result<String> {
+    let node = cluster.busiest()?;
+    let away = Duration::from_millis(AWAY.as_millis() as u64 / 2 + random.below(2_000));
+    let how = match number % 4 {
+        0 => {
+            cluster.hang(node, true)?;
+            tokio::time::sleep(away).await;
+            cluster.hang(node, false)?;
+            "hung"
+        }
+        way => {
+            let (says, hears, how) = match way {
+                1 => (false, false, "was cut off"),
+                2 => (true, false, "heard nobody"),
+                _ => (false, true, "was heard by nobody"),
+            };
+            cluster.links.around(node, says, hears);
+            tokio::time::sleep(away).await;
+            cluster.links.around(node, true, true);
+            how
+        }
+    };
+    Ok(format!("node {} {how} for {:.1} s", node + 1, away.as_secs_f64()))
 }
 
 async fn all_at_once(cluster: &mut Cluster) -> Result {

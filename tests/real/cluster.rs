@@ -2,8 +2,10 @@
 //! its own.
 
 use crate::Result;
+use crate::client::Site;
 use crate::content::Random;
 use crate::http_raw;
+use crate::links::Links;
 use crate::store::{self, Access};
 use object_store::aws::AmazonS3;
 use serde_json::Value;
@@ -49,6 +51,8 @@ pub(crate) struct Cluster {
     server: PathBuf,
     access: Access,
     nodes: Vec<Node>,
+    /// What the nodes say to each other goes through here.
+    pub(crate) links: Links,
 }
 
 #[derive(Debug)]
@@ -82,9 +86,12 @@ impl Cluster {
         write(&secret, &text)?;
         let private = std::fs::set_permissions(&secret, Permissions::from_mode(0o600));
         private.map_err(|error| format!("{}: {error}", secret.display()))?;
-        let nodes: Vec<Node> =
-            (0..nodes).map(|index| Node::prepare(dir, index, &ports)).collect::<Result<_>>()?;
-        let mut cluster = Self { server: place.server.clone(), access, nodes };
+        let (links, looks) = Links::between(&ports[..nodes])?;
+        let prepared = looks.iter().enumerate();
+        let nodes: Vec<Node> = prepared
+            .map(|(index, peers)| Node::prepare(dir, index, &ports, peers))
+            .collect::<Result<_>>()?;
+        let mut cluster = Self { server: place.server.clone(), access, nodes, links };
         for index in 0..cluster.nodes.len() {
             cluster.spawn(index, index == 0)?;
         }
@@ -102,6 +109,13 @@ impl Cluster {
     pub(crate) fn clients(&self, bucket: &str, timeout: Duration) -> Result<Vec<AmazonS3>> {
         let endpoints = self.nodes.iter().map(|node| format!("http://127.0.0.1:{}", node.s3));
         endpoints.map(|url| store::client(&self.access, &url, bucket, timeout)).collect()
+    }
+
+    /// Where clients of one bucket find it.
+    pub(crate) fn site(&self, bucket: &str) -> Site {
+        let Access { access_key, secret_key, region } = self.access.clone();
+        let hosts = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.s3)).collect();
+        Site { hosts, access_key, secret_key, region, bucket: bucket.into() }
     }
 
     /// The data directory of a node.
@@ -169,6 +183,15 @@ impl Cluster {
         }
         child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
         Ok(())
+    }
+
+    /// Makes a process hang, or go on.
+    pub(crate) fn hang(&self, index: usize, hangs: bool) -> Result {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = self.pid(index).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = pid.ok_or_else(|| format!("node {} does not run", index + 1))?;
+        let signal = if hangs { Signal::STOP } else { Signal::CONT };
+        kill_process(pid, signal).map_err(|error| format!("node {}: {error}", index + 1))
     }
 
     /// Waits until every node that was started says that it is ready.
@@ -258,8 +281,9 @@ impl Drop for Cluster {
 }
 
 impl Node {
-    /// Writes the configuration of node `index + 1`. Ports: node ports first, then S3, then admin.
-    fn prepare(dir: &Path, index: usize, ports: &[u16]) -> Result<Self> {
+    /// Writes the configuration of node `index + 1`, which finds the node ports of its peers at `peers`. Ports: node
+    /// ports first, then S3, then admin.
+    fn prepare(dir: &Path, index: usize, ports: &[u16], peers: &[u16]) -> Result<Self> {
         let id = index + 1;
         let nodes = ports.len() / 3;
         let (s3, admin) = (ports[nodes + index], ports[2 * nodes + index]);
@@ -270,7 +294,7 @@ impl Node {
             text += &format!(
                 "\n[[cluster.nodes]]\nid = {}\naddress = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\n",
                 peer + 1,
-                ports[peer],
+                peers[peer],
                 ports[2 * nodes + peer],
             );
         }

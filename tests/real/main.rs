@@ -1,8 +1,9 @@
 //! Real clients against real processes: what `cargo xtask e2e` and `cargo xtask chaos` run.
 //!
 //! - `session`: what the crate `object_store`, the client of data lakes, does with a store.
-//! - `chaos`: three nodes under kill -9 while writers write. A ledger remembers what was asked and
-//!   what was acknowledged; at the end every acknowledged object is read back, bit for bit.
+//! - `chaos`: three nodes under kill -9, processes that hang and links that are cut, while writers write. A ledger
+//!   remembers what was asked and what was acknowledged; at the end every acknowledged object is read back, bit for
+//!   bit. Beside them clients race on few keys, and what they saw is checked as the simulator's histories are.
 //! - `memory`: three nodes under a large object and a hundred slow uploads; what each process held at
 //!   the most is read from the system.
 //!
@@ -14,12 +15,18 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool talks on standard output")]
 
 mod chaos;
+#[path = "../shared/choices.rs"]
+mod choices;
+#[path = "../shared/client.rs"]
+mod client;
 mod cluster;
 mod content;
 mod damage;
+mod histories;
 mod http_raw;
 mod idle;
 mod ledger;
+mod links;
 mod memory;
 mod segment;
 mod session;
@@ -27,6 +34,14 @@ mod store;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// Nanoseconds since this program first asked.
+fn now() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
 
 /// Why a part did not succeed, for the person who called it.
 type Result<T = ()> = std::result::Result<T, String>;

@@ -4,7 +4,7 @@
 //! disks do that; a process that dies leaves the page cache. Bugs can be planted here, at the place where the
 //! adapter hands the node's promises to the world.
 
-use crate::client::now;
+use crate::now;
 use clap::ValueEnum;
 use ironseed::sys::Device;
 use ironseed_core::machine::{FileId, FoundFile, Io, IoDone, IoOp, IoResult};

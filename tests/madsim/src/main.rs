@@ -10,6 +10,9 @@
 //! A line a seed goes to standard output and is equal for equal runs; `cargo xtask madsim` compares two
 //! processes.
 
+#[path = "../../shared/choices.rs"]
+mod choices;
+#[path = "../../shared/client.rs"]
 mod client;
 mod cluster;
 mod disk;
@@ -24,6 +27,12 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
+
+/// Simulated nanoseconds since the start of the run.
+#[must_use]
+pub fn now() -> u64 {
+    madsim::time::TimeHandle::current().elapsed().as_nanos() as u64
+}
 
 #[derive(Parser)]
 #[command(about = "Runs nodes, gateway and S3 clients on simulated sockets and time")]

@@ -1,9 +1,6 @@
 //! What happens in a run, all of it drawn from the seed before it begins.
 
-use crate::client::Op;
-use ironseed_core::object::api::{Condition, ETag};
 use ironseed_sim::draw::{Domain, Draw};
-use ironseed_sim::workload::content::Body;
 use std::time::Duration;
 
 /// What strikes.
@@ -151,65 +148,4 @@ fn faults(seed: u64, nodes: u32, clients: u32, load: Duration) -> Vec<(Duration,
 
 fn millis(draw: &mut Draw, low: u64, high: u64) -> Duration {
     Duration::from_millis(draw.magnitude(low, high))
-}
-
-/// A client's choices.
-pub struct Choices {
-    draw: Draw,
-    client: u32,
-    bodies: u64,
-    seed: u64,
-    /// What it saw last of each key.
-    pub seen: Vec<Option<ETag>>,
-}
-
-impl Choices {
-    /// Those of this client.
-    #[must_use]
-    pub fn new(seed: u64, client: u32, keys: usize) -> Self {
-        let draw = Draw::new(seed, Domain::Client, &[client.into()]);
-        Self { draw, client, bodies: 0, seed, seen: vec![None; keys] }
-    }
-
-    /// What it does next, and on which key.
-    pub fn next(&mut self, keys: &[String]) -> (usize, Op) {
-        let place = self.draw.below(keys.len() as u64) as usize;
-        let key = keys[place].clone();
-        let op = match self.draw.weighted(&[30, 12, 8, 35, 8, 7]) {
-            0 => Op::Put(key, self.body(), Condition::None),
-            1 => {
-                let seen = self.seen[place];
-                Op::Put(key, self.body(), seen.map_or(Condition::Absent, Condition::Is))
-            }
-            2 => Op::Put(key, self.body(), Condition::Absent),
-            3 => Op::Get(key),
-            4 => Op::Delete(key),
-            _ => Op::List(self.draw.between(1, 6) as u32),
-        };
-        (place, op)
-    }
-
-    /// A body that nobody else writes.
-    pub fn body(&mut self) -> Body {
-        let len = match self.draw.weighted(&[70, 20, 10]) {
-            0 => self.draw.between(0, 3_000),
-            1 => self.draw.between(16 << 10, 200 << 10),
-            _ => self.draw.between(900 << 10, 1_300 << 10),
-        };
-        self.bodies += 1;
-        let coordinates = [self.client.into(), self.bodies];
-        // Short bodies must differ, too: a tag stands for one write.
-        Body { seed: Draw::new(self.seed, Domain::Body, &coordinates).next(), len: len.max(8) }
-    }
-
-    /// How long it rests before the next request.
-    pub fn rest(&mut self) -> Duration {
-        Duration::from_millis(self.draw.magnitude(1, 200))
-    }
-
-    /// Whether it turns to another node, and to which of `nodes`.
-    pub fn turn(&mut self, nodes: u32, failed: bool) -> Option<u32> {
-        let turns = if failed { self.draw.chance(1, 2) } else { self.draw.chance(1, 12) };
-        turns.then(|| self.draw.between(1, nodes.into()) as u32)
-    }
 }

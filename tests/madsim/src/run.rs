@@ -4,10 +4,12 @@
 //! to be readable through every node, and writable: what was acknowledged is there, and the cluster lives. What
 //! all clients saw is then checked by the simulator's checkers.
 
-use crate::client::{Client, Op, Shared, now};
-use crate::cluster::Cluster;
+use crate::choices::Choices;
+use crate::client::{Client, Op, Shared, Site};
+use crate::cluster::{ACCESS_KEY, Cluster, REGION, SECRET_KEY, s3_host};
 use crate::disk::Plant;
-use crate::plan::{Choices, Fault, Plan};
+use crate::now;
+use crate::plan::{Fault, Plan};
 use ironseed_core::object::api::{Answer, Condition, Refusal};
 use ironseed_sim::checkers::{Violation, check_history};
 use madsim::net::NetSim;
@@ -106,9 +108,15 @@ async fn live(seed: u64, plan: Plan, plant: Option<Plant>, folder: &Path) -> Rep
     stage.report()
 }
 
+fn site(plan: &Plan) -> Arc<Site> {
+    let hosts = (1..=plan.nodes).map(s3_host).collect();
+    let (access_key, secret_key) = (ACCESS_KEY.into(), SECRET_KEY.into());
+    Arc::new(Site { hosts, access_key, secret_key, region: REGION.into(), bucket: BUCKET.into() })
+}
+
 /// Asks until the load is over. The first client makes the bucket.
 async fn load(seed: u64, number: u32, plan: Arc<Plan>, record: Shared) {
-    let mut client = Client::new(number, BUCKET, number % plan.nodes + 1, record);
+    let mut client = Client::new(number, site(&plan), number % plan.nodes + 1, record);
     let mut choices = Choices::new(seed, number, plan.keys.len());
     let founding = FOUNDING_MAX.as_nanos() as u64;
     // A creation stays open in the history, and one is enough of those.
@@ -139,7 +147,7 @@ async fn load(seed: u64, number: u32, plan: Arc<Plan>, record: Shared) {
 /// Reads every key through every node, lists, and writes every key, each until it is answered.
 async fn prove(seed: u64, plan: Arc<Plan>, record: Shared) {
     let mut choices = Choices::new(seed, plan.clients, plan.keys.len());
-    let mut client = Client::new(plan.clients, BUCKET, 1, record);
+    let mut client = Client::new(plan.clients, site(&plan), 1, record);
     for node in 1..=plan.nodes {
         client.turn_to(node);
         for key in &plan.keys {

@@ -1,11 +1,12 @@
-//! An S3 client: signed requests over HTTP, and what they tell of the store.
+//! An S3 client: signed requests over HTTP, and what they tell of the store. The same for simulated sockets
+//! (`tests/madsim`) and real ones (`tests/real`): whoever includes it has a `now` that counts nanoseconds.
 //!
 //! An answer is recorded as what the store said ([`Outcome`]), so that the simulator's checkers read these
 //! histories like its own. What leaves the outcome open stays open: a connection that broke, an answer that did
 //! not come, a 500 (which says so). A 4xx and a 503 promise that nothing was changed, and without a connection
 //! nothing was asked.
 
-use crate::cluster::{ACCESS_KEY, REGION, SECRET_KEY, s3_host};
+use crate::now;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::SendRequest;
@@ -32,44 +33,54 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What all clients of a run share.
 #[derive(Default)]
-pub struct Record {
+pub(crate) struct Record {
     /// What they asked and were told.
-    pub history: History,
+    pub(crate) history: History,
     /// What they wrote.
-    pub contents: Contents,
+    pub(crate) contents: Contents,
     /// What they saw to be wrong at once.
-    pub violations: Vec<Violation>,
+    pub(crate) violations: Vec<Violation>,
     /// Requests with a definite answer.
-    pub answered: u64,
+    pub(crate) answered: u64,
     /// Requests that were carried out.
-    pub carried_out: u64,
+    pub(crate) carried_out: u64,
 }
 
 /// A shared record.
 #[derive(Clone, Default)]
-pub struct Shared(Arc<(Mutex<Record>, Notify)>);
+pub(crate) struct Shared(Arc<(Mutex<Record>, Notify)>);
 
 impl Shared {
-    /// The record. One thread runs the simulation, so nobody ever waits for it.
-    pub fn open(&self) -> MutexGuard<'_, Record> {
+    /// The record. Nobody holds it while it waits for anything.
+    pub(crate) fn open(&self) -> MutexGuard<'_, Record> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until some client is told that its write is done.
-    pub async fn acknowledged(&self) {
+    #[allow(dead_code, reason = "only power that goes at the worst moment waits for it")]
+    pub(crate) async fn acknowledged(&self) {
         self.0.1.notified().await;
     }
 }
 
-/// Simulated nanoseconds since the start of the run.
-#[must_use]
-pub fn now() -> u64 {
-    madsim::time::TimeHandle::current().elapsed().as_nanos() as u64
+/// Where a cluster serves, and for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// `HOST:PORT` of each node's S3 port, from node 1 on.
+    pub(crate) hosts: Vec<String>,
+    /// Whose requests are signed.
+    pub(crate) access_key: String,
+    /// With what.
+    pub(crate) secret_key: String,
+    /// For which region.
+    pub(crate) region: String,
+    /// The bucket that all clients share.
+    pub(crate) bucket: String,
 }
 
 /// What a client does.
 #[derive(Clone, Debug)]
-pub enum Op {
+pub(crate) enum Op {
     /// Makes the bucket.
     MakeBucket,
     /// Puts this body.
@@ -83,9 +94,9 @@ pub enum Op {
 }
 
 /// One client with one connection.
-pub struct Client {
+pub(crate) struct Client {
     number: u32,
-    bucket: String,
+    site: Arc<Site>,
     node: u32,
     signer: Signer,
     connection: Option<Connection>,
@@ -128,18 +139,22 @@ struct Told {
 impl Client {
     /// A client that talks to this node first.
     #[must_use]
-    pub fn new(number: u32, bucket: &str, node: u32, record: Shared) -> Self {
-        let signer = Signer::new(ACCESS_KEY, SECRET_KEY, REGION);
-        Self { number, bucket: bucket.into(), node, signer, connection: None, record }
+    pub(crate) fn new(number: u32, site: Arc<Site>, node: u32, record: Shared) -> Self {
+        let signer = Signer::new(&site.access_key, &site.secret_key, &site.region);
+        Self { number, site, node, signer, connection: None, record }
+    }
+
+    fn host(&self) -> String {
+        self.site.hosts[self.node as usize - 1].clone()
     }
 
     /// Talks to this node from now on.
-    pub fn turn_to(&mut self, node: u32) {
+    pub(crate) fn turn_to(&mut self, node: u32) {
         (self.node, self.connection) = (node, None);
     }
 
     /// Asks, and records it. `None` when the outcome is unknown.
-    pub async fn ask(&mut self, op: &Op) -> Option<Outcome> {
+    pub(crate) async fn ask(&mut self, op: &Op) -> Option<Outcome> {
         let request = self.request(op);
         let call = {
             let record = &mut *self.record.open();
@@ -172,7 +187,7 @@ impl Client {
     }
 
     fn request(&self, op: &Op) -> Request {
-        let bucket = self.bucket.clone();
+        let bucket = self.site.bucket.clone();
         match op.clone() {
             Op::MakeBucket => Request::CreateBucket { bucket },
             Op::Put(key, body, condition) => {
@@ -198,7 +213,7 @@ impl Client {
         let connected = self.connection.take_if(|connection| !connection.sender.is_closed());
         let connected = match connected {
             Some(connection) => connection,
-            None => connect(&s3_host(self.node)).await?,
+            None => connect(&self.host()).await?,
         };
         let request = self.http(op);
         let connection = self.connection.insert(connected);
@@ -212,7 +227,7 @@ impl Client {
     }
 
     fn http(&mut self, op: &Op) -> HttpRequest<Full<Bytes>> {
-        let (host, limit) = (s3_host(self.node), op.limit().to_string());
+        let (host, limit) = (self.host(), op.limit().to_string());
         let (method, key, query, body) = match op {
             Op::MakeBucket => (Method::PUT, None, vec![], Bytes::new()),
             Op::Put(key, body, _) => (Method::PUT, Some(key), vec![], body.bytes()),
@@ -224,8 +239,8 @@ impl Client {
             }
         };
         let path = match key {
-            Some(key) => format!("/{}/{key}", self.bucket),
-            None => format!("/{}", self.bucket),
+            Some(key) => format!("/{}/{key}", self.site.bucket),
+            None => format!("/{}", self.site.bucket),
         };
         let uri = self.signer.presign(method.as_str(), &host, &path, &query);
         let mut request = HttpRequest::builder().uri(uri).header(HOST, host);
