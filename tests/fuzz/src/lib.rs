@@ -4,7 +4,7 @@
 //! bytes to a decoder. Whatever they are, it must not panic, hang or allocate without bound, and what it accepts
 //! must mean what was written.
 //!
-//! **The targets** ([`targets`]) are functions of bytes. Each takes anything at all, asserts what must hold of
+//! **The targets** ([`targets()`]) are functions of bytes. Each takes anything at all, asserts what must hold of
 //! what the product makes of it, and says whether the product accepted it. Checksums would keep nearly every
 //! mutated input from the decoder behind them, so targets also try the input with true checksums, and requests
 //! with true signatures.
