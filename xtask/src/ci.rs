@@ -64,6 +64,11 @@ const STEPS: &[Step] = &[
         about: "one seed, twice and in debug: the same history",
         run: determinism,
     },
+    Step {
+        name: "fuzz",
+        about: "mutated bytes for every decoder, seeded by the commit",
+        run: fuzz,
+    },
     Step { name: "swarm", about: "fresh simulations, seeded by the commit", run: swarm },
     Step {
         name: "bugs",
@@ -243,6 +248,15 @@ fn determinism(args: &Args) -> Result {
         return Ok(());
     }
     Err(Failure::new(format!("seed {seed}: release, release again, debug differ: {hashes:?}")))
+}
+
+/// Bounded runs and not seconds, so that a seed gives the same verdict on every machine. Not optimized: the
+/// tests have built nearly all of it already, and overflow is checked in both.
+fn fuzz(args: &Args) -> Result {
+    let seed = args.first_seed()?.to_string();
+    let mut command = Command::new(shell::build("ironseed-fuzz", "ironseed-fuzz", false, &[])?);
+    command.args(["--seed", &seed]).current_dir(shell::root());
+    shell::run(command)
 }
 
 fn swarm(args: &Args) -> Result {

@@ -173,6 +173,8 @@ pub enum FrameError {
     OutOfOrder,
     /// A completed snapshot has not the digest that it should.
     Digest,
+    /// The record that says by which rules the group's commands are read is none.
+    Header,
 }
 
 impl fmt::Display for FrameError {
@@ -189,6 +191,7 @@ impl fmt::Display for FrameError {
             Self::Unfinished => f.write_str("frames follow a snapshot that is incomplete"),
             Self::OutOfOrder => f.write_str("frame goes back in the log"),
             Self::Digest => f.write_str("installed snapshot has another digest"),
+            Self::Header => f.write_str("malformed header record of the group"),
         }
     }
 }

@@ -97,11 +97,14 @@ impl Replay {
     /// When frames were damaged or missing and no complete snapshot came after.
     pub fn finish(self) -> Result<State, Broken> {
         let Self { seat, current, generation_seen, anchor, broken, .. } = self;
+        let broken_by =
+            |error| Broken { error, next_generation: generation_seen.saturating_add(1) };
         if let Some(error) = broken {
-            return Err(Broken { error, next_generation: generation_seen + 1 });
+            return Err(broken_by(error));
         }
         let Generation { number, table, mark, next, .. } = current;
-        Ok(State::restored(seat, table, mark, number, next).with_log(generation_seen, anchor))
+        let state = State::restored(seat, table, mark, number, next).map_err(broken_by)?;
+        Ok(state.with_log(generation_seen, anchor))
     }
 
     fn lose(&mut self, error: FrameError) {
@@ -173,7 +176,8 @@ impl Generation {
         if index < last || (index == last && frame.kind == Kind::Applied) {
             return Err(FrameError::OutOfOrder);
         }
-        self.next += 1;
+        // Nobody counts so far; a frame that says so is not one of ours.
+        self.next = self.next.checked_add(1).ok_or(FrameError::OutOfOrder)?;
         self.mark = frame.mark;
         for Change { key, slot } in frame.changes {
             // A record is rewritten only while it is current, so all that can be here is the same

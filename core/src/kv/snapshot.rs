@@ -227,7 +227,7 @@ impl Import {
         }
         let frame = self.frame(Records::default(), |_| Content::End { digest });
         let Self { seat, head, generation, frames, table, .. } = self;
-        Ok((State::restored(seat, table, head.mark, generation, frames), frame))
+        Ok((State::restored(seat, table, head.mark, generation, frames)?, frame))
     }
 
     fn frame(

@@ -87,23 +87,37 @@ impl State {
     /// The state of a group before its first entry.
     #[must_use]
     pub fn new(seat: Seat) -> Self {
-        Self::restored(seat, Table::default(), Mark::default(), 1, 0)
+        Self::of(seat, Table::default(), Mark::default(), MEANING_FIRST, 1, 0)
     }
 
     /// A state out of its parts: the end of an import or a replay.
+    ///
+    /// # Errors
+    /// When its header record is no header: the records came from a disk or from a peer.
     pub(super) fn restored(
         seat: Seat,
         table: Table,
         mark: Mark,
         generation: u64,
         frames: u64,
+    ) -> Result<Self, FrameError> {
+        let meaning = match table.get(&space::header()) {
+            Some(slot) => {
+                codec::decode::<Header>(&slot.head).map_err(|_| FrameError::Header)?.meaning
+            }
+            None => MEANING_FIRST,
+        };
+        Ok(Self::of(seat, table, mark, meaning, generation, frames))
+    }
+
+    fn of(
+        seat: Seat,
+        table: Table,
+        mark: Mark,
+        meaning: u16,
+        generation: u64,
+        frames: u64,
     ) -> Self {
-        let meaning = table.get(&space::header()).map_or(MEANING_FIRST, |slot| {
-            let header = codec::decode::<Header>(&slot.head);
-            header
-                .unwrap_or_else(|error| unreachable!("header of {:?}: {error}", seat.group))
-                .meaning
-        });
         Self {
             seat,
             table,

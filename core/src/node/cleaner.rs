@@ -71,6 +71,10 @@ impl Logs {
 
     /// The oldest segment, if the log holds much more than what is current.
     fn choose(&self) -> Option<Work> {
+        // A segment had to stay, and nobody has said since what is current.
+        if self.cleaner.live.is_empty() {
+            return None;
+        }
         let live: u64 = self.cleaner.live.values().sum();
         let current = self.table.log.current_segment()?;
         let used: u64 = self.table.log.segments().map(|segment| segment.used).sum();
@@ -78,6 +82,10 @@ impl Logs {
         let worth = used > 2 * live + 2 * oldest.capacity;
         // Not while the disk is full: rewriting takes space before it gives any back.
         if !worth || oldest.number == current || self.is_full() {
+            return None;
+        }
+        // It is clean already, and goes as soon as what was rewritten is durable.
+        if self.cleaned.iter().any(|(_, segment)| *segment == oldest.number) {
             return None;
         }
         let mut frames = self.frames.get(&oldest.number).cloned().unwrap_or_default();

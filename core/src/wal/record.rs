@@ -220,7 +220,9 @@ impl BatchHeader {
         };
         // The checksum holds, so these were written by us; lengths are checked all the same because
         // everything after this computes with them.
-        (header.unpadded_bytes() <= u64::from(header.batch_bytes)).then_some(header)
+        let fits = header.unpadded_bytes() <= u64::from(header.batch_bytes)
+            && header.offset.checked_add(u64::from(header.batch_bytes)).is_some();
+        fits.then_some(header)
     }
 
     /// The head at the start of `bytes`, if it is good.

@@ -249,13 +249,29 @@ impl Source<'_> {
     }
 
     fn syntax(&self, error: &toml::de::Error) -> ConfigError {
-        let span = error.span();
+        let start = error.span().map(|span| span.start).or_else(|| self.first_to_fail(error));
         ConfigError {
             file: self.file.to_owned(),
-            line: span.as_ref().map(|span| self.line(span.start)),
-            key: span.map(|span| self.key(span.start)).unwrap_or_default(),
+            line: start.map(|start| self.line(start)),
+            key: start.map(|start| self.key(start)).unwrap_or_default(),
             what: error.message().to_owned(),
         }
+    }
+
+    /// The line with which the file begins to fail like this: the parser has no place for tables that are
+    /// too deep.
+    fn first_to_fail(&self, error: &toml::de::Error) -> Option<usize> {
+        let fails = |text: &str| {
+            let error = toml::from_str::<toml::Table>(text).err();
+            error.map(|error| error.message().to_owned())
+        };
+        let wanted = Some(error.message().to_owned());
+        let mut starts = vec![0];
+        starts.extend(self.text.match_indices('\n').map(|(at, _)| at + 1));
+        let end = |line: usize| starts.get(line + 1).copied().unwrap_or(self.text.len());
+        let lines: Vec<usize> = (0..starts.len()).collect();
+        let line = lines.partition_point(|line| fails(&self.text[..end(*line)]) != wanted);
+        starts.get(line).copied()
     }
 
     fn refuse(&self, span: Range<usize>, key: &str, what: impl Into<String>) -> ConfigError {

@@ -23,6 +23,13 @@ fn refused(text: &str, line: usize, key: &str, words: &str) {
 }
 
 #[test]
+fn tables_that_are_too_deep_are_refused_by_their_line() {
+    let text = format!("{BASE}[{}a]\n[s3]\n", "a.".repeat(2_000));
+    let error = parse(&text).expect_err("must be refused");
+    assert_eq!(error.line, Some(BASE.lines().count() + 1), "{error}");
+}
+
+#[test]
 fn the_least_file_gets_the_defaults() {
     let config = parse(BASE).unwrap();
     assert_eq!(config.node, NodeId(1));

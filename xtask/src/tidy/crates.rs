@@ -12,6 +12,11 @@ const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("s3gw", "ironseed-s3gw", &["ironseed-core"]),
     ("runtime", "ironseed", &["ironseed-core", "ironseed-s3gw"]),
     ("tests", "ironseed-tests", &["ironseed-core", "ironseed-sim", "ironseed-s3gw", "ironseed"]),
+    (
+        "tests/fuzz",
+        "ironseed-fuzz",
+        &["ironseed-core", "ironseed-sim", "ironseed-s3gw", "ironseed"],
+    ),
     ("xtask", "ironseed-xtask", &[]),
 ];
 
