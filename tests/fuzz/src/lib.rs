@@ -11,8 +11,7 @@
 //!
 //! **Inputs** come from a corpus (valid examples that the code makes, and the files in `corpus/`) through a small
 //! mutator ([`mutate`]), drawn from a seed: the same seed, the same inputs. A failing input is written to
-//! the corpus folder and replayed by the test suite ever after ([`run`]). The same targets run under libFuzzer, guided by
-//! coverage, from `guided/`.
+//! the corpus folder and replayed by the test suite ever after ([`run`]).
 //!
 //! **Caveats.** Mutation without guidance finds what is near the corpus. Memory is what the whole process
 //! allocates, and only a new peak of it is seen.

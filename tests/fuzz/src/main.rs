@@ -35,7 +35,7 @@ enum Verb {
     },
     /// Names the targets.
     List,
-    /// Writes the valid inputs of a target to a folder: what `guided/` starts from.
+    /// Writes the valid inputs of a target to a folder: what a fuzzer that is guided by coverage starts from.
     Seeds {
         /// The target.
         #[arg(value_parser = known)]
