@@ -22,6 +22,8 @@ const RESEND_AFTER: Duration = Duration::from_millis(700);
 /// The first and the longest pause after an answer that says "not here, not now".
 const PAUSE_MIN: Duration = Duration::from_millis(4);
 const PAUSE_MAX: Duration = Duration::from_millis(64);
+/// A call that waits for its group's scout looks after it this often: the scout may have ended without a leader.
+const PARK: Duration = Duration::from_millis(250);
 
 /// Who waits for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +65,18 @@ struct Call {
     wake: Instant,
     deadline: Instant,
     pause: Duration,
+    waits: Waits,
+}
+
+/// What a call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// For an answer, or to be sent at all.
+    Answer,
+    /// It was told "not here, not now" and asks again a little later.
+    Pause,
+    /// For its group's scout to find the leader.
+    Scout,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,6 +102,9 @@ pub(crate) struct Calls {
     sessions: BTreeMap<GroupId, Session>,
     replicas: BTreeMap<GroupId, Vec<NodeId>>,
     leaders: BTreeMap<GroupId, NodeId>,
+    /// Which call asks around while nobody is known to lead its group. If all of them did, a group that is slow to
+    /// elect would be asked the more the longer it takes, until nobody hears its votes any more.
+    scouts: BTreeMap<GroupId, u64>,
     lost: BTreeSet<NodeId>,
 }
 
@@ -108,6 +125,7 @@ impl Calls {
             sessions: BTreeMap::new(),
             replicas,
             leaders: BTreeMap::new(),
+            scouts: BTreeMap::new(),
             lost: BTreeSet::new(),
         }
     }
@@ -163,12 +181,19 @@ impl Calls {
         number
     }
 
-    /// Nobody waits for these any more. A write that was sent stays under way until it is answered or
-    /// its time is up: its sequence number must not be taken for finished.
+    /// Nobody waits for these any more. A read is over. A write that was sent stays under way until it is answered
+    /// or its time is up: its sequence number must not be taken for finished.
     pub(crate) fn disown(&mut self, owner: TaskId) {
-        for call in self.calls.values_mut().filter(|call| call.owner == Some(owner)) {
-            call.owner = None;
-        }
+        let wakes = &mut self.wakes;
+        self.calls.retain(|number, call| {
+            let read = call.owner == Some(owner) && matches!(call.body, Body::Read(_));
+            if read {
+                wakes.remove(&(call.wake, *number));
+            } else if call.owner == Some(owner) {
+                call.owner = None;
+            }
+            !read
+        });
     }
 
     /// Handles an answer. Returns the calls that it ended.
@@ -199,7 +224,7 @@ impl Calls {
             Reply::NotLeader(hint) => {
                 match hint.filter(|hint| *hint != from && !self.lost.contains(hint)) {
                     Some(leader) if call.target == from => {
-                        self.leaders.insert(group, leader);
+                        self.found(now, group, leader);
                         self.send(now, number, sends);
                     }
                     Some(_) => {}
@@ -216,7 +241,7 @@ impl Calls {
                 return Ends::new();
             }
         };
-        self.leaders.insert(group, from);
+        self.found(now, group, from);
         self.finish(now, number, ended, sends)
     }
 
@@ -237,10 +262,37 @@ impl Calls {
                 self.set_wake(number, call.deadline);
             } else {
                 self.turn(number);
-                self.send(now, number, sends);
+                if self.may_ask(number) {
+                    self.send(now, number, sends);
+                } else {
+                    let jitter = Duration(self.rng.below(PARK.0));
+                    self.set_wake(number, now + PARK + jitter);
+                }
             }
         }
         ended
+    }
+
+    /// Whether a call may be sent again: to a known leader, or as the one that asks around for its group.
+    fn may_ask(&mut self, number: u64) -> bool {
+        let Some(group) = self.calls.get(&number).map(|call| call.group) else { return false };
+        let scout = self.scouts.get(&group).filter(|scout| self.calls.contains_key(scout));
+        let may = self.leaders.contains_key(&group) || scout.is_none_or(|scout| *scout == number);
+        if may && !self.leaders.contains_key(&group) {
+            self.scouts.insert(group, number);
+        }
+        if let Some(call) = self.calls.get_mut(&number).filter(|_| !may) {
+            call.waits = Waits::Scout;
+        }
+        may
+    }
+
+    /// Somebody leads this group: whoever waited for that goes on.
+    fn found(&mut self, now: Instant, group: GroupId, leader: NodeId) {
+        self.leaders.insert(group, leader);
+        if self.scouts.remove(&group).is_some() {
+            self.hasten(now, |call| call.group == group && call.waits == Waits::Scout);
+        }
     }
 
     /// When the next call wants to be looked at.
@@ -251,7 +303,8 @@ impl Calls {
     /// A replica on this node has seen who leads its group.
     pub(crate) fn on_leader(&mut self, now: Instant, group: GroupId, leader: Option<NodeId>) {
         let Some(leader) = leader else { return };
-        if self.leaders.insert(group, leader) != Some(leader) {
+        if self.leaders.get(&group) != Some(&leader) {
+            self.found(now, group, leader);
             self.hasten(now, |call| call.group == group && call.target != leader);
         }
     }
@@ -286,6 +339,7 @@ impl Calls {
             wake: deadline.max(now),
             deadline,
             pause: PAUSE_MIN,
+            waits: Waits::Answer,
         };
         self.wakes.insert((call.wake, number));
         self.calls.insert(number, call);
@@ -302,6 +356,7 @@ impl Calls {
     /// Waits a little, longer each time, before asking the next replica.
     fn pause(&mut self, now: Instant, number: u64) {
         let Some(call) = self.calls.get_mut(&number) else { return };
+        call.waits = Waits::Pause;
         let pause = call.pause;
         call.pause = Duration((pause.0 * 2).min(PAUSE_MAX.0));
         let jitter = Duration(self.rng.below(pause.0 / 2 + 1));
@@ -324,8 +379,16 @@ impl Calls {
     /// Without a known leader, the next replica that is not lost is asked.
     fn turn(&mut self, number: u64) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        if self.leaders.get(&call.group) == Some(&call.target) {
-            self.leaders.remove(&call.group);
+        let leader = self.leaders.get(&call.group) == Some(&call.target);
+        match call.waits {
+            // It does not answer.
+            Waits::Answer if leader => {
+                self.leaders.remove(&call.group);
+            }
+            // It has said that it does not lead, and does by now; or nobody was asked.
+            Waits::Pause if leader => return,
+            Waits::Scout => return,
+            Waits::Answer | Waits::Pause => {}
         }
         let replicas = self.replicas.get(&call.group).map_or(&[][..], Vec::as_slice);
         let at = replicas.iter().position(|node| *node == call.target).map_or(0, |at| at + 1);
@@ -367,6 +430,7 @@ impl Calls {
             }
         };
         call.sends += 1;
+        call.waits = Waits::Answer;
         let id = CallId { incarnation: self.incarnation, number };
         let target = call.target;
         let head = Head::Call { call: id, group: call.group, ask };
@@ -456,3 +520,6 @@ pub(crate) fn expired(maybe: bool) -> Refusal {
         Refusal::Unavailable(String::from("no leader answered in time"))
     }
 }
+
+#[cfg(test)]
+mod tests;
