@@ -531,6 +531,39 @@ fn a_match_below_the_probe_does_not_answer_it() {
     assert_eq!(prev, Some(at(4, 2)), "sent on, not again");
 }
 
+/// A disk that lies: nothing that the leader could send would help, and asking at once would never end.
+#[test]
+fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {
+    let mut leader = Replica::leader(3, 2, &[1, 1]);
+    leader.matched(ONE, 2, 3);
+    for id in [1, 2] {
+        leader.input(Input::Propose { id, command: Bytes::new() });
+    }
+    let appends = |leader: &Replica| {
+        let to_it =
+            |(to, body, _): &(NodeId, Body, _)| *to == ONE && matches!(body, Body::Append { .. });
+        leader.sent().iter().filter(|sent| to_it(sent)).count()
+    };
+    let lacks = |leader: &mut Replica, prev: u64| {
+        let outcome = AppendOutcome::Mismatch { prev_index: Index(prev), hint: at(1, 1) };
+        leader.hear(ONE, 2, Body::AppendReply { outcome, counts: true });
+        appends(leader)
+    };
+    // It refuses what follows 4, and so shows that it has no 3 either.
+    let mut asked = lacks(&mut leader, 4);
+    for round in 2..12 {
+        leader.now = leader.now + Duration::from_millis(100);
+        leader.input(Input::Timer);
+        let (match_index, counts, quiet) = (Index(1), true, false);
+        leader.hear(ONE, 2, Body::HeartbeatReply { round, match_index, counts, quiet });
+        asked += appends(&leader);
+        for _ in 0..5 {
+            asked += lacks(&mut leader, 3);
+        }
+    }
+    assert!((5..=11).contains(&asked), "asked {asked} times in 10 heartbeats");
+}
+
 /// The same entry is written, overwritten and written again; the completion of the first write says
 /// nothing of the third (etcd's `async_storage_writes_append_aba_race`).
 #[test]

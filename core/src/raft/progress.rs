@@ -102,6 +102,13 @@ impl Progress {
         self.flow = Flow::Probe { paused: false };
     }
 
+    /// Sends no probe before the next heartbeat was answered.
+    pub(super) fn pause(&mut self) {
+        if let Flow::Probe { paused } = &mut self.flow {
+            *paused = true;
+        }
+    }
+
     /// Whether another append may be sent.
     pub(super) fn may_send(&self, inflight_max: u32) -> bool {
         match &self.flow {

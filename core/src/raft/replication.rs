@@ -382,7 +382,13 @@ impl Group {
                 // The logs can only be equal where both terms and both indexes allow it. Below our own
                 // log there is nothing to compare: `send_appends` finds that out.
                 let shared = self.log.agreement(hint).map_or(Index(0), |position| position.index);
+                let contradicts = hint.index < progress.match_index;
                 progress.probe(shared.next());
+                if contradicts {
+                    // It lacks what it had acknowledged: nothing that we could send helps. Asking again at once would go
+                    // on as fast as the network can; the next heartbeat is soon enough to see whether it still does.
+                    return progress.pause();
+                }
             }
         }
         self.send_appends(from, false, out);
