@@ -7,8 +7,16 @@ use crate::setup::Frozen;
 
 impl<M: Machine> World<M> {
     /// Freezes this run's rest, if it has one. To be called when everything has healed.
+    ///
+    /// Nodes that are no cluster yet need every founding member for becoming one: only once somebody among the
+    /// others is a member can they go on without the rest.
     pub fn freeze(&mut self) {
         let Some(rest) = self.setup.rest.clone() else { return };
+        let is_member = |machine: &M| machine.status().is_none_or(|of| of.cluster.is_some());
+        let core = self.slots.iter().filter(|slot| !rest.nodes.contains(&slot.id));
+        if !core.filter_map(|slot| slot.machine.as_ref()).any(is_member) {
+            return;
+        }
         let node = |id: &NodeId| self.slots.iter().position(|slot| slot.id == *id);
         self.frozen = rest.nodes.iter().filter_map(node).collect();
         let line = || format!("{:?} stay {:?}, the others go on alone", rest.nodes, rest.how);
