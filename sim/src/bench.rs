@@ -11,15 +11,15 @@
 
 pub mod rows;
 
-use crate::run::{Order, run};
+use crate::run::{Order, Pulse, run};
 use crate::swarm::run_checked;
 use ironseed_core::planted::{self, Planted};
 use rows::Row;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Seeds of two streams never meet: no stream runs so many.
@@ -32,8 +32,6 @@ pub struct Scale {
     pub streams: u64,
     /// CPU time that a stream may take.
     pub patience: Duration,
-    /// Threads.
-    pub jobs: u64,
 }
 
 /// What one stream came to.
@@ -62,14 +60,16 @@ pub struct Tally {
     pub streams: Vec<Stream>,
 }
 
-/// Runs a row: all its streams, on as many threads as allowed.
+/// Runs a row: all its streams. The threads' runs beat in `pulses`, one each.
 #[must_use]
-pub fn bench(row: Option<Row>, planted: Planted, scale: Scale) -> Tally {
+pub fn bench(row: Option<Row>, planted: Planted, scale: Scale, pulses: &[Arc<Pulse>]) -> Tally {
     planted::forget_reached();
     let (next, streams) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
-        for _ in 0..scale.jobs.max(1) {
-            scope.spawn(|| {
+        for pulse in pulses {
+            let (next, streams) = (&next, &streams);
+            scope.spawn(move || {
+                pulse.attach();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= scale.streams {
@@ -184,10 +184,8 @@ impl Tally {
         let diverged = self.streams.iter().filter(|stream| stream.diverged).count();
         let oracles: Vec<String> =
             self.oracles().into_iter().map(|(name, count)| format!("`{name}` {count}")).collect();
-        let (p50, p95) = (
-            |of: &dyn Fn(&Stream) -> u64| self.percentile(50, of),
-            |of: &dyn Fn(&Stream) -> u64| self.percentile(95, of),
-        );
+        let p50 = |of: &dyn Fn(&Stream) -> u64| self.percentile(50, of);
+        let p95 = |of: &dyn Fn(&Stream) -> u64| self.percentile(95, of);
         let cpu = |stream: &Stream| millis(stream.cpu);
         format!(
             "| {} | {plant} | {breaks} | {place} | {reached}{diverged} of {streams} | {} of {streams} | {} | {}, {} | {}, {} | {:.1}, {:.1} |",
@@ -279,7 +277,7 @@ mod tests {
     #[test]
     fn a_table_goes_between_the_marks_of_a_document() {
         let document = format!("# head\n{BEGIN}\nXYZ\n{END}\ntail\n");
-        let scale = Scale { streams: 0, patience: Duration::ZERO, jobs: 1 };
+        let scale = Scale { streams: 0, patience: Duration::ZERO };
         let written = insert(&document, &table(&[], scale)).unwrap();
         assert!(written.starts_with("# head\n") && written.ends_with("\ntail\n"));
         assert!(!written.contains("XYZ") && written.contains("| 29 |"));
@@ -289,8 +287,9 @@ mod tests {
 
     #[test]
     fn nothing_planted_raises_no_alarm_and_a_stream_repeats_itself() {
-        let scale = Scale { streams: 2, patience: Duration::from_millis(1), jobs: 2 };
-        let (one, two) = (bench(None, Planted::NONE, scale), bench(None, Planted::NONE, scale));
+        let scale = Scale { streams: 2, patience: Duration::from_millis(1) };
+        let bench = || bench(None, Planted::NONE, scale, &[Arc::default(), Arc::default()]);
+        let (one, two) = (bench(), bench());
         assert!(one.is_good(), "{one:?}");
         let events = |tally: &Tally| -> Vec<u64> {
             tally.streams.iter().map(|stream| stream.events).collect()

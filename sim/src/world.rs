@@ -102,6 +102,8 @@ pub struct World<M> {
     healed: Option<u64>,
     /// Faults that came of others: which, and what of.
     derived: Vec<(usize, Planned)>,
+    /// A while, by its number, and the events in it so far.
+    spell: (u64, u64),
     /// Nodes that stay broken for now although everything has healed.
     frozen: BTreeSet<usize>,
     /// Nodes that have taken a step in this event, if anybody wants to know.
@@ -165,6 +167,7 @@ impl<M: Machine> World<M> {
             moved: BTreeSet::new(),
             healed: None,
             derived: Vec::new(),
+            spell: (0, 0),
             frozen: BTreeSet::new(),
             touched: BTreeSet::new(),
             armed: Vec::new(),
@@ -221,6 +224,7 @@ impl<M: Machine> World<M> {
             let ((at, _), event) = entry.remove_entry();
             self.now = at;
             beat();
+            self.count_event();
             self.happen(event);
             if self.tracer.is_recorded() {
                 self.note_all();
@@ -237,6 +241,20 @@ impl<M: Machine> World<M> {
         }
         self.now = self.now.max(until);
         None
+    }
+
+    /// Bounds the work of all nodes together, as the bound of a step does that of one.
+    fn count_event(&mut self) {
+        let spell = self.now / liveness::SPELL;
+        let (of, events) = &mut self.spell;
+        if *of != spell {
+            (*of, *events) = (spell, 0);
+        }
+        *events += 1;
+        if *events > liveness::EVENTS_PER_SPELL_MAX {
+            let events = *events;
+            self.violate(liveness::storm(self.now, events));
+        }
     }
 
     /// The first violation counts: what follows may follow from it.

@@ -79,5 +79,20 @@ pub fn overworked(at: u64, effects: usize, input: &str) -> Violation {
 /// beat of 256 groups to six peers is the most that any step has to say.
 pub const EFFECTS_PER_STEP_MAX: usize = 4096;
 
+/// What is said when a while of [`SPELL`] had more than [`EVENTS_PER_SPELL_MAX`] events.
+#[must_use]
+pub fn storm(at: u64, events: u64) -> Violation {
+    let millis = SPELL / 1_000_000;
+    let what = format!("{events} events within {millis} ms, of {EVENTS_PER_SPELL_MAX} at the most");
+    Violation::new("work", at, what)
+}
+
+/// The while over which events are counted: nanoseconds.
+pub const SPELL: u64 = 100_000_000;
+
+/// Events of a while at the most. Busy ones of the largest clusters have a tenth of it; messages that answer each
+/// other without end have no bound.
+pub const EVENTS_PER_SPELL_MAX: u64 = 200_000;
+
 const PROGRESS: u64 = 30_000_000_000;
 const LINES: usize = 8;

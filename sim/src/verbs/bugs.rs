@@ -1,6 +1,6 @@
 //! The verb `bugs`: runs the bug bench and writes down what it came to.
 
-use super::common::{plant, text_of, write_text};
+use super::common::{Common, guard, plant, text_of, write_text};
 use clap::Args;
 use ironseed_sim::bench::{self, Scale};
 use ironseed_sim::seedfile::parse_bug;
@@ -45,14 +45,15 @@ pub(crate) fn execute(options: &Options) -> Result<bool, String> {
     let document = document.transpose()?;
     let wanted = |row: u32| options.only.is_empty() || options.only.contains(&row);
     let patience = Duration::from_secs(options.seconds);
-    let scale = Scale { streams: options.streams.max(1), patience, jobs: options.jobs };
+    let scale = Scale { streams: options.streams.max(1), patience };
+    let pulses = guard(options.jobs.max(1), &Common::default());
     let mut tallies = Vec::new();
     for row in [None].into_iter().chain(rows.iter().copied().map(Some)) {
         let number = row.map_or(0, |row| row.number);
         if !wanted(number) {
             continue;
         }
-        let tally = bench::bench(row, plant(row.map(|row| row.number))?, scale);
+        let tally = bench::bench(row, plant(row.map(|row| row.number))?, scale, &pulses);
         let _ = writeln!(stdout(), "{}", tally.markdown());
         tallies.push(tally);
     }

@@ -63,7 +63,7 @@ impl Source {
 }
 
 /// What is fixed of a run.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Common {
     /// Plants this row of the bug bench (needs the feature `planted-bugs`).
     #[arg(long)]
