@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::ops::Range;
 
-/// Bytes of the first read of a place; a batch's directory is usually in it.
+/// Bytes of the first read, and of the first of a place where payloads are skipped; a batch's directory is usually in it.
 const SLICE_BYTES_MIN: u64 = 64 << 10;
 /// Bytes of a read while there is much to go through.
 const SLICE_BYTES_MAX: u64 = 1 << 20;
@@ -95,7 +95,7 @@ impl Scanner {
             candidate: None,
             window: Window::default(),
             skips,
-            slice: if skips { SLICE_BYTES_MIN } else { SLICE_BYTES_MAX },
+            slice: SLICE_BYTES_MIN,
             dirt: None,
             unreadable: false,
         }
@@ -123,7 +123,7 @@ impl Scanner {
             Some(bytes) => Ok(bytes),
             None => {
                 let end = range.end.max((range.start + self.slice).min(self.end));
-                // The longer nothing is found, the longer the reads.
+                // The longer it goes on, the longer the reads.
                 self.slice = (self.slice * 2).min(SLICE_BYTES_MAX);
                 Err(range.start..end)
             }
@@ -187,7 +187,8 @@ impl Scanner {
     fn pass_block(&mut self, block: &[u8]) {
         let next = self.at + self.block;
         let is_unreadable = self.is_unreadable(&(self.at..next));
-        if is_unreadable || block.iter().any(|byte| *byte != 0) {
+        // All of it at once, for the compiler's vectors: most blocks are zeros.
+        if is_unreadable || block.iter().fold(0, |all, byte| all | byte) != 0 {
             let start = self.dirt.as_ref().map_or(self.at, |dirt| dirt.start);
             self.dirt = Some(start..next);
         }
@@ -221,7 +222,9 @@ impl Scanner {
             self.pos = header.end();
             self.at = self.pos;
             self.floor_seq = header.seq;
-            self.slice = if self.skips { SLICE_BYTES_MIN } else { SLICE_BYTES_MAX };
+            if self.skips {
+                self.slice = SLICE_BYTES_MIN;
+            }
             self.dirt = None;
             self.unreadable = false;
             return Found::Batch(batch);

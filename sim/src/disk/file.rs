@@ -7,15 +7,25 @@ use std::collections::BTreeMap;
 /// What a disk writes whole or not at all.
 pub const SECTOR: usize = 512;
 
+/// What a read of the untouched finds.
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+
+/// Bytes of a page, which is all sectors of a place that were ever written, and the others.
+const PAGE: usize = 8 * SECTOR;
+
+type Page = Box<[u8; PAGE]>;
+
 /// A file's bytes, volatile and durable.
 ///
-/// - `bytes` is what a read sees: every completed write.
+/// - `pages` are what a read sees: every completed write. Where there is none up to `len`, all is zero: the untouched
+///   part of a preallocated segment costs nothing. Behind `len` a page is zero.
 /// - A sector in `unsynced` has contents that only a later sync makes durable. Its list holds what a
 ///   power loss may bring back, oldest first: the durable contents, then each overwritten one.
 /// - A sector that is not in `unsynced` is durable as it reads.
 #[derive(Clone, Debug, Default)]
 pub struct File {
-    bytes: Vec<u8>,
+    pages: Vec<Option<Page>>,
+    len: usize,
     /// Length that a power loss can't take below.
     bytes_durable: usize,
     /// Completed writes so far. A sync covers those that it found here when it was issued.
@@ -38,13 +48,13 @@ impl File {
     /// Its length as a read sees it.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     /// Whether it has no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len == 0
     }
 
     /// The number of the last completed write: what a sync issued now will cover.
@@ -56,20 +66,15 @@ impl File {
     /// Whether a power loss could change anything.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.unsynced.is_empty() && self.bytes_durable == self.bytes.len()
+        self.unsynced.is_empty() && self.bytes_durable == self.len
     }
 
     /// Gives it this length, with zeros where it grows.
     pub fn set_len(&mut self, len: usize) {
-        if len < self.bytes.len() {
+        if len < self.len {
             self.unsynced.split_off(&len.div_ceil(SECTOR));
         }
-        if self.bytes.is_empty() {
-            // Asks the allocator for zeroed memory, so that the untouched part of a segment costs none.
-            self.bytes = vec![0; len];
-        } else {
-            self.bytes.resize(len, 0);
-        }
+        self.cut(len);
         self.bytes_durable = self.bytes_durable.min(len);
     }
 
@@ -79,7 +84,7 @@ impl File {
         self.writes += 1;
         let total: usize = data.iter().map(Bytes::len).sum();
         // Writing nothing makes no file longer.
-        if total > 0 && self.bytes.len() < offset + total {
+        if total > 0 && self.len < offset + total {
             self.set_len(offset + total);
         }
         let first = offset / SECTOR;
@@ -98,11 +103,31 @@ impl File {
                     }
                 }
                 if kept == Some((sector, true)) {
-                    self.bytes[at..at + take].copy_from_slice(&piece[..take]);
+                    self.page(at)[at % PAGE..at % PAGE + take].copy_from_slice(&piece[..take]);
                 }
                 at += take;
                 piece = &piece[take..];
             }
+        }
+    }
+
+    /// The page of this byte, made if there is none.
+    fn page(&mut self, at: usize) -> &mut Page {
+        let page = at / PAGE;
+        if self.pages.len() <= page {
+            self.pages.resize(page + 1, None);
+        }
+        self.pages[page].get_or_insert_with(|| Box::new([0; PAGE]))
+    }
+
+    /// Gives it this length; what comes behind it is gone.
+    fn cut(&mut self, len: usize) {
+        self.len = len;
+        self.pages.truncate(len.div_ceil(PAGE));
+        if !len.is_multiple_of(PAGE)
+            && let Some(Some(page)) = self.pages.get_mut(len / PAGE)
+        {
+            page[len % PAGE..].fill(0);
         }
     }
 
@@ -114,21 +139,29 @@ impl File {
         older.push(Older { written_by, replaced_by: self.writes, sector: now });
     }
 
+    /// A sector's contents; `None` is all zeros.
     fn sector(&self, sector: usize) -> Option<Box<[u8; SECTOR]>> {
-        let start = (sector * SECTOR).min(self.bytes.len());
-        let end = (start + SECTOR).min(self.bytes.len());
-        let live = &self.bytes[start..end];
-        if live.iter().all(|&byte| byte == 0) {
-            return None;
+        let at = sector * SECTOR;
+        let page = self.pages.get(at / PAGE)?.as_ref()?;
+        let (sectors, _) = page.as_chunks::<SECTOR>();
+        let live = &sectors[at % PAGE / SECTOR];
+        (*live != [0; SECTOR]).then(|| Box::new(*live))
+    }
+
+    /// Brings old contents of a sector back.
+    fn restore(&mut self, sector: usize, old: Option<&[u8; SECTOR]>) {
+        let start = sector * SECTOR;
+        let end = (start + SECTOR).min(self.len);
+        if start >= end || old.is_none() && self.sector(sector).is_none() {
+            return;
         }
-        let mut copy = Box::new([0; SECTOR]);
-        copy[..live.len()].copy_from_slice(live);
-        Some(copy)
+        let place = &mut self.page(start)[start % PAGE..start % PAGE + end - start];
+        place.copy_from_slice(&old.unwrap_or(&[0; SECTOR])[..end - start]);
     }
 
     /// A sync that was issued after write `covers` has completed, on a file that had `len` bytes then.
     pub fn synced(&mut self, covers: u64, len: usize) {
-        self.bytes_durable = self.bytes_durable.max(len.min(self.bytes.len()));
+        self.bytes_durable = self.bytes_durable.max(len.min(self.len));
         self.unsynced.retain(|_, older| {
             let current = older.last().map_or(0, |last| last.replaced_by);
             if current <= covers {
@@ -144,8 +177,8 @@ impl File {
     /// Power is lost: each unsynced sector becomes anything that it may be.
     pub fn lose_power(&mut self, draw: &mut Draw) {
         let how = draw.below(3);
-        if self.bytes.len() > self.bytes_durable && how != 0 && draw.chance(1, 2) {
-            self.bytes.truncate(self.bytes_durable);
+        if self.len > self.bytes_durable && how != 0 && draw.chance(1, 2) {
+            self.cut(self.bytes_durable);
         }
         for (sector, older) in core::mem::take(&mut self.unsynced) {
             // All kept, all lost, or any subset.
@@ -155,28 +188,47 @@ impl File {
                 _ => draw.below(older.len() as u64 + 1) as usize,
             };
             if let Some(old) = older.get(pick) {
-                restore(&mut self.bytes, sector, old.sector.as_deref());
+                self.restore(sector, old.sector.as_deref());
             }
         }
-        self.bytes_durable = self.bytes.len();
+        self.bytes_durable = self.len;
     }
 
     /// A sync has failed: the kernel drops what it could not write, and believes the file clean.
     pub fn drop_dirty(&mut self, draw: &mut Draw) {
         for (sector, older) in core::mem::take(&mut self.unsynced) {
             if let Some(durable) = older.first().filter(|_| draw.chance(1, 2)) {
-                restore(&mut self.bytes, sector, durable.sector.as_deref());
+                self.restore(sector, durable.sector.as_deref());
             }
         }
-        self.bytes_durable = self.bytes.len();
+        self.bytes_durable = self.len;
     }
 
     /// What a read sees; shorter at the end.
     #[must_use]
     pub fn read(&self, offset: usize, len: usize) -> Bytes {
-        let start = offset.min(self.bytes.len());
-        let end = start.saturating_add(len).min(self.bytes.len());
-        Bytes::copy_from_slice(&self.bytes[start..end])
+        let start = offset.min(self.len);
+        let end = start.saturating_add(len).min(self.len);
+        let pages = start / PAGE..end.div_ceil(PAGE).min(self.pages.len());
+        let untouched = self.pages.get(pages).is_none_or(|of| of.iter().all(Option::is_none));
+        if untouched && end - start <= ZEROS.len() {
+            return Bytes::from_static(&ZEROS[..end - start]);
+        }
+        self.copy(start, end).into()
+    }
+
+    /// The bytes from here to there, within the length.
+    fn copy(&self, start: usize, end: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(end - start);
+        while start + bytes.len() < end {
+            let at = start + bytes.len();
+            let take = (PAGE - at % PAGE).min(end - at);
+            match self.pages.get(at / PAGE) {
+                Some(Some(page)) => bytes.extend_from_slice(&page[at % PAGE..at % PAGE + take]),
+                _ => bytes.resize(bytes.len() + take, 0),
+            }
+        }
+        bytes
     }
 
     /// What a power loss at this moment keeps for certain of a range.
@@ -184,7 +236,7 @@ impl File {
     pub fn read_durable(&self, offset: usize, len: usize) -> Vec<u8> {
         let start = offset.min(self.bytes_durable);
         let end = start.saturating_add(len).min(self.bytes_durable);
-        let mut bytes = self.bytes[start..end].to_vec();
+        let mut bytes = self.copy(start, end);
         let sectors = start / SECTOR..end.div_ceil(SECTOR);
         for (&sector, older) in self.unsynced.range(sectors) {
             let durable = older.first().and_then(|old| old.sector.as_deref());
@@ -200,17 +252,8 @@ impl File {
         if offset >= self.bytes_durable || self.unsynced.contains_key(&(offset / SECTOR)) {
             return false;
         }
-        self.bytes[offset] ^= 1 << (bit % 8);
+        self.page(offset)[offset % PAGE] ^= 1 << (bit % 8);
         true
-    }
-}
-
-fn restore(bytes: &mut [u8], sector: usize, old: Option<&[u8; SECTOR]>) {
-    let start = (sector * SECTOR).min(bytes.len());
-    let end = (start + SECTOR).min(bytes.len());
-    match old {
-        Some(old) => bytes[start..end].copy_from_slice(&old[..end - start]),
-        None => bytes[start..end].fill(0),
     }
 }
 
