@@ -3,7 +3,8 @@
 //! When a node is about to acknowledge a write, a quorum of nodes must hold its log entry durably: in
 //! whole, with good checksums, in bytes that no power loss can take. The oracle decodes the logs on the
 //! simulated disks as they become durable, and so sees an acknowledgement that came too early without
-//! any crash to prove it. It knows nothing of who said what to whom.
+//! any crash to prove it. It knows nothing of who said what to whom. What a replica has applied counts like what is
+//! acknowledged: a commit that came too early shows at a follower before anybody is answered.
 //!
 //! The same decoding says **where rot may strike**: in a batch at or before the last durable sync mark of its
 //! log, and in the header of a segment that has such a batch. Never beyond the mark, because what lies there
@@ -81,6 +82,22 @@ impl DurableLog {
     /// A write is about to be acknowledged whose command is this entry.
     #[must_use]
     pub fn acknowledged(&self, at: u64, group: GroupId, position: Position) -> Option<Violation> {
+        self.demand_quorum(at, group, position, "acknowledged")
+    }
+
+    /// A replica has applied everything up to this entry.
+    #[must_use]
+    pub fn applied(&self, at: u64, group: GroupId, position: Position) -> Option<Violation> {
+        self.demand_quorum(at, group, position, "applied")
+    }
+
+    fn demand_quorum(
+        &self,
+        at: u64,
+        group: GroupId,
+        position: Position,
+        is: &str,
+    ) -> Option<Violation> {
         let holders: Vec<NodeId> = self
             .nodes
             .iter()
@@ -89,7 +106,7 @@ impl DurableLog {
             .collect();
         (holders.len() < self.quorum).then(|| {
             let what = format!(
-                "{position:?} of {group:?} is acknowledged and durable on {holders:?} only, of {} needed",
+                "{position:?} of {group:?} is {is} and durable on {holders:?} only, of {} needed",
                 self.quorum
             );
             Violation::new("durable", at, what)

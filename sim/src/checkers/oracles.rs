@@ -11,7 +11,7 @@ use crate::setup::Setup;
 use ironseed_core::machine::FileKind;
 use ironseed_core::node::trace::Trace;
 use ironseed_core::raft::{Event, Role};
-use ironseed_core::types::{GroupId, NodeId, Position, Term};
+use ironseed_core::types::{GroupId, Index, NodeId, Position, Term};
 use ironseed_core::wal::LogTrace;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,11 +57,16 @@ impl Oracles {
     ) -> Option<Violation> {
         // What is applied is committed: the entry's identity is compared beside the state.
         let entry = Observation::Entry { position: applied };
-        let applied = applied.index;
-        let state = Observation::State { applied, hash };
-        let committed =
-            (applied.0 > 0).then(|| self.raft.observe(at, node, group, entry)).flatten();
-        committed.or_else(|| self.raft.observe(at, node, group, state))
+        let state = Observation::State { applied: applied.index, hash };
+        if applied.index > Index(0) {
+            let committed = self.raft.observe(at, node, group, entry);
+            let durable = || self.durable.applied(at, group, applied);
+            let wrong = committed.or_else(|| self.syncs_always.then(durable).flatten());
+            if wrong.is_some() {
+                return wrong;
+            }
+        }
+        self.raft.observe(at, node, group, state)
     }
 
     /// A node has begun to lead a group. `lacks` says whether it has a log and this entry is not in it.
