@@ -215,7 +215,7 @@ impl Setup {
         let kind = overrides.workload.as_deref().or(races.then_some(RACES));
         let classes = match &overrides.faults {
             Some(classes) => classes.iter().copied().collect(),
-            None => draw_classes(&mut names, count, kind == Some(RACES)),
+            None => draw_classes(&mut names, seed, count, kind == Some(RACES)),
         };
         let calm: BTreeSet<Calm> = overrides.calm.iter().copied().collect();
         let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
@@ -325,8 +325,9 @@ impl Setup {
 
 /// Each class is in one run of three, hunts in one of six, and one run of twelve has no faults: what fails there fails
 /// without an excuse.
-/// Clients that race with deletions of buckets (`races`) are always ambushed.
-fn draw_classes(draw: &mut Draw, nodes: u32, races: bool) -> BTreeSet<Class> {
+/// Clients that race with deletions of buckets (`races`) are always ambushed. Late classes are in one run of five.
+fn draw_classes(draw: &mut Draw, seed: u64, nodes: u32, races: bool) -> BTreeSet<Class> {
+    let mut late = Draw::new(seed, Domain::Setup, &[13]);
     let quiet = draw.chance(1, 12);
     let rate = draw.between(15, 50);
     // Hunted groups get little else done.
@@ -334,7 +335,10 @@ fn draw_classes(draw: &mut Draw, nodes: u32, races: bool) -> BTreeSet<Class> {
     Class::ALL
         .iter()
         .copied()
-        .filter(|class| draw.chance(rate_of(*class), 100) || *class == Class::Ambush && races)
+        .filter(|class| match class.is_late() {
+            true => late.chance(1, 5),
+            false => draw.chance(rate_of(*class), 100) || *class == Class::Ambush && races,
+        })
         .filter(|class| !quiet && (nodes > 1 || !class.needs_peers()))
         .collect()
 }

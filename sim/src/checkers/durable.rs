@@ -78,6 +78,18 @@ impl DurableLog {
         }
     }
 
+    /// A disk has lost files, and what they held.
+    pub fn lost(&mut self, node: NodeId, disk: &Disk) {
+        self.nodes.remove(&node);
+        self.names_synced(node, disk);
+    }
+
+    /// Where the next batch of a node's file begins, as far as is durable.
+    #[must_use]
+    pub fn tail(&self, node: NodeId, file: FileId) -> Option<u64> {
+        Some(self.nodes.get(&node)?.segments.get(&file)?.next)
+    }
+
     /// A write is about to be acknowledged whose command is this entry.
     #[must_use]
     pub fn acknowledged(&self, at: u64, group: GroupId, position: Position) -> Option<Violation> {
