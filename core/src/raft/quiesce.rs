@@ -7,6 +7,7 @@
 use super::api::{Event, Output};
 use super::group::{Group, State};
 use super::message::Body;
+use crate::planted::Point;
 use crate::types::Index;
 use alloc::vec::Vec;
 
@@ -42,7 +43,8 @@ impl Group {
         let State::Leader(leadership) = &mut self.state else { return };
         let mut active = leadership.followers.values().filter(|p| p.is_active(now, election));
         let follow = active.all(|progress| progress.counts && progress.match_index == last);
-        let rests = now - leadership.busy_at >= after;
+        let at_once = self.config.planted.forces(Point::QuiesceNow, now.0);
+        let rests = now - leadership.busy_at >= after || at_once;
         let nothing_open = leadership.reads.is_empty() && leadership.transfer.is_none();
         if !(idle && follow && rests && nothing_open) {
             leadership.quiesce_round = None;
