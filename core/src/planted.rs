@@ -3,6 +3,15 @@
 //! One enum, one line at the place. Without the feature `planted-bugs` the switch has no size and
 //! every question is a constant `false`, so nothing of it is in a production build. The node binary
 //! refuses to compile with the feature on.
+//!
+//! The same switch carries the fault points of the machine ([`Point`]): legal but rare behaviour that simulations
+//! force.
+
+mod points;
+
+pub use points::{OCCASIONS, Point, take_tally};
+
+use points::Points;
 
 /// Whether this build can plant bugs. The node binary asserts at compile time that it can't.
 pub const COMPILED_IN: bool = cfg!(feature = "planted-bugs");
@@ -73,11 +82,13 @@ bugs! {
     QuietLeaderNeverLooks = 32,
 }
 
-/// Which bug this machine carries; nothing in production.
+/// Which bug this machine carries, and what it is forced to; nothing in production.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Planted {
     #[cfg(feature = "planted-bugs")]
     bug: Option<Bug>,
+    #[cfg_attr(not(feature = "planted-bugs"), expect(dead_code, reason = "it has no size here"))]
+    points: Points,
 }
 
 impl Planted {
@@ -85,13 +96,38 @@ impl Planted {
     pub const NONE: Self = Self {
         #[cfg(feature = "planted-bugs")]
         bug: None,
+        points: Points::NONE,
     };
 
     /// Plants `bug`.
     #[cfg(feature = "planted-bugs")]
     #[must_use]
     pub const fn with(bug: Bug) -> Self {
-        Self { bug: Some(bug) }
+        Self { bug: Some(bug), points: Points::NONE }
+    }
+
+    /// The same, and these points force so often, of [`OCCASIONS`]. Changes nothing in production.
+    #[must_use]
+    pub fn forcing(self, seed: u64, rates: impl IntoIterator<Item = (Point, u16)>) -> Self {
+        #[cfg(feature = "planted-bugs")]
+        return Self { points: Points::new(seed, rates), ..self };
+        #[cfg(not(feature = "planted-bugs"))]
+        {
+            let _ = (seed, rates.into_iter());
+            self
+        }
+    }
+
+    /// Whether `point` forces on this occasion: a constant `false` in production.
+    #[must_use]
+    pub fn forces(self, point: Point, occasion: u64) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        return self.points.force(point, occasion);
+        #[cfg(not(feature = "planted-bugs"))]
+        {
+            let _ = (point, occasion);
+            false
+        }
     }
 
     /// Whether `bug` is planted: a constant `false` in production.

@@ -330,6 +330,42 @@ impl Disk {
         file.is_some_and(|file| file.flip(offset as usize, bit))
     }
 
+    /// Forgets these files as if they had never been. Nothing is under way.
+    pub fn lose(&mut self, is_lost: impl Fn(FileId) -> bool) {
+        self.names.retain(|file, _| !is_lost(*file));
+        self.names_durable.retain(|file, _| !is_lost(*file));
+        self.forget_unnamed();
+    }
+
+    /// Of a range at rest that once held zeros, the first `len` bytes turn out to be in another place, and none of it
+    /// in its own. `false`, and nothing is changed, if there is no such place or something there is not at rest.
+    pub fn misdirect(
+        &mut self,
+        file: FileId,
+        range: core::ops::Range<u64>,
+        to: FileId,
+        offset: u64,
+        len: u64,
+    ) -> bool {
+        let (start, end) = (range.start as usize, range.end as usize);
+        let inodes = [file, to].map(|file| self.names_durable.get(&file).copied());
+        let [Some(from), Some(into)] = inodes else { return false };
+        let bytes = self.files[&from].read(start, end - start);
+        let at_rest = self.files[&from].is_at_rest(start, end - start)
+            && self.files[&into].is_at_rest(offset as usize, len as usize);
+        let elsewhere = file != to || offset != range.start;
+        if !at_rest || !elsewhere || bytes.len() < len as usize {
+            return false;
+        }
+        if let Some(from) = self.files.get_mut(&from) {
+            from.put_at_rest(start, &vec![0; end - start]);
+        }
+        if let Some(into) = self.files.get_mut(&into) {
+            into.put_at_rest(offset as usize, &bytes[..len as usize]);
+        }
+        true
+    }
+
     fn inode(&self, file: FileId) -> Option<Inode> {
         self.names.get(&file).copied()
     }

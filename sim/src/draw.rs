@@ -35,6 +35,10 @@ pub enum Domain {
     Hash = 11,
     /// The fingerprint of one operation in the linearizability checker.
     Fingerprint = 12,
+    /// Misdirected writes.
+    Misdirect = 13,
+    /// Legal but rare behaviour that nodes are made to show.
+    Points = 14,
 }
 
 /// A stream of choices.

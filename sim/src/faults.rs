@@ -7,6 +7,7 @@
 //! The **fault atlas** keeps a run recoverable on purpose:
 //! - Rot and read errors strike only the run's victims, fewer nodes than any quorum can spare, and none
 //!   where there is one node. Where on a disk rot may strike, [`crate::checkers::durable`] says.
+//! - Disks are lost, and writes found elsewhere, at the victims only, and only where nodes always sync.
 //! - Failed syncs and writes strike any node: they lose only what was not durable.
 //! - Power may go everywhere at once if nodes always sync. Otherwise it goes at the victims only, and
 //!   the other nodes are killed instead, which leaves their page caches whole.
@@ -65,6 +66,18 @@ pub enum Class {
     Hunt,
     /// Whoever deletes a bucket is cut off from some of the others in the middle of it.
     Ambush,
+    /// A disk is lost, with all that was on it or with a part.
+    DiskLoss,
+    /// A write is found in another place, and not in its own.
+    Misdirect,
+    /// Links carry only so many bytes a second.
+    Throttle,
+    /// Connections break in the middle of what is under way.
+    Reset,
+    /// Nodes are clogged one after another and heal in another order.
+    Swizzle,
+    /// A process dies again and again, soon after each boot.
+    CrashLoop,
 }
 
 impl Class {
@@ -92,7 +105,28 @@ impl Class {
         Self::ClockStep,
         Self::Hunt,
         Self::Ambush,
+        Self::DiskLoss,
+        Self::Misdirect,
+        Self::Throttle,
+        Self::Reset,
+        Self::Swizzle,
+        Self::CrashLoop,
     ];
+
+    /// Classes that came after seeds had been recorded: they are drawn apart, so that every seed kept the
+    /// classes that it had.
+    #[must_use]
+    pub const fn is_late(self) -> bool {
+        matches!(
+            self,
+            Self::DiskLoss
+                | Self::Misdirect
+                | Self::Throttle
+                | Self::Reset
+                | Self::Swizzle
+                | Self::CrashLoop
+        )
+    }
 
     /// Whether it has no meaning, or no recovery, on a single node.
     #[must_use]
@@ -110,6 +144,11 @@ impl Class {
                 | Self::ReadError
                 | Self::Hunt
                 | Self::Ambush
+                | Self::DiskLoss
+                | Self::Misdirect
+                | Self::Throttle
+                | Self::Reset
+                | Self::Swizzle
         )
     }
 
@@ -119,7 +158,8 @@ impl Class {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
             Self::ClockDrift => 0,
-            Self::Hunt | Self::Ambush => 2,
+            Self::Hunt | Self::Ambush | Self::Swizzle | Self::CrashLoop => 2,
+            Self::DiskLoss => 4,
             _ => 8,
         }
     }
@@ -240,6 +280,76 @@ pub enum Fault {
         /// How long it lies in wait.
         lasts: u64,
     },
+    /// A node goes down and comes up with a part of its disk, or with another disk. Nothing happens to a node
+    /// that has no logs yet, and none before all the others are members: what never was can't be lost.
+    DiskLoss {
+        /// Whose.
+        node: u32,
+        /// What is left.
+        left: Left,
+        /// How long the node stays down.
+        lasts: u64,
+    },
+    /// A write of a node's disk is found in another place, and its own has what was there before.
+    Misdirect {
+        /// Whose.
+        node: u32,
+        /// Names the write and the place.
+        salt: u64,
+    },
+    /// What these nodes send those, and those these, queues for a link of so many bytes a second.
+    Throttle {
+        /// Some.
+        from: Vec<u32>,
+        /// The others.
+        to: Vec<u32>,
+        /// Of each link and direction.
+        bytes_per_second: u64,
+        /// How long.
+        lasts: u64,
+    },
+    /// The connections between these nodes and those break: what is under way is lost together, both ways, and
+    /// what is sent meanwhile waits for the next connection.
+    Reset {
+        /// Some.
+        from: Vec<u32>,
+        /// The others.
+        to: Vec<u32>,
+        /// How long it takes to connect again.
+        lasts: u64,
+    },
+    /// All that is sent to a node, or by it, arrives when it is over. A swizzle is made of these.
+    Choke {
+        /// Which.
+        node: u32,
+        /// How long.
+        lasts: u64,
+    },
+    /// A node crashes now and again soon after each of its next boots, after as much of its recovery as it comes to.
+    CrashLoop {
+        /// Which.
+        node: u32,
+        /// How.
+        how: Crash,
+        /// How many boots.
+        times: u32,
+    },
+}
+
+/// What is left of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Left {
+    /// Nothing: the node comes up with an empty disk. The cluster refuses it from then on.
+    Nothing,
+    /// The superblock.
+    Superblock,
+    /// All but the write-ahead log.
+    NoWal,
+    /// All but the table log.
+    NoTable,
+    /// All but the chunks.
+    NoChunks,
 }
 
 /// When a planned crash strikes.
@@ -303,6 +413,13 @@ impl Fault {
             Self::ClockStep { .. } => "clock-step",
             Self::Hunt { .. } => "hunt",
             Self::Ambush { .. } => "ambush",
+            Self::DiskLoss { left: Left::Nothing, .. } => "disk-replaced",
+            Self::DiskLoss { .. } => "disk-lost-in-part",
+            Self::Misdirect { .. } => "misdirected-write",
+            Self::Throttle { .. } => "throttle",
+            Self::Reset { .. } => "reset",
+            Self::Choke { .. } => "swizzle",
+            Self::CrashLoop { .. } => "crash-loop",
         }
     }
 }
@@ -322,11 +439,22 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
         Fault::Rot { node, .. } | Fault::DiskError { node, operation: Operation::Read } => {
             there(node) && spared(node)
         }
-        Fault::DiskError { node, .. } => forgets(node),
-        Fault::Cut { from, to, .. } | Fault::Clog { from, to, .. } => {
+        Fault::DiskError { node, .. } | Fault::CrashLoop { node, how: Crash::Power, .. } => {
+            forgets(node)
+        }
+        // Where nodes forget what they promised, all of them may be needed.
+        Fault::DiskLoss { node, .. } | Fault::Misdirect { node, .. } => {
+            there(node) && spared(node) && setup.syncs_always()
+        }
+        Fault::Cut { from, to, .. }
+        | Fault::Clog { from, to, .. }
+        | Fault::Throttle { from, to, .. }
+        | Fault::Reset { from, to, .. } => {
             !from.is_empty() && !to.is_empty() && from.iter().chain(to).all(there)
         }
         Fault::Pause { node, .. }
+        | Fault::Choke { node, .. }
+        | Fault::CrashLoop { node, .. }
         | Fault::DiskFull { node, .. }
         | Fault::DiskSlow { node, .. }
         | Fault::ClockStep { node, .. } => there(node),
@@ -339,7 +467,7 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
 #[must_use]
 pub const fn is_cause(fault: &Fault) -> bool {
     match fault {
-        Fault::Hunt { .. } | Fault::Ambush { .. } => true,
+        Fault::Hunt { .. } | Fault::Ambush { .. } | Fault::CrashLoop { .. } => true,
         Fault::Crash { moment, .. } => !matches!(moment, Moment::Now),
         _ => false,
     }
@@ -361,7 +489,9 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
             let waits = matches!(class, Class::Hunt | Class::Ambush);
             let latest = if waits { setup.duration / 3 } else { setup.duration };
             let at = draw.below(latest);
-            if let Some(fault) = one(class, setup, &mut draw) {
+            if class == Class::Swizzle {
+                planned.extend(swizzle(setup, at, &mut draw));
+            } else if let Some(fault) = one(class, setup, &mut draw) {
                 planned.push(Planned { at, fault });
             }
         }
@@ -431,8 +561,50 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
             let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
             Fault::Hunt { group, lasts: draw.between(setup.duration / 4, setup.duration) }
         }
-        Class::ClockDrift => return None,
+        Class::DiskLoss | Class::Misdirect if !setup.syncs_always() => return None,
+        Class::DiskLoss => {
+            let left = *draw.pick(LEFT);
+            Fault::DiskLoss { node: victim?, left, lasts }
+        }
+        Class::Misdirect => Fault::Misdirect { node: victim?, salt: draw.below(1 << 48) },
+        Class::Throttle | Class::Reset if all.len() < 2 => return None,
+        Class::Throttle => {
+            let (from, to) = sides(&all, draw);
+            let bytes_per_second = draw.magnitude(8_000, 40_000_000);
+            Fault::Throttle { from, to, bytes_per_second, lasts }
+        }
+        Class::Reset => {
+            let (from, to) = sides(&all, draw);
+            // A pause, a connection and its handshake.
+            Fault::Reset { from, to, lasts: draw.magnitude(20_000_000, 600_000_000) }
+        }
+        Class::CrashLoop => {
+            let power = setup.syncs_always() && draw.chance(1, 2);
+            let how = if power { Crash::Power } else { Crash::Kill };
+            Fault::CrashLoop { node, how, times: draw.between(2, 8) as u32 }
+        }
+        Class::ClockDrift | Class::Swizzle => return None,
     })
+}
+
+/// Some nodes are clogged one after another, and heal one after another in an order of its own.
+fn swizzle(setup: &Setup, from: u64, draw: &mut Draw) -> Vec<Planned> {
+    if setup.nodes.len() < 2 {
+        return Vec::new();
+    }
+    let mut nodes: Vec<u32> = setup.nodes.iter().map(|node| node.0).collect();
+    draw.shuffle(&mut nodes);
+    nodes.truncate(draw.between(2, nodes.len() as u64) as usize);
+    let step = draw.magnitude(2_000_000, 400_000_000);
+    let mut heals: Vec<u64> = (1..=nodes.len() as u64).collect();
+    draw.shuffle(&mut heals);
+    let over = from + step * nodes.len() as u64;
+    let choke = |(position, (node, heals)): (usize, (u32, u64))| {
+        let at = from + step * position as u64;
+        Planned { at, fault: Fault::Choke { node, lasts: over + step * heals - at } }
+    };
+    let all = nodes.into_iter().zip(heals).enumerate().map(choke);
+    all.filter(|planned| planned.at < setup.duration).collect()
 }
 
 /// Two sides of the network, neither of them empty; now and then only some of the links between.
@@ -463,6 +635,15 @@ fn storm(class: Class, setup: &Setup, draw: &mut Draw, lasts: u64) -> Fault {
     Fault::Storm { weather, lasts }
 }
 
+/// What a lost disk may leave, as often as it is drawn.
+const LEFT: &[Left] = &[
+    Left::Nothing,
+    Left::Superblock,
+    Left::Superblock,
+    Left::NoWal,
+    Left::NoTable,
+    Left::NoChunks,
+];
 const TEN_SECONDS: u64 = 10_000_000_000;
 /// Hunts are for the meta group and the first shards: few, so that clients are at work there.
 const HUNTED_SHARDS: u64 = 4;
@@ -488,18 +669,24 @@ mod tests {
             for (setup, plan) in of(class, 3) {
                 assert!(plan.is_sorted_by_key(|planned| planned.at));
                 assert!(plan.iter().all(|planned| planned.at < setup.duration));
-                assert_eq!(plan.is_empty(), class == Class::ClockDrift, "{class:?}");
+                let needs_syncs = matches!(class, Class::DiskLoss | Class::Misdirect);
+                let none = class == Class::ClockDrift || needs_syncs && !setup.syncs_always();
+                assert_eq!(plan.is_empty(), none, "{class:?}");
             }
         }
     }
 
     #[test]
     fn the_atlas_spares_a_quorum() {
-        for class in [Class::Rot, Class::ReadError] {
+        for class in [Class::Rot, Class::ReadError, Class::DiskLoss, Class::Misdirect] {
             assert!(of(class, 1).all(|(_, plan)| plan.is_empty()));
             for (setup, plan) in of(class, 5) {
                 for Planned { fault, .. } in plan {
-                    let (Fault::Rot { node, .. } | Fault::DiskError { node, .. }) = fault else {
+                    let (Fault::Rot { node, .. }
+                    | Fault::DiskError { node, .. }
+                    | Fault::DiskLoss { node, .. }
+                    | Fault::Misdirect { node, .. }) = fault
+                    else {
                         panic!("{fault:?}")
                     };
                     assert!(setup.victims.contains(&NodeId(node)));
@@ -547,8 +734,23 @@ mod tests {
     }
 
     #[test]
+    fn a_swizzle_heals_in_another_order_than_it_clogs() {
+        let mut other = 0;
+        for (_, plan) in of(Class::Swizzle, 5) {
+            let ends = plan.iter().map(|Planned { at, fault }| match fault {
+                Fault::Choke { lasts, .. } => at + lasts,
+                fault => panic!("{fault:?}"),
+            });
+            other += u32::from(!ends.is_sorted());
+        }
+        assert!(other > 30, "{other} of 50");
+    }
+
+    #[test]
     fn a_plan_survives_its_file() {
-        for (_, plan) in of(Class::Reorder, 3).chain(of(Class::Blackout, 3)) {
+        let late =
+            Class::ALL.iter().filter(|class| class.is_late()).flat_map(|class| of(*class, 3));
+        for (_, plan) in of(Class::Reorder, 3).chain(of(Class::Blackout, 3)).chain(late) {
             let overrides = Overrides { plan: Some(plan), ..Overrides::default() };
             let text = toml::to_string(&overrides).expect("a plan has a form");
             assert_eq!(toml::from_str::<Overrides>(&text).expect(&text), overrides);

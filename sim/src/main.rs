@@ -96,7 +96,8 @@ fn execute(command: Command) -> Result<bool, String> {
             let order = Order { planted, overrides, ..Order::new(seed) };
             let began = Instant::now();
             guard(1, &common)[0].attach();
-            let report = run(&order, None);
+            let mut report = run(&order, None);
+            report.stats.take_points();
             verdict(&report, &replay_command(seed, &common));
             last_line(&report.stats, began, Some(&report.history_hash));
             Ok(report.violation.is_none())
@@ -105,7 +106,8 @@ fn execute(command: Command) -> Result<bool, String> {
             let Named { order, how, .. } = source.named()?;
             let order = Order { until, ..order };
             let began = Instant::now();
-            let report = run(&order, (!quiet).then(to_stdout));
+            let mut report = run(&order, (!quiet).then(to_stdout));
+            report.stats.take_points();
             verdict(&report, &how);
             last_line(&report.stats, began, Some(&report.history_hash));
             Ok(report.violation.is_none())

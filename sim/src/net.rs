@@ -6,9 +6,12 @@
 //! becomes of a message is drawn from its name: its link, about when it is sent, and which of that time it is
 //! ([`crate::draw::Ticks`]).
 
+mod limits;
+
 use crate::choices::Delivery;
 use crate::draw::{Domain, Draw, Ticks};
 use ironseed_core::types::NodeId;
+use limits::Limits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -57,6 +60,7 @@ pub struct Network {
     /// What became of every message so far, if that is to be remembered.
     fates: Option<Vec<Delivery>>,
     links: BTreeMap<(NodeId, NodeId), Link>,
+    limits: Limits,
     /// Messages lost, duplicated, replayed, cut.
     counts: Counts,
 }
@@ -74,6 +78,10 @@ pub struct Counts {
     pub duplicated: u64,
     /// Delivered again long after.
     pub replayed: u64,
+    /// Queued for a narrow link.
+    pub throttled: u64,
+    /// Lost with their connection.
+    pub severed: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,7 +106,16 @@ impl Network {
             given: BTreeMap::new(),
             fates: None,
             links: BTreeMap::new(),
-            counts: Counts { sent: 0, lost: 0, cut: 0, duplicated: 0, replayed: 0 },
+            limits: Limits::new(),
+            counts: Counts {
+                sent: 0,
+                lost: 0,
+                cut: 0,
+                duplicated: 0,
+                replayed: 0,
+                throttled: 0,
+                severed: 0,
+            },
         }
     }
 
@@ -128,6 +145,19 @@ impl Network {
 
     /// Takes a message with so many bulk bytes.
     pub fn send(&mut self, now: u64, from: NodeId, to: NodeId, bulk_bytes: u64) -> Fate {
+        self.send_sized(now, from, to, bulk_bytes, bulk_bytes)
+    }
+
+    /// Takes a message of so many bytes, of which so many are bulk. Only narrow links ask for the bytes of all
+    /// ([`Self::is_narrow`]).
+    pub fn send_sized(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        to: NodeId,
+        bulk_bytes: u64,
+        bytes: u64,
+    ) -> Fate {
         let weather = self.weather;
         let link = self.links.entry((from, to)).or_default();
         let [tick, number] = link.sent.name(now);
@@ -161,9 +191,10 @@ impl Network {
             }
         }
         self.note(name, &takes);
+        let leaves = self.leave(now, (from, to), bytes, bulk_bytes > 0);
         let link = self.links.entry((from, to)).or_default();
         let travel = takes[0] + bulk_bytes / BULK_BYTES_PER_NS;
-        let mut arrival = (now + travel).max(link.clogged_until);
+        let mut arrival = (leaves + travel).max(link.clogged_until);
         // Bulk bytes have a connection of their own: they neither wait nor keep others waiting.
         if !weather.reorder && bulk_bytes == 0 {
             arrival = arrival.max(link.last_arrival + 1);
@@ -224,6 +255,41 @@ impl Network {
         link.clogged_until = link.clogged_until.max(until);
     }
 
+    /// Links in this direction carry no more than so much until then.
+    pub fn throttle(&mut self, from: NodeId, to: NodeId, until: u64, bytes_per_second: u64) {
+        self.limits.throttle((from, to), until, bytes_per_second);
+    }
+
+    /// Whether a message takes time in proportion to its bytes here.
+    #[must_use]
+    pub fn is_narrow(&self, from: NodeId, to: NodeId) -> bool {
+        self.limits.is_narrow((from, to))
+    }
+
+    fn leave(&mut self, now: u64, ends: (NodeId, NodeId), bytes: u64, is_bulk: bool) -> u64 {
+        if !self.limits.is_narrow(ends) {
+            return now;
+        }
+        let leaves = self.limits.departure(now, ends, bytes + FRAME_BYTES, is_bulk);
+        self.counts.throttled += u64::from(leaves > now);
+        leaves
+    }
+
+    /// The connection of this direction breaks after the world's message of this number, and there is another one at
+    /// `until`: nothing arrives before.
+    pub fn reset(&mut self, from: NodeId, to: NodeId, sent: u64, until: u64) {
+        self.limits.sever((from, to), sent);
+        let link = self.links.entry((from, to)).or_default();
+        (link.clogged_until, link.last_arrival) = (until, until);
+    }
+
+    /// Whether the world's message of this number was under way when its connection broke.
+    pub fn is_severed(&mut self, from: NodeId, to: NodeId, send: u64) -> bool {
+        let severed = self.limits.is_severed((from, to), send);
+        self.counts.severed += u64::from(severed);
+        severed
+    }
+
     /// Changes the weather.
     pub const fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
@@ -235,6 +301,7 @@ impl Network {
             link.cuts = 0;
             link.clogged_until = 0;
         }
+        self.limits.heal();
         self.weather = Weather::calm(self.weather.delay.min(CALM_DELAY_MAX));
     }
 
@@ -251,6 +318,8 @@ fn name_of(delivery: &Delivery) -> [u64; 4] {
 
 /// One gigabyte a second.
 const BULK_BYTES_PER_NS: u64 = 1;
+/// What a frame adds to a message.
+const FRAME_BYTES: u64 = 24;
 /// A healed network has typical one-way delays of two milliseconds at the most.
 const CALM_DELAY_MAX: u64 = 2_000_000;
 
@@ -313,6 +382,35 @@ mod tests {
         let mut network = Network::new(1, Weather::calm(1_000_000));
         network.clog(N1, N2, 5_000_000_000);
         assert!(arrivals(&mut network, 10).iter().flatten().all(|&at| at >= 5_000_000_000));
+    }
+
+    #[test]
+    fn a_narrow_link_takes_time_by_size_and_its_queue_grows_until_it_is_wide_again() {
+        let mut network = Network::new(1, Weather::calm(1_000_000)).even(true);
+        let until = 1_000_000_000;
+        network.throttle(N1, N2, until, 200_000);
+        let mut arrival =
+            |at, bulk, bytes| network.send_sized(at, N1, N2, bulk, bytes).arrivals[0] as f64 / 1e6;
+        // Half of the rate is each channel's: ten bytes take a tenth of a millisecond.
+        assert_eq!(arrival(0, 0, 976), 11.0);
+        assert_eq!(arrival(0, 0, 9_976), 111.0);
+        let small = arrival(0, 0, 76);
+        assert_eq!(small, 112.0, "a small one waits for the large one before it");
+        assert!((501.0..502.0).contains(&arrival(0, 49_976, 49_976)), "the other channel does not");
+        assert_eq!(arrival(0, 0, 9_000_000), 1001.0, "the rest leaves when the limit ends");
+        assert_eq!(arrival(until, 0, 9_000_000), 1001.000001);
+        assert_eq!(network.counts().throttled, 5);
+        assert!(!network.is_narrow(N1, N2));
+    }
+
+    #[test]
+    fn a_connection_takes_what_is_under_way_with_it() {
+        let mut network = Network::new(1, Weather::calm(1_000_000));
+        network.reset(N1, N2, 17, 5_000_000);
+        assert!(network.is_severed(N1, N2, 17));
+        assert!(!network.is_severed(N1, N2, 18) && !network.is_severed(N2, N1, 3));
+        assert!(arrivals(&mut network, 10).iter().flatten().all(|&at| at > 5_000_000));
+        assert_eq!(network.counts().severed, 1);
     }
 
     #[test]

@@ -179,7 +179,8 @@ fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Vi
     let from = world.now();
     let due = from + liveness::bound(&world.setup);
     loop {
-        let degraded = liveness::degraded(&world.statuses());
+        let mut degraded = liveness::degraded(&world.statuses());
+        degraded.extend(world.unrefused());
         if degraded.is_empty() || world.now() >= limit {
             return None;
         }

@@ -30,7 +30,9 @@ impl SeedFile {
     /// # Errors
     /// What is wrong with it, with its line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        // A file is the same run in every build.
+        file.config.points.get_or_insert_default();
         parse_seed(&file.seed)?;
         file.config.check()?;
         if file.broke.trim().is_empty() || file.checker.trim().is_empty() {
@@ -125,6 +127,7 @@ mod tests {
             nodes: Some(3),
             faults: Some(vec![Class::PowerLoss]),
             plan: Some(vec![Planned { at: 7, fault }]),
+            points: Some(std::collections::BTreeMap::new()),
             ..Overrides::default()
         };
         let file = SeedFile {

@@ -14,7 +14,7 @@ use crate::workload::Mix;
 use crate::workload::mix::RACES;
 use ironseed_core::machine::Duration;
 use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
-use ironseed_core::planted::Planted;
+use ironseed_core::planted::{self, Planted, Point};
 use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +56,10 @@ pub struct Overrides {
     /// What clients do before everything heals, in place of what they would draw. The load then lasts its
     /// full time.
     pub script: Option<Vec<Step>>,
+    /// What nodes are forced to, by the names of [`Point`], and how often: of 1024 occasions. Only in builds that
+    /// have the points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<BTreeMap<String, u16>>,
     /// What becomes of these messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deliveries: Vec<Delivery>,
@@ -94,6 +98,13 @@ impl Overrides {
             let what = format!("`tuning`: {knob:?} is {value}, and may be from {range:?}");
             refuse(range.contains(value), &what)?;
         }
+        for (name, rate) in self.points.iter().flatten() {
+            refuse(point(name).is_some(), &format!("`points`: there is no {name:?}"))?;
+            let good = *rate <= planted::OCCASIONS;
+            refuse(good, &format!("`points`: {name} {rate}, of {}", planted::OCCASIONS))?;
+            let here = planted::COMPILED_IN || *rate == 0;
+            refuse(here, "`points`: not in this build, add --features planted-bugs")?;
+        }
         for step in self.script.iter().flatten() {
             let what = format!("`script`: client {} or number {}", step.client, step.number);
             let good = step.client < 1_000 && (1..1 << 31).contains(&step.number);
@@ -101,6 +112,11 @@ impl Overrides {
         }
         Ok(())
     }
+}
+
+/// The point of this name.
+fn point(name: &str) -> Option<Point> {
+    Point::ALL.iter().copied().find(|point| point.name() == name)
 }
 
 /// How a node stays broken.
@@ -182,6 +198,8 @@ pub struct Setup {
     pub deliveries: Vec<Delivery>,
     /// What is not left to chance.
     pub calm: BTreeSet<Calm>,
+    /// What nodes are forced to, and how often.
+    pub points: BTreeMap<Point, u16>,
     /// Names the draws of deliveries, latencies and elections.
     pub luck: u64,
 }
@@ -215,7 +233,7 @@ impl Setup {
         let kind = overrides.workload.as_deref().or(races.then_some(RACES));
         let classes = match &overrides.faults {
             Some(classes) => classes.iter().copied().collect(),
-            None => draw_classes(&mut names, count, kind == Some(RACES)),
+            None => draw_classes(&mut names, seed, count, kind == Some(RACES)),
         };
         let calm: BTreeSet<Calm> = overrides.calm.iter().copied().collect();
         let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
@@ -282,6 +300,7 @@ impl Setup {
             plan: overrides.plan.clone(),
             script: overrides.script.clone(),
             deliveries: overrides.deliveries.clone(),
+            points: draw_points(&mut Draw::new(seed, Domain::Setup, &[14]), overrides),
             luck: overrides.luck.unwrap_or(seed),
             calm,
         }
@@ -297,6 +316,12 @@ impl Setup {
     #[must_use]
     pub fn config(&self, me: NodeId, boot: u64, planted: Planted) -> Config {
         let mut draw = Draw::new(self.luck, Domain::Boot, &[u64::from(me.0), boot]);
+        let mut forced = Draw::new(self.luck, Domain::Points, &[u64::from(me.0), boot]);
+        let points = self.points.iter().map(|(point, rate)| (*point, *rate));
+        let planted = match self.points.is_empty() {
+            true => planted,
+            false => planted.forcing(forced.next(), points),
+        };
         Config {
             me,
             nodes: self.nodes.clone(),
@@ -325,8 +350,9 @@ impl Setup {
 
 /// Each class is in one run of three, hunts in one of six, and one run of twelve has no faults: what fails there fails
 /// without an excuse.
-/// Clients that race with deletions of buckets (`races`) are always ambushed.
-fn draw_classes(draw: &mut Draw, nodes: u32, races: bool) -> BTreeSet<Class> {
+/// Clients that race with deletions of buckets (`races`) are always ambushed. Late classes are in one run of five.
+fn draw_classes(draw: &mut Draw, seed: u64, nodes: u32, races: bool) -> BTreeSet<Class> {
+    let mut late = Draw::new(seed, Domain::Setup, &[13]);
     let quiet = draw.chance(1, 12);
     let rate = draw.between(15, 50);
     // Hunted groups get little else done.
@@ -334,9 +360,30 @@ fn draw_classes(draw: &mut Draw, nodes: u32, races: bool) -> BTreeSet<Class> {
     Class::ALL
         .iter()
         .copied()
-        .filter(|class| draw.chance(rate_of(*class), 100) || *class == Class::Ambush && races)
+        .filter(|class| match class.is_late() {
+            true => late.chance(1, 5),
+            false => draw.chance(rate_of(*class), 100) || *class == Class::Ambush && races,
+        })
         .filter(|class| !quiet && (nodes > 1 || !class.needs_peers()))
         .collect()
+}
+
+/// Every other run of a build that has fault points has some of them, unless its faults are given: what is given is
+/// all there is.
+fn draw_points(draw: &mut Draw, overrides: &Overrides) -> BTreeMap<Point, u16> {
+    if let Some(points) = &overrides.points {
+        return points.iter().filter_map(|(name, rate)| Some((point(name)?, *rate))).collect();
+    }
+    let given = overrides.faults.is_some() || overrides.plan.is_some();
+    if !planted::COMPILED_IN || given || draw.chance(1, 2) {
+        return BTreeMap::new();
+    }
+    let share = draw.between(1, 4);
+    let one = |point: &Point| {
+        let rate = draw.magnitude(1, u64::from(point.often())) as u16;
+        draw.chance(share, 6).then_some((*point, rate))
+    };
+    Point::ALL.iter().filter_map(one).collect()
 }
 
 fn draw_speed(draw: &mut Draw) -> Speed {

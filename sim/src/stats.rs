@@ -1,5 +1,6 @@
 //! Counts over runs: what a swarm did, so that "nothing was wrong" can be told from "nothing happened".
 
+use ironseed_core::planted;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -26,6 +27,10 @@ pub struct Stats {
     pub workload: BTreeMap<String, u64>,
     /// What seldom happens and must happen in a swarm, by name.
     pub rare: BTreeMap<String, u64>,
+    /// How often each fault point was come to in runs that have it, by name.
+    pub points_reached: BTreeMap<String, u64>,
+    /// How often each fault point forced what it stands for.
+    pub points_forced: BTreeMap<String, u64>,
     /// Messages by what the network did to them.
     pub messages: BTreeMap<String, u64>,
 }
@@ -44,6 +49,14 @@ impl Stats {
         }
     }
 
+    /// Adds what all fault points of this process have counted since the last time.
+    pub fn take_points(&mut self) {
+        for (point, reached, forced) in planted::take_tally() {
+            Self::count(&mut self.points_reached, point.name(), reached);
+            Self::count(&mut self.points_forced, point.name(), forced);
+        }
+    }
+
     /// Adds another run, or other runs.
     pub fn add(&mut self, other: &Self) {
         self.runs += other.runs;
@@ -58,6 +71,8 @@ impl Stats {
             (&mut self.workload, &other.workload),
             (&mut self.rare, &other.rare),
             (&mut self.messages, &other.messages),
+            (&mut self.points_reached, &other.points_reached),
+            (&mut self.points_forced, &other.points_forced),
         ];
         for (mine, theirs) in pairs {
             theirs.iter().for_each(|(name, count)| Self::count(mine, name, *count));
@@ -81,6 +96,8 @@ impl Stats {
             "workload": self.workload,
             "rare": self.rare,
             "messages": self.messages,
+            "points_reached": self.points_reached,
+            "points_forced": self.points_forced,
         });
         match value {
             Value::Object(map) => map,

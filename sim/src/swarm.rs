@@ -60,6 +60,7 @@ pub fn swarm(
     progress: impl Fn(&Stats, Duration) + Sync,
 ) -> Outcome {
     let began = Instant::now();
+    Stats::default().take_points();
     let next = AtomicU64::new(0);
     let sum = Mutex::new((Stats::default(), Vec::new(), 0));
     let worker = |pulse: &Arc<Pulse>| {
@@ -100,8 +101,9 @@ pub fn swarm(
             scope.spawn(|| worker(pulse));
         }
     });
-    let (stats, mut failures, _) =
+    let (mut stats, mut failures, _) =
         sum.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    stats.take_points();
     failures.sort_by_key(|failure| failure.seed);
     Outcome { stats, failures, wall: began.elapsed() }
 }

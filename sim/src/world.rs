@@ -13,6 +13,8 @@ mod asking;
 mod disaster;
 mod frozen;
 mod hunt;
+mod looping;
+mod losses;
 mod machine;
 mod slot;
 mod telling;
@@ -45,11 +47,14 @@ use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
 use ironseed_core::node::status::Status;
+use ironseed_core::node::trace::Trace;
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::planted::Planted;
 use ironseed_core::types::{
     BlobId, ClusterId, GroupId, NodeId, OpId, Position, RequestId, ShardId, Term,
 };
+use looping::Looping;
+use losses::Replaced;
 use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,6 +88,9 @@ pub struct World<M> {
     hunts: Vec<Hunt>,
     /// Faults that cut deletions of buckets off, each with how many it has met.
     ambushes: BTreeMap<usize, u64>,
+    /// Nodes that crash again and again.
+    loops: Vec<Looping>,
+    replaced: Replaced,
     parted: Parted,
     healing: Healing,
     /// Who was last elected to lead each group.
@@ -174,6 +182,8 @@ impl<M: Machine> World<M> {
             struck: BTreeSet::new(),
             hunts: Vec::new(),
             ambushes: BTreeMap::new(),
+            loops: Vec::new(),
+            replaced: Replaced::default(),
             parted: Parted::default(),
             healing: Healing::default(),
             led: BTreeMap::new(),
@@ -405,6 +415,9 @@ impl<M: Machine> World<M> {
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
+                if let Trace::Stranger { node, .. } = &trace {
+                    self.replaced.refuse(*node);
+                }
                 let healed = self.healing.healed(id, &trace);
                 Stats::count(&mut self.stats.rare, "corruption-healed", u64::from(healed));
                 self.moved.extend(oracles::moved(&trace));
@@ -478,7 +491,12 @@ impl<M: Machine> World<M> {
             return self.violate(Violation::new("contract", self.now, what));
         };
         let bulk = if message.is_bulk() { message.encode().1.len() as u64 } else { 0 };
-        let fate = self.network.send(self.now, from, to, bulk);
+        self.check_stranger(node, &message);
+        let bytes = match self.network.is_narrow(from, to) {
+            true => bulk + message.encode().0.len() as u64,
+            false => bulk,
+        };
+        let fate = self.network.send_sized(self.now, from, to, bulk, bytes);
         let line = || format!("{from:?} -> {to:?} {}", cut(format!("{message:?}")));
         self.tracer.event(self.now, Kind::Send, &[node as u64, target as u64], line);
         let send = self.tracer.events();
@@ -507,7 +525,8 @@ impl<M: Machine> World<M> {
 
     fn deliver(&mut self, from: usize, to: usize, send: u64, message: PeerMessage) {
         let (sender, receiver) = (self.slots[from].id, self.slots[to].id);
-        let open = self.network.lets_through(sender, receiver);
+        let open = self.network.lets_through(sender, receiver)
+            && !self.network.is_severed(sender, receiver, send);
         if !open || !self.slots[to].is_up() {
             return self.tracer.note(|| Note::Dropped { send, at: self.now, cut: !open });
         }
@@ -530,7 +549,8 @@ impl<M: Machine> World<M> {
         let files = slot.disk.found();
         // The operator founds on the first node, and tries again for as long as it left no trace.
         // The operator's tool founds until the store has it durably; founding again is harmless.
-        let found = (node == 0).then(|| founding(self.setup.seed));
+        // On another disk than the one that was founded on, nobody founds again.
+        let found = (node == 0 && !self.replaced.has(0)).then(|| founding(self.setup.seed));
         slot.machine = Some(M::new(self.setup.config(id, name, self.planted)));
         let line = || {
             let founds = if found.is_some() { ", founding" } else { "" };
@@ -542,6 +562,9 @@ impl<M: Machine> World<M> {
             Stats::count(&mut self.stats.rare, "restart", 1);
         }
         self.feed(node, Input::Boot { files, found });
+        if !self.loops.is_empty() {
+            self.booted_in_loop(node);
+        }
     }
 
     /// Nodes that were told to stop and have not, frozen ones left out.
@@ -582,6 +605,8 @@ impl<M: Machine> World<M> {
             ("cut", counts.cut),
             ("duplicated", counts.duplicated),
             ("replayed", counts.replayed),
+            ("throttled", counts.throttled),
+            ("lost-with-connection", counts.severed),
         ] {
             Stats::count(messages, name, count);
         }

@@ -94,6 +94,9 @@ const MUST_HAPPEN: &[&str] = &[
     "put_raced_bucket_deletion_under_partition",
     "collected_to_the_end",
     "core_went_on_alone",
+    "disk_lost_in_part",
+    "write_misdirected",
+    "crashed_in_recovery",
 ];
 
 /// Rows of docs/bug-bench.md: the swarm kills them all.

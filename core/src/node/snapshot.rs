@@ -14,6 +14,7 @@ use crate::kv::frame::{Place, Placed};
 use crate::kv::snapshot::{Export, Exported, Import, SnapshotRecord};
 use crate::kv::state::State;
 use crate::machine::{Duration, Instant};
+use crate::planted::Point;
 use crate::raft::{self, Configuration};
 use crate::types::{Damage, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
@@ -215,6 +216,7 @@ impl Replica {
         cx: &mut Cx<'_>,
     ) {
         let group = self.group;
+        let one = self.forces(Point::SliceOne, cx);
         let Some(outgoing) = self.outgoing.get_mut(&from) else { return };
         if outgoing.export.head().mark.position != position {
             return;
@@ -225,7 +227,8 @@ impl Replica {
         if outgoing.slice.as_ref().is_some_and(|slice| slice.after == after) {
             return; // It is being read.
         }
-        let records = outgoing.export.slice(after.as_deref(), cx.slice_items, cx.slice_bytes);
+        let slice_bytes = if one { 1 } else { cx.slice_bytes };
+        let records = outgoing.export.slice(after.as_deref(), cx.slice_items, slice_bytes);
         let mut slice = Slice { after, records: Vec::new(), reading: BTreeMap::new() };
         for record in records {
             if let Some(location) = record.location() {

@@ -20,6 +20,7 @@ use crate::kv::table::RecordLocation;
 use crate::machine::{
     Duration, FileId, FileKind, Halt, Instant, IoDone, IoOp, IoResult, Now, OpIds,
 };
+use crate::planted::{Planted, Point};
 use crate::raft::{HardState, PersistId, Write};
 use crate::types::{Damage, GroupId, NodeId, OpId, Position, Term};
 use crate::wal::{Identity, Location, Lsn, Record, SegmentLog};
@@ -85,6 +86,7 @@ pub(super) struct Settings {
     pub(super) fsync: FsyncPolicy,
     pub(super) checkpoint_every: Duration,
     pub(super) wal_segments_max: usize,
+    pub(super) planted: Planted,
 }
 
 /// The logs of a node.
@@ -381,7 +383,9 @@ impl Logs {
             .map(|segment| segment.number)
             .filter(|n| *n < current)
             .collect();
-        let excess = (numbers.len() + 1).saturating_sub(self.settings.wal_segments_max);
+        let early = self.settings.planted.forces(Point::TrimEarly, current);
+        let segments_max = if early { 1 } else { self.settings.wal_segments_max };
+        let excess = (numbers.len() + 1).saturating_sub(segments_max);
         let damaged = self.wal_damaged.unwrap_or(0);
         for (at, number) in numbers.into_iter().enumerate() {
             if at >= excess && number > damaged {

@@ -6,7 +6,7 @@ use super::message::{Ballot, Body, Payload};
 use super::quorum::{Election, tally};
 use super::replication::Leadership;
 use crate::machine::Duration;
-use crate::planted::Bug;
+use crate::planted::{Bug, Point};
 use crate::types::{Incarnation, Index, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -29,7 +29,9 @@ impl Group {
         let election = self.config.election;
         let lost = if self.log.first_lost().is_some() || self.damaged { 3 } else { 0 };
         let abstains = if self.standing == Standing::Full { 0 } else { 2 };
-        let jitter = Duration(self.rng.below(election.0.max(1)));
+        let drawn = self.rng.below(election.0.max(1));
+        let soon = self.config.planted.forces(Point::ElectionSoon, drawn);
+        let jitter = Duration(if soon { 0 } else { drawn });
         self.election_at = self.now + election + election * (lost + abstains) + jitter;
     }
 

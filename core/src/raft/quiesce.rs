@@ -1,12 +1,17 @@
 //! Quiet groups: one without work for a while stops its timers, and any event starts them again.
 //!
-//! The leader tells its followers to go quiet, and goes quiet itself once every follower that answers
-//! has said that it did, with everything known to be committed and durable. From then on nobody notices
-//! here that a leader died: the node's beat between peers does, and wakes the group.
+//! The leader tells its followers to go quiet, and goes quiet itself once every follower that it has heard from and
+//! that its node does not suspect has said that it did, with everything known to be committed and durable. From then on
+//! nobody notices here that a leader died: the node's beat between peers does, and wakes the group.
+//!
+//! A follower that is only silent is waited for. It may have heard nothing since the group woke, for a time too short
+//! for any node to notice, and then nobody would tell it what it missed. One that was never heard from in
+//! this term is waited for as long as nodes take to suspect each other.
 
 use super::api::{Event, Output};
 use super::group::{Group, State};
 use super::message::Body;
+use crate::planted::Point;
 use crate::types::Index;
 use alloc::vec::Vec;
 
@@ -40,9 +45,11 @@ impl Group {
         let idle = self.is_settled(last) && self.disk.is_idle() && !self.damaged;
         let (now, election, after) = (self.now, self.config.election, self.config.quiesce_after);
         let State::Leader(leadership) = &mut self.state else { return };
-        let mut active = leadership.followers.values().filter(|p| p.is_active(now, election));
-        let follow = active.all(|progress| progress.counts && progress.match_index == last);
-        let rests = now - leadership.busy_at >= after;
+        let mut known = leadership.followers.values().filter(|progress| progress.heard.is_some());
+        let follow = known.all(|progress| progress.counts && progress.match_index == last);
+        let at_once = self.config.planted.forces(Point::QuiesceNow, now.0);
+        let rests =
+            now - leadership.busy_at >= if at_once { election } else { after.max(election) };
         let nothing_open = leadership.reads.is_empty() && leadership.transfer.is_none();
         if !(idle && follow && rests && nothing_open) {
             leadership.quiesce_round = None;
@@ -55,15 +62,16 @@ impl Group {
         self.commit_index == last && self.log.durable() == last && self.log.first_lost().is_none()
     }
 
-    /// Goes quiet if every follower that answers has. Those that don't are not waited for: they are
-    /// woken by their own node, and ask.
+    /// Goes quiet if every follower has. Those whose nodes are suspected are not waited for: they are woken by
+    /// their own node, and ask.
     pub(super) fn maybe_go_quiet(&mut self, out: &mut Vec<Output>) {
         let settled = self.is_settled(self.log.last().index);
         let State::Leader(leadership) = &self.state else { return };
         let Some(round) = leadership.quiesce_round else { return };
         let (now, election) = (self.now, self.config.election);
         let active = leadership.followers.values().filter(|p| p.is_active(now, election));
-        let all = active.clone().all(|progress| progress.quiet_round >= round);
+        let mut known = leadership.followers.values().filter(|progress| progress.heard.is_some());
+        let all = known.all(|progress| progress.quiet_round >= round);
         let quorum = active.count() + 1 >= super::quorum::majority(self.config.voters.len());
         if !self.quiet && settled && all && quorum {
             self.quiet = true;

@@ -8,7 +8,7 @@ use super::quorum::{commit_index, majority};
 use super::read::Reads;
 use crate::codec::Octets;
 use crate::machine::Instant;
-use crate::planted::Bug;
+use crate::planted::{Bug, Point};
 use crate::types::{Index, NodeId, Position};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -90,10 +90,13 @@ impl Group {
         }
         let State::Leader(leadership) = &mut self.state else { return };
         if leadership.heartbeat_at <= now {
+            if self.config.planted.forces(Point::StepDown, now.0) {
+                return self.become_follower(self.term, out);
+            }
             self.maybe_quiesce();
             self.broadcast_heartbeat(out);
             self.request_payloads(out);
-            if self.damaged {
+            if self.damaged || self.config.planted.forces(Point::TransferAway, now.0) {
                 self.on_transfer_away(out); // chosen anew each time: who answers best may change
             }
             self.maybe_transfer(out);
@@ -197,6 +200,9 @@ impl Group {
         }
         let inflight_max = self.config.append_inflight_max;
         let look = match_index < last && progress.suspect_loss(round, inflight_max);
+        if look && self.config.planted.forces(Point::ProbeAgain, now.0) {
+            progress.probe(progress.match_index.next());
+        }
         self.on_match(from, match_index, out);
         if look {
             self.send_appends(from, true, out);
@@ -228,7 +234,16 @@ impl Group {
                 progress.flow = Flow::Snapshot;
                 return self.maybe_want_snapshot(to, out);
             };
-            let entries = self.log.batch(progress.next_index, self.config.append_bytes_max);
+            let name = self.now.0 ^ progress.next_index.0;
+            if self.applied > progress.match_index
+                && self.config.planted.forces(Point::SnapshotInstead, name)
+            {
+                progress.flow = Flow::Snapshot;
+                return self.maybe_want_snapshot(to, out);
+            }
+            let one = self.config.planted.forces(Point::AppendOne, name);
+            let bytes_max = if one { 1 } else { self.config.append_bytes_max };
+            let entries = self.log.batch(progress.next_index, bytes_max);
             let probing = matches!(progress.flow, Flow::Probe { .. }) || (probe && sent == 0);
             if entries.is_empty() && !probing {
                 return;
@@ -285,7 +300,9 @@ impl Group {
         if let Some(lost) = self.log.first_lost() {
             limit.index = limit.index.min(lost.prev());
         }
-        let hint = self.log.agreement(limit).unwrap_or(self.log.compacted());
+        let low = self.config.planted.forces(Point::HintLow, self.now.0);
+        let agreed = if low { None } else { self.log.agreement(limit) };
+        let hint = agreed.unwrap_or(self.log.compacted());
         let outcome = AppendOutcome::Mismatch { prev_index: prev.index, hint };
         let counts = self.standing == Standing::Full;
         self.say(leader, Body::AppendReply { outcome, counts }, self.disk.promise_gate(), out);

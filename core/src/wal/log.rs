@@ -4,7 +4,7 @@ use super::record::{self, Place, Seal, SegmentHeader};
 use super::segment::{SegmentEvent, Segments};
 use super::{Config, Location, LogOutput, LogTrace, Lsn, Record, SegmentStat};
 use crate::machine::{FileId, Halt, Instant, Io, IoError, IoOp, IoResult, OpIds};
-use crate::planted::Bug;
+use crate::planted::{Bug, Point};
 use crate::types::OpId;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -308,7 +308,7 @@ impl SegmentLog {
             return self.write_zeros(debris, None, ops, out);
         }
         let need = self.queue.front().map_or(0, |(_, record)| record::record_bytes(record));
-        if self.room(need).is_none() {
+        if self.room(need).is_none() || self.is_cut_early() {
             // The old segment is never written again, so it must be synced now.
             if unsynced {
                 self.sync_all = true;
@@ -322,6 +322,13 @@ impl SegmentLog {
             }
         }
         self.write_batch(ops, out);
+    }
+
+    /// The fault point: this batch begins a segment although the last one has room.
+    fn is_cut_early(&self) -> bool {
+        let has_batch = self.segments.current().is_some_and(|current| current.used > 0);
+        let forces = |seq| self.config.planted.forces(Point::SegmentEarly, seq);
+        has_batch && !self.queue.is_empty() && forces(self.next_seq)
     }
 
     /// Bytes that records may take in the next batch, if `need` of them fit the current segment. The last
@@ -380,9 +387,10 @@ impl SegmentLog {
     /// Takes records off the queue while they fit `room`; the first always does.
     fn take_records(&mut self, room: u64) -> (Vec<Lsn>, Vec<Record>) {
         let (mut lsns, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let one = self.config.planted.forces(Point::BatchOne, self.next_seq);
         while let Some((lsn, record)) = self.queue.pop_front() {
             let more = bytes + record::record_bytes(&record);
-            if more > room && !records.is_empty() {
+            if (more > room || one) && !records.is_empty() {
                 self.queue.push_front((lsn, record));
                 break;
             }
@@ -424,6 +432,7 @@ impl SegmentLog {
                     Some((upto, _)) => {
                         self.record_seq = place.seq;
                         self.written = *upto;
+                        self.sync_all |= self.config.planted.forces(Point::SyncNow, place.seq);
                         out.push(LogOutput::Written { upto: *upto, locations });
                     }
                     None => self.sync_all = true, // A mark counts once it is durable.
@@ -450,7 +459,8 @@ impl SegmentLog {
     /// No segment could be made. Only matters to appends that wait for one.
     fn on_no_segment(&mut self, out: &mut Vec<LogOutput>) {
         let need = self.queue.front().map_or(0, |(_, record)| record::record_bytes(record));
-        let is_waiting = self.writing.is_none() && self.room(need).is_none();
+        let has_no_room = self.room(need).is_none() || self.is_cut_early();
+        let is_waiting = self.writing.is_none() && has_no_room;
         if is_waiting {
             self.refuse(None, out);
         }
@@ -507,7 +517,9 @@ impl SegmentLog {
                 upto: if planted { self.appended } else { syncing.upto },
             });
         }
-        self.mark_at = self.is_mark_missing().then(|| now + self.config.mark_after);
+        let at_once = self.config.planted.forces(Point::MarkNow, syncing.seq);
+        let mark_at = if at_once { now } else { now + self.config.mark_after };
+        self.mark_at = self.is_mark_missing().then_some(mark_at);
     }
 
     fn fail(&mut self, reason: String, out: &mut Vec<LogOutput>) {

@@ -40,6 +40,10 @@ struct Logs {
     entries: BTreeMap<(GroupId, Index), (Term, FileId)>,
     /// The highest index of each group of which the table log holds the changes, and so all before it.
     applied: BTreeMap<GroupId, Index>,
+    /// Entries that were whole on a disk, or a part of one, that was lost since.
+    lost: BTreeMap<(GroupId, Index), Term>,
+    /// The same of the changes in its table log.
+    lost_applied: BTreeMap<GroupId, Index>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +81,32 @@ impl DurableLog {
                 logs.scan(file, disk, self.entry_kinds);
             }
         }
+    }
+
+    /// A disk has lost files, and what they held. What was committed with that node's copy stays committed, and
+    /// may be acknowledged later: such a copy goes on to count for the entries that it held.
+    pub fn lost(&mut self, node: NodeId, disk: &Disk) {
+        let named: BTreeSet<FileId> = disk.durable_files().collect();
+        let kinds: BTreeSet<FileKind> = named.iter().map(|file| file.kind).collect();
+        let Some(logs) = self.nodes.get_mut(&node) else { return };
+        // What is left is not read again: where it has rotted, nothing behind the damage would be seen.
+        logs.segments.retain(|file, _| named.contains(file));
+        logs.marks.retain(|kind, _| kinds.contains(kind));
+        for (key, (term, _)) in logs.entries.extract_if(.., |_, (_, file)| !named.contains(file)) {
+            logs.lost.insert(key, term);
+        }
+        if !kinds.contains(&FileKind::Table) {
+            for (group, index) in core::mem::take(&mut logs.applied) {
+                let before = logs.lost_applied.entry(group).or_default();
+                *before = index.max(*before);
+            }
+        }
+    }
+
+    /// Where the next batch of a node's file begins, as far as is durable.
+    #[must_use]
+    pub fn tail(&self, node: NodeId, file: FileId) -> Option<u64> {
+        Some(self.nodes.get(&node)?.segments.get(&file)?.next)
     }
 
     /// A write is about to be acknowledged whose command is this entry.
@@ -147,8 +177,14 @@ impl DurableLog {
 impl Logs {
     fn holds(&self, group: GroupId, position: Position) -> bool {
         let entry = self.entries.get(&(group, position.index));
+        let lost = self.lost.get(&(group, position.index));
+        let covers = |applied: &BTreeMap<GroupId, Index>| {
+            applied.get(&group).is_some_and(|applied| *applied >= position.index)
+        };
         entry.is_some_and(|(term, _)| *term == position.term)
-            || self.applied.get(&group).is_some_and(|applied| *applied >= position.index)
+            || lost == Some(&position.term)
+            || covers(&self.applied)
+            || covers(&self.lost_applied)
     }
 
     /// Decodes what has become durable behind what is known of a file.
@@ -351,6 +387,18 @@ mod tests {
         rig.run(true);
         let violation = rig.oracle.acknowledged(5, G, Position { term: Term(2), index: Index(1) });
         assert!(violation.expect("one of two").what.contains("[n1]"));
+    }
+
+    #[test]
+    fn an_entry_on_a_lost_disk_counts_and_a_later_one_needs_another_disk() {
+        let mut rig = Rig::new();
+        rig.append(1, ENTRY);
+        rig.run(true);
+        rig.disk.lose(|_| true);
+        rig.oracle.lost(NodeId(1), &rig.disk);
+        assert!(!rig.early(1), "it may have been committed with this copy");
+        assert!(rig.early(2));
+        assert!(rig.oracle.rottable(NodeId(1)).is_empty(), "there is nothing left to rot");
     }
 
     #[test]

@@ -247,6 +247,20 @@ impl File {
         bytes
     }
 
+    /// Whether all of a range is durable as it reads.
+    #[must_use]
+    pub fn is_at_rest(&self, offset: usize, len: usize) -> bool {
+        let end = offset.saturating_add(len);
+        let sectors = offset / SECTOR..end.div_ceil(SECTOR);
+        end <= self.bytes_durable && self.unsynced.range(sectors).next().is_none()
+    }
+
+    /// Changes bytes at rest, as only a disk that errs does.
+    pub fn put_at_rest(&mut self, offset: usize, bytes: &[u8]) {
+        assert!(self.is_at_rest(offset, bytes.len()), "a rewrite is under way at {offset}");
+        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Flips one bit at rest. `false` when the sector is not at rest: a rewrite of it is under way.
     pub fn flip(&mut self, offset: usize, bit: u32) -> bool {
         if offset >= self.bytes_durable || self.unsynced.contains_key(&(offset / SECTOR)) {

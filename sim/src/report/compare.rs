@@ -223,7 +223,12 @@ pub fn describe(fault: &Fault) -> String {
             format!("{name} {} | {}", nodes(from), nodes(to))
         }
         Fault::Cut { from, to, .. } => format!("{name} {} -> {}", nodes(from), nodes(to)),
-        Fault::Clog { from, to, .. } => format!("{name} {} | {}", nodes(from), nodes(to)),
+        Fault::Clog { from, to, .. } | Fault::Reset { from, to, .. } => {
+            format!("{name} {} | {}", nodes(from), nodes(to))
+        }
+        Fault::Throttle { from, to, bytes_per_second, .. } => {
+            format!("{name} {} | {}, {bytes_per_second} bytes a second", nodes(from), nodes(to))
+        }
         Fault::Storm { weather, .. } => {
             let mut says = Vec::new();
             let mut says_if = |ppm: u32, what: &str| {
@@ -242,7 +247,11 @@ pub fn describe(fault: &Fault) -> String {
         Fault::Pause { node, .. }
         | Fault::Rot { node, .. }
         | Fault::DiskError { node, .. }
+        | Fault::Misdirect { node, .. }
+        | Fault::Choke { node, .. }
         | Fault::DiskFull { node, .. } => format!("{name} at n{node}"),
+        Fault::DiskLoss { node, left, .. } => format!("{name} at n{node}, left: {left:?}"),
+        Fault::CrashLoop { node, times, .. } => format!("{name} of n{node}, {times} boots"),
         Fault::DiskSlow { node, times, .. } => format!("{name} at n{node}, {times} times"),
         Fault::ClockStep { node, by } => {
             let sign = if *by < 0 { "-" } else { "+" };

@@ -515,8 +515,16 @@ const fn lasts(fault: &Fault) -> Option<u64> {
         | Fault::DiskFull { lasts, .. }
         | Fault::DiskSlow { lasts, .. }
         | Fault::Hunt { lasts, .. }
-        | Fault::Ambush { lasts } => Some(*lasts),
-        Fault::Rot { .. } | Fault::DiskError { .. } | Fault::ClockStep { .. } => None,
+        | Fault::Ambush { lasts }
+        | Fault::DiskLoss { lasts, .. }
+        | Fault::Throttle { lasts, .. }
+        | Fault::Reset { lasts, .. }
+        | Fault::Choke { lasts, .. } => Some(*lasts),
+        Fault::Rot { .. }
+        | Fault::DiskError { .. }
+        | Fault::ClockStep { .. }
+        | Fault::Misdirect { .. }
+        | Fault::CrashLoop { .. } => None,
     }
 }
 

@@ -134,6 +134,7 @@ fn go_round(passes: &mut Passes<'_>) -> bool {
     for _ in 0..ROUNDS_MAX {
         let mut changed = passes.calm();
         changed |= passes.faults(1);
+        changed |= passes.points();
         changed |= passes.clients();
         changed |= passes.topology();
         changed |= passes.operations(1);

@@ -80,6 +80,9 @@ impl<'a> Passes<'a> {
                 workload: Some(setup.mix.kind.into()),
                 faults: Some(setup.classes.iter().copied().collect()),
                 plan: Some(choices.plan.clone()),
+                points: Some(
+                    setup.points.iter().map(|(p, rate)| (p.name().into(), *rate)).collect(),
+                ),
                 ..best.clone()
             };
             if number == 2 {
@@ -122,6 +125,14 @@ impl<'a> Passes<'a> {
     pub(super) fn faults(&mut self, finest: usize) -> bool {
         let list = |best: &Overrides| best.plan.clone().unwrap_or_default();
         self.shorten(finest, list, |candidate, plan| candidate.plan = Some(plan))
+    }
+
+    /// Fewer fault points.
+    pub(super) fn points(&mut self) -> bool {
+        let list = |best: &Overrides| best.points.clone().into_iter().flatten().collect::<Vec<_>>();
+        self.shorten(1, list, |candidate, points| {
+            candidate.points = Some(points.into_iter().collect());
+        })
     }
 
     /// Fewer operations.

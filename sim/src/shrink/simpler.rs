@@ -1,6 +1,6 @@
 //! Simpler faults, smaller clusters and shorter runs: what might do in place of what is there.
 
-use crate::faults::{self, Crash, Fault, Moment, Planned};
+use crate::faults::{self, Crash, Fault, Left, Moment, Planned};
 use crate::net::Weather;
 use crate::setup::{Overrides, Setup};
 
@@ -50,7 +50,38 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
         Fault::Rot { node, salt, bits } if *bits > 1 => {
             simpler.push(Fault::Rot { node: *node, salt: *salt, bits: 1 });
         }
-        Fault::Rot { .. } | Fault::DiskError { .. } => {}
+        Fault::Rot { .. } | Fault::DiskError { .. } | Fault::Misdirect { .. } => {}
+        Fault::DiskLoss { node, left, lasts } => {
+            let loss = |left, lasts| Fault::DiskLoss { node: *node, left, lasts };
+            if *left != Left::Superblock {
+                simpler.push(loss(Left::Superblock, *lasts));
+            }
+            simpler.extend(shorter(*lasts).map(|lasts| loss(*left, lasts)));
+        }
+        Fault::Throttle { from, to, bytes_per_second, lasts } => {
+            let throttle = |from: Vec<u32>, to: Vec<u32>, lasts| {
+                let bytes_per_second = *bytes_per_second;
+                Fault::Throttle { from, to, bytes_per_second, lasts }
+            };
+            simpler.extend(fewer(from).into_iter().map(|from| throttle(from, to.clone(), *lasts)));
+            simpler.extend(fewer(to).into_iter().map(|to| throttle(from.clone(), to, *lasts)));
+            simpler.extend(shorter(*lasts).map(|lasts| throttle(from.clone(), to.clone(), lasts)));
+        }
+        Fault::Reset { from, to, lasts } => {
+            let reset = |from: Vec<u32>, to: Vec<u32>, lasts| Fault::Reset { from, to, lasts };
+            simpler.extend(fewer(from).into_iter().map(|from| reset(from, to.clone(), *lasts)));
+            simpler.extend(fewer(to).into_iter().map(|to| reset(from.clone(), to, *lasts)));
+            simpler.extend(shorter(*lasts).map(|lasts| reset(from.clone(), to.clone(), lasts)));
+        }
+        Fault::Choke { node, lasts } => {
+            simpler.extend(shorter(*lasts).map(|lasts| Fault::Choke { node: *node, lasts }));
+        }
+        Fault::CrashLoop { node, how, times } if *times > 1 => {
+            for times in [1, times / 2] {
+                simpler.push(Fault::CrashLoop { node: *node, how: *how, times });
+            }
+        }
+        Fault::CrashLoop { .. } => {}
         Fault::ClockStep { node, by } if by.abs() > 10_000_000 => {
             simpler.push(Fault::ClockStep { node: *node, by: by / 10 });
         }
@@ -129,7 +160,10 @@ pub(super) fn with_nodes(seed: u64, best: &Overrides, nodes: u32, folded: bool) 
     for planned in candidate.plan.iter_mut().flatten() {
         match &mut planned.fault {
             Fault::Crash { nodes, .. } => fold(nodes),
-            Fault::Cut { from, to, .. } | Fault::Clog { from, to, .. } => {
+            Fault::Cut { from, to, .. }
+            | Fault::Clog { from, to, .. }
+            | Fault::Throttle { from, to, .. }
+            | Fault::Reset { from, to, .. } => {
                 fold(from);
                 fold(to);
                 to.retain(|node| !from.contains(node));
@@ -139,6 +173,10 @@ pub(super) fn with_nodes(seed: u64, best: &Overrides, nodes: u32, folded: bool) 
             | Fault::DiskError { node, .. }
             | Fault::DiskFull { node, .. }
             | Fault::DiskSlow { node, .. }
+            | Fault::DiskLoss { node, .. }
+            | Fault::Misdirect { node, .. }
+            | Fault::Choke { node, .. }
+            | Fault::CrashLoop { node, .. }
             | Fault::ClockStep { node, .. }
                 if folded =>
             {

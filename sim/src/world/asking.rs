@@ -10,7 +10,8 @@ impl<M: Machine> World<M> {
         }
         self.wakes[client as usize] = u64::MAX;
         let slots = self.slots.iter().enumerate();
-        let up = slots.filter(|(node, slot)| slot.is_up() && !self.is_frozen(*node));
+        let out = |node| self.is_frozen(node) || self.healed.is_some() && self.replaced.has(node);
+        let up = slots.filter(|(node, slot)| slot.is_up() && !out(*node));
         let up: Vec<NodeId> = up.map(|(_, slot)| slot.id).collect();
         for issue in self.clients.wake(self.now, client, &up) {
             self.ask(issue);

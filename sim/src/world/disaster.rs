@@ -93,6 +93,36 @@ impl<M: Machine> World<M> {
                 self.schedule(*lasts, Event::Mend { number });
                 true
             }
+            Fault::DiskLoss { node, left, lasts } => {
+                self.at(*node).is_some_and(|node| self.lose_disk(node, *left, *lasts))
+            }
+            Fault::Misdirect { node, salt } => {
+                self.at(*node).is_some_and(|node| self.misdirect(node, *salt))
+            }
+            Fault::Throttle { from, to, bytes_per_second, lasts } => {
+                let until = self.now + lasts;
+                self.each_link(from, to, true, |world, a, b| {
+                    world.network.throttle(a, b, until, *bytes_per_second);
+                });
+                true
+            }
+            Fault::Reset { from, to, lasts } => {
+                let (sent, until) = (self.tracer.events(), self.now + lasts);
+                self.each_link(from, to, true, |world, a, b| {
+                    world.network.reset(a, b, sent, until);
+                });
+                true
+            }
+            Fault::Choke { node, lasts } => {
+                let (until, me) = (self.now + lasts, [*node]);
+                let others: Vec<u32> = self.setup.nodes.iter().map(|node| node.0).collect();
+                self.each_link(&me, &others, true, |world, a, b| world.network.clog(a, b, until));
+                true
+            }
+            Fault::CrashLoop { node, how, times } => self.at(*node).is_some_and(|node| {
+                self.begin_loop(number, node, *how, *times);
+                true
+            }),
             Fault::ClockStep { node, by } => self.at(*node).is_some_and(|node| {
                 let clock = &mut self.slots[node].clock;
                 clock.step_wall(*by);
@@ -163,6 +193,12 @@ impl<M: Machine> World<M> {
             | Fault::Clog { .. }
             | Fault::Rot { .. }
             | Fault::DiskError { .. }
+            | Fault::DiskLoss { .. }
+            | Fault::Misdirect { .. }
+            | Fault::Throttle { .. }
+            | Fault::Reset { .. }
+            | Fault::Choke { .. }
+            | Fault::CrashLoop { .. }
             | Fault::ClockStep { .. } => {}
         }
     }
@@ -179,6 +215,7 @@ impl<M: Machine> World<M> {
         self.note_catches();
         self.hunts.clear();
         self.ambushes.clear();
+        self.loops.clear();
         self.network.heal();
         self.note_parted();
         for node in 0..self.slots.len() {
@@ -242,10 +279,12 @@ impl<M: Machine> World<M> {
             }
             Crash::Power => {
                 slot.disk.lose_power(self.now);
+                self.note_depth(node);
                 self.fall(node, until, "loses power");
             }
             Crash::Kill => {
                 slot.disk.kill(self.now);
+                self.note_depth(node);
                 self.fall(node, until, "is killed");
             }
         }

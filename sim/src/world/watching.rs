@@ -41,7 +41,8 @@ impl<M: Machine> World<M> {
         left
     }
 
-    /// What every node tells of itself; one that doesn't run has not come far.
+    /// What every node tells of itself; one that doesn't run has not come far, and one with another disk than it
+    /// was founded with is none of them any more.
     #[must_use]
     pub fn statuses(&self) -> Vec<Status> {
         let absent = |slot: &Slot<M>| Status { node: slot.id, ..Status::default() };
@@ -49,6 +50,7 @@ impl<M: Machine> World<M> {
             Some(machine) => machine.status(),
             None => Some(absent(slot)),
         };
-        self.slots.iter().filter_map(of).collect()
+        let members = self.slots.iter().enumerate().filter(|(node, _)| !self.replaced.has(*node));
+        members.filter_map(|(_, slot)| of(slot)).collect()
     }
 }

@@ -9,6 +9,9 @@ impl Replica {
                 if self.damage.is_some() {
                     return self.refuse_damaged(caller, cx);
                 }
+                if self.forces(Point::ReadElsewhere, cx) {
+                    return cx.answer(self.group, caller, Reply::NotLeader(None));
+                }
                 self.asked.push(Read { caller, query });
                 if self.leads() {
                     cx.posts.push(Post::ReadAsked(self.group));
@@ -74,7 +77,7 @@ impl Replica {
         if self.disk_full && !frees_space(&op) {
             return cx.answer(self.group, caller, Reply::Refused(Refusal::NoSpace));
         }
-        if self.proposed.len() >= PROPOSALS_MAX {
+        if self.proposed.len() >= PROPOSALS_MAX || self.forces(Point::ProposalAgain, cx) {
             return cx.answer(self.group, caller, Reply::Again);
         }
         let command =

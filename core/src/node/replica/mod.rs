@@ -30,7 +30,7 @@ use crate::machine::{Instant, Now};
 use crate::object::api::Refusal;
 use crate::object::command::{ObjectEvent, ObjectOp};
 use crate::object::registry;
-use crate::planted::Bug;
+use crate::planted::{Bug, Point};
 use crate::raft::{self, Group, Payload, Role};
 use crate::types::{Damage, GroupId, Index, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
@@ -262,6 +262,12 @@ impl Replica {
         }
     }
 
+    /// Whether a fault point forces here and now.
+    pub(super) fn forces(&self, point: Point, cx: &Cx<'_>) -> bool {
+        let occasion = cx.now.mono.0 ^ u64::from(self.group.0) << 48;
+        self.seat.planted.forces(point, occasion)
+    }
+
     /// Hands what changed to the table log.
     pub(super) fn log_changes(&mut self, cx: &mut Cx<'_>) {
         self.unlogged_bytes = 0;
@@ -277,6 +283,7 @@ impl Replica {
     fn on_frame_durable(&mut self, generation: u64, position: Position, cx: &mut Cx<'_>) {
         if generation == self.state.generation() {
             self.checkpoint = self.checkpoint.max(position);
+            self.compact_wanted |= self.forces(Point::CompactNow, cx);
             self.maybe_compact(cx);
         }
         self.on_generation_durable(generation, cx);
@@ -417,7 +424,8 @@ impl Replica {
         if self.damage.is_some() || self.is_installing() {
             return;
         }
-        let mut budget = cx.slice_items;
+        let one = self.forces(Point::ApplyOne, cx);
+        let mut budget = if one { 1 } else { cx.slice_items };
         let mut moved = false;
         while self.state.mark().position.index < self.commit_index {
             if budget == 0 {
@@ -504,7 +512,7 @@ impl Replica {
             cx.answer(self.group, caller, reply);
         }
         self.unlogged_bytes += command.len();
-        if self.unlogged_bytes >= FRAME_BYTES {
+        if self.unlogged_bytes >= FRAME_BYTES || self.forces(Point::FrameNow, cx) {
             self.log_changes(cx);
         }
     }

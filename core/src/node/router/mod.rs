@@ -47,6 +47,7 @@ use crate::machine::{Duration, Instant, Now};
 use crate::object::api::{Outcome, Refusal, Request};
 use crate::object::command::ObjectOp;
 use crate::object::registry::{BucketEpoch, BucketState};
+use crate::planted::{Planted, Point};
 use crate::rng::Rng;
 use crate::types::{BucketId, Epoch, GroupId, Incarnation, NodeId, RequestId};
 use alloc::boxed::Box;
@@ -94,6 +95,7 @@ pub(super) struct Router {
     shards: u16,
     requests_max: usize,
     timeout: Duration,
+    planted: Planted,
     calls: Calls,
     bulk: Bulk,
     procedures: Procedures,
@@ -114,6 +116,7 @@ pub(super) struct Setup {
     pub(super) replicas: BTreeMap<GroupId, Vec<NodeId>>,
     pub(super) requests_max: usize,
     pub(super) timeout: Duration,
+    pub(super) planted: Planted,
     pub(super) rng: Rng,
 }
 
@@ -126,12 +129,13 @@ struct Cx<'a> {
 
 impl Router {
     pub(super) fn new(setup: Setup) -> Self {
-        let Setup { me, incarnation, shards, set_version, replicas, requests_max, timeout, rng } =
-            setup;
+        let Setup { me, incarnation, shards, set_version, replicas, .. } = setup;
+        let Setup { requests_max, timeout, planted, rng, .. } = setup;
         Self {
             shards,
             requests_max,
             timeout,
+            planted,
             calls: Calls::new(me, incarnation, replicas, rng),
             bulk: Bulk::new(me, set_version),
             procedures: Procedures::new(shards),
@@ -196,7 +200,8 @@ impl Router {
     }
 
     fn on_request(&mut self, id: RequestId, request: Request, cx: &mut Cx<'_>) {
-        if self.tasks.len() >= self.requests_max {
+        let busy = self.planted.forces(Point::RequestBusy, cx.now.mono.0);
+        if self.tasks.len() >= self.requests_max || busy {
             return cx.posts.push(Post::Reply(id, Err(Refusal::Busy)));
         }
         if let Err(refusal) = plan::check(&request) {

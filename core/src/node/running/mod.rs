@@ -111,6 +111,7 @@ impl Running {
             fsync: config.fsync,
             checkpoint_every: config.tuning.checkpoint_every,
             wal_segments_max: usize::try_from(config.tuning.wal_segments_max).unwrap_or(usize::MAX),
+            planted: config.planted,
         };
         let log_ops = [ops.wal.clone(), ops.table.clone(), ops.reads.clone()];
         let router = Router::new(Setup {
@@ -121,6 +122,7 @@ impl Running {
             replicas: groups.clone(),
             requests_max: config.tuning.requests_max as usize,
             timeout: config.tuning.request_timeout,
+            planted: config.planted,
             rng: rng.fork(),
         });
         let lanes = usize::from(config.lanes.max(1));

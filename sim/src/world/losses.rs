@@ -1,0 +1,233 @@
+//! Disks that are lost, whole or in part, and writes that are found in another place.
+//!
+//! **A lost disk.** What an operator can do about one is put back what is left of it, or give the node another one.
+//! With the superblock the node is still the one that it was: its groups abstain until they are readmitted, and its
+//! peers give it back what it had. With an empty disk it is a stranger: every member refuses it, for the charter names
+//! another store. That is no failure of the run, it is what must happen: from then on nobody waits for that
+//! node, and if it ever took part that would be the violation ([`World::unrefused`]).
+//!
+//! **A misdirected write** is two wounds at once: a place that should have changed and did not, and a place that should
+//! not have and did. A log finds the first only behind its sync mark, like rot, for beyond it a write that went
+//! elsewhere and a write that was never made look the same ([`crate::checkers::durable`]). Nobody reads a batch of a
+//! log between its sync and the mark that vouches for it, so the write is done where it should be, and moved when the mark
+//! has passed: no machine can tell the difference.
+
+use super::{Event, Machine, World};
+use crate::checkers::Violation;
+use crate::disk::Disk;
+use crate::draw::{Domain, Draw};
+use crate::faults::Left;
+use crate::stats::Stats;
+use crate::trace::Kind;
+use ironseed_core::machine::{FileId, FileKind};
+use ironseed_core::node::message::{Head, PeerMessage};
+use ironseed_core::node::superblock::{self, COPY_BYTES, Membership, Superblock};
+use ironseed_core::types::NodeId;
+use std::collections::BTreeSet;
+
+/// Nodes with another disk than the one that they were founded with.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    nodes: BTreeSet<usize>,
+    /// Those that a member has refused since.
+    refused: BTreeSet<NodeId>,
+}
+
+impl Replaced {
+    pub(super) fn has(&self, node: usize) -> bool {
+        self.nodes.contains(&node)
+    }
+
+    /// A member refuses a store of this node.
+    pub(super) fn refuse(&mut self, node: NodeId) {
+        self.refused.insert(node);
+    }
+}
+
+impl<M: Machine> World<M> {
+    /// A node loses its disk but for what is left. `false` if there is nothing to lose, or a cluster that is not
+    /// complete yet would never be.
+    pub(super) fn lose_disk(&mut self, node: usize, left: Left, lasts: u64) -> bool {
+        let is_member = |slot: &Disk| {
+            let block = superblock_of(slot);
+            block.filter(|block| matches!(block.membership, Membership::Member(_)))
+        };
+        // Until its superblock says so, a node that finds no log is new: it may have promised nothing yet.
+        let has_logs = is_member(&self.slots[node].disk).is_some_and(|block| block.logs);
+        let complete = self.slots.iter().all(|slot| is_member(&slot.disk).is_some());
+        if !has_logs || !complete || self.replaced.has(node) {
+            return false;
+        }
+        let until = self.now + lasts;
+        let (id, now) = (self.slots[node].id, self.now);
+        self.slots[node].disk.lose_power(now);
+        if self.slots[node].is_up() {
+            self.fall(node, until, "loses its disk");
+        } else {
+            let slot = &mut self.slots[node];
+            slot.up_at = slot.up_at.max(until);
+            let (delay, boot) = (slot.up_at - now, slot.boot);
+            self.schedule(delay, Event::Boot { node, boot });
+        }
+        let disk = &mut self.slots[node].disk;
+        disk.lose(|file| match left {
+            Left::Nothing => true,
+            Left::Superblock => file.kind != FileKind::Superblock,
+            Left::NoWal => file.kind == FileKind::Wal,
+            Left::NoTable => file.kind == FileKind::Table,
+            Left::NoChunks => file.kind == FileKind::Chunk,
+        });
+        self.oracles.durable.lost(id, disk);
+        if left == Left::Nothing {
+            self.replaced.nodes.insert(node);
+            self.replaced.refused.remove(&id);
+        }
+        true
+    }
+
+    /// A store that the charter does not name may say hello and nothing else.
+    pub(super) fn check_stranger(&mut self, node: usize, message: &PeerMessage) {
+        if self.replaced.has(node) && !matches!(message.head, Head::Hello { .. }) {
+            let id = self.slots[node].id;
+            let what = format!("{id:?} has an empty disk and takes part: {:?}", message.head);
+            self.violate(Violation::new("replaced", self.now, what));
+        }
+    }
+
+    /// Nodes with another disk that no member has refused.
+    #[must_use]
+    pub fn unrefused(&self) -> Vec<String> {
+        let nodes = self.replaced.nodes.iter().map(|node| self.slots[*node].id);
+        let open = nodes.filter(|id| !self.replaced.refused.contains(id));
+        open.map(|id| format!("{id:?} has another disk, and nobody refuses it")).collect()
+    }
+
+    /// A write turns out to have gone elsewhere. `false` if this disk has none that may.
+    pub(super) fn misdirect(&mut self, node: usize, salt: u64) -> bool {
+        let id = self.slots[node].id;
+        let mut draw = Draw::new(self.setup.seed, Domain::Misdirect, &[salt]);
+        let marked = self.oracles.durable.rottable(id);
+        let writes: Vec<_> = marked.iter().copied().filter(|(_, start, _)| *start > 0).collect();
+        if writes.is_empty() {
+            return false;
+        }
+        // The youngest of a log is the one that most depends on.
+        let youngest = |kind| writes.iter().rev().find(|(file, ..)| file.kind == kind);
+        let kind = *draw.pick(&[FileKind::Wal, FileKind::Table, FileKind::Chunk]);
+        let young = youngest(kind).copied().filter(|_| draw.chance(1, 2));
+        let write = young.unwrap_or_else(|| *draw.pick(&writes));
+        let (to, offset, room) = if draw.chance(1, 3) {
+            // Behind the end of a log, where nothing is yet.
+            let (file, ..) = *draw.pick(&writes);
+            let tail = self.oracles.durable.tail(id, file).unwrap_or(0);
+            (file, tail + BLOCK * draw.magnitude(1, 256), u64::MAX)
+        } else {
+            let (file, start, _) = *draw.pick(&marked);
+            let ends = marked.iter().filter(|(other, ..)| *other == file).map(|(.., end)| *end);
+            // What lies beyond the mark is not vouched for: a write that goes there is cut off.
+            (file, start, ends.max().unwrap_or(0) - start)
+        };
+        let (file, start, end) = write;
+        let len = (end - start).min(room);
+        if !self.slots[node].disk.misdirect(file, start..end, to, offset, len) {
+            return false;
+        }
+        let line = || format!("{id:?}: {len} bytes of {file} at {start} are in {to} at {offset}");
+        let parts = [node as u64, file.number, start, to.number, offset];
+        self.tracer.event(self.now, Kind::Fault, &parts, line);
+        Stats::count(&mut self.stats.rare, "write-misdirected", 1);
+        true
+    }
+}
+
+/// What a power loss at this moment leaves of a superblock.
+fn superblock_of(disk: &Disk) -> Option<Superblock> {
+    let file = FileId::new(FileKind::Superblock, 0);
+    let bytes = disk.read_durable(file, 0, 2 * COPY_BYTES)?;
+    superblock::newest(&bytes).ok().map(|(_, block)| block)
+}
+
+/// What writes of a file system are aligned to: bytes.
+const BLOCK: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::{Fault, Planned};
+    use crate::run::{Order, Report, run};
+    use crate::setup::Overrides;
+    use std::collections::BTreeMap;
+
+    /// A victim of this seed loses something every 600 ms.
+    fn struck(seed: u64, fault: impl Fn(u32, u64) -> Fault) -> Report {
+        let overrides = Overrides {
+            nodes: Some(3),
+            shards: Some(2),
+            millis: Some(3_000),
+            faults: Some(Vec::new()),
+            calm: vec![crate::choices::Calm::Syncs],
+            ..Overrides::default()
+        };
+        let setup = crate::setup::Setup::draw(seed, &overrides);
+        let victim = setup.victims[0].0;
+        let plan = (1..5).map(|at| Planned { at: at * 600_000_000, fault: fault(victim, at) });
+        let overrides = Overrides { plan: Some(plan.collect()), ..overrides };
+        run(&Order { overrides, ..Order::new(seed) }, None)
+    }
+
+    fn rare(
+        seeds: core::ops::Range<u64>,
+        fault: impl Fn(u32, u64) -> Fault,
+    ) -> BTreeMap<String, u64> {
+        let mut sum = Stats::default();
+        for seed in seeds {
+            let report = struck(seed, &fault);
+            assert_eq!(report.violation, None, "seed {seed}");
+            sum.add(&report.stats);
+        }
+        sum.rare.extend(sum.faults);
+        sum.rare
+    }
+
+    #[test]
+    fn an_empty_disk_is_refused_and_the_others_go_on() {
+        let lasts = 50_000_000;
+        let seen = rare(0..4, |node, _| Fault::DiskLoss { node, left: Left::Nothing, lasts });
+        assert_eq!(seen.get("disk-replaced"), Some(&4), "once each: {seen:?}");
+        assert!(seen["stranger-refused"] >= 4, "{seen:?}");
+    }
+
+    #[test]
+    fn a_node_that_kept_its_superblock_is_healed() {
+        let lasts = 50_000_000;
+        let seen = rare(0..4, |node, _| Fault::DiskLoss { node, left: Left::Superblock, lasts });
+        assert!(seen["disk-lost-in-part"] >= 8, "{seen:?}");
+        assert!(seen["replica-readmitted"] >= 8, "{seen:?}");
+    }
+
+    #[test]
+    fn each_log_that_is_lost_is_missed_and_given_back() {
+        let lasts = 50_000_000;
+        for (left, sign) in [(Left::NoWal, "replica-readmitted"), (Left::NoTable, "state-damaged")]
+        {
+            let seen = rare(0..4, |node, _| Fault::DiskLoss { node, left, lasts });
+            assert!(seen.get(sign).is_some_and(|count| *count > 2), "{left:?}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_misdirected_write_is_found_at_both_places() {
+        let crash = |node| Fault::Crash {
+            nodes: vec![node],
+            how: crate::faults::Crash::Kill,
+            moment: crate::faults::Moment::Now,
+            lasts: 1_000_000,
+        };
+        let seen = rare(0..6, |node, at| match at % 2 {
+            1 => Fault::Misdirect { node, salt: at },
+            _ => crash(node),
+        });
+        assert!(seen["write-misdirected"] >= 6, "{seen:?}");
+        assert!(seen["corruption-found"] >= 6, "{seen:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Fault points: every one of them is come to and forces, and nothing that it may force is wrong.
+
+#![cfg(feature = "planted-bugs")]
+
+use ironseed_core::planted::Point;
+use ironseed_sim::faults::Class;
+use ironseed_sim::run::{Order, run};
+use ironseed_sim::setup::Overrides;
+use ironseed_sim::stats::Stats;
+use std::collections::BTreeMap;
+
+#[test]
+fn every_point_forces_and_no_answer_is_wrong() {
+    let points: BTreeMap<String, u16> =
+        Point::ALL.iter().map(|point| (point.name().into(), point.often())).collect();
+    for seed in 0..6 {
+        let overrides = Overrides {
+            nodes: Some(3),
+            shards: Some(2),
+            millis: Some(4_000),
+            faults: Some(vec![Class::Kill, Class::Isolate, Class::Rot]),
+            points: Some(points.clone()),
+            ..Overrides::default()
+        };
+        let report = run(&Order { overrides, ..Order::new(seed) }, None);
+        assert_eq!(report.violation, None, "seed {seed}");
+    }
+    let mut stats = Stats::default();
+    stats.take_points();
+    for point in Point::ALL {
+        let (reached, forced) = (&stats.points_reached, &stats.points_forced);
+        let counts = [reached, forced].map(|counts| counts.get(point.name()).copied());
+        assert!(
+            counts.iter().all(|count| count.is_some_and(|count| count > 3)),
+            "{point:?}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn a_point_changes_a_run_and_nothing_is_drawn_where_faults_are_given() {
+    let hash = |points: Option<BTreeMap<String, u16>>| {
+        let overrides = Overrides {
+            nodes: Some(3),
+            shards: Some(1),
+            millis: Some(1_000),
+            faults: Some(Vec::new()),
+            points,
+            ..Overrides::default()
+        };
+        run(&Order { overrides, ..Order::new(5) }, None).history_hash
+    };
+    let none = hash(Some(BTreeMap::new()));
+    assert_eq!(hash(None), none);
+    let one = BTreeMap::from([(Point::BatchOne.name().to_owned(), 1024)]);
+    assert_eq!(hash(Some(one.clone())), hash(Some(one.clone())));
+    assert_ne!(hash(Some(one)), none);
+}
