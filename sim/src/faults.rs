@@ -78,6 +78,8 @@ pub enum Class {
     Swizzle,
     /// A process dies again and again, soon after each boot.
     CrashLoop,
+    /// Whoever leads has a slow disk, and some of the others do not hear it.
+    Burden,
 }
 
 impl Class {
@@ -111,6 +113,7 @@ impl Class {
         Self::Reset,
         Self::Swizzle,
         Self::CrashLoop,
+        Self::Burden,
     ];
 
     /// Classes that came after seeds had been recorded: they are drawn apart, so that every seed kept the
@@ -125,6 +128,7 @@ impl Class {
                 | Self::Reset
                 | Self::Swizzle
                 | Self::CrashLoop
+                | Self::Burden
         )
     }
 
@@ -149,6 +153,7 @@ impl Class {
                 | Self::Throttle
                 | Self::Reset
                 | Self::Swizzle
+                | Self::Burden
         )
     }
 
@@ -158,7 +163,7 @@ impl Class {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
             Self::ClockDrift => 0,
-            Self::Hunt | Self::Ambush | Self::Swizzle | Self::CrashLoop => 2,
+            Self::Hunt | Self::Ambush | Self::Swizzle | Self::CrashLoop | Self::Burden => 2,
             Self::DiskLoss => 4,
             _ => 8,
         }
@@ -271,6 +276,16 @@ pub enum Fault {
     Hunt {
         /// Which group: 0 is the meta group, the others are shards.
         group: u32,
+        /// How long.
+        lasts: u64,
+    },
+    /// Whoever leads a group has a disk that takes so many times as long, and as many of the others as a quorum can do
+    /// without do not hear it.
+    Burden {
+        /// Which group: 0 is the meta group, the others are shards.
+        group: u32,
+        /// How many times.
+        times: u64,
         /// How long.
         lasts: u64,
     },
@@ -412,6 +427,7 @@ impl Fault {
             Self::DiskSlow { .. } => "disk-slow",
             Self::ClockStep { .. } => "clock-step",
             Self::Hunt { .. } => "hunt",
+            Self::Burden { .. } => "burden",
             Self::Ambush { .. } => "ambush",
             Self::DiskLoss { left: Left::Nothing, .. } => "disk-replaced",
             Self::DiskLoss { .. } => "disk-lost-in-part",
@@ -458,7 +474,9 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
         | Fault::DiskFull { node, .. }
         | Fault::DiskSlow { node, .. }
         | Fault::ClockStep { node, .. } => there(node),
-        Fault::Hunt { group, .. } => setup.nodes.len() > 1 && *group <= u32::from(setup.shards),
+        Fault::Hunt { group, .. } | Fault::Burden { group, .. } => {
+            setup.nodes.len() > 1 && *group <= u32::from(setup.shards)
+        }
         Fault::Storm { .. } | Fault::Ambush { .. } => setup.nodes.len() > 1,
     }
 }
@@ -467,7 +485,10 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
 #[must_use]
 pub const fn is_cause(fault: &Fault) -> bool {
     match fault {
-        Fault::Hunt { .. } | Fault::Ambush { .. } | Fault::CrashLoop { .. } => true,
+        Fault::Hunt { .. }
+        | Fault::Burden { .. }
+        | Fault::Ambush { .. }
+        | Fault::CrashLoop { .. } => true,
         Fault::Crash { moment, .. } => !matches!(moment, Moment::Now),
         _ => false,
     }
@@ -486,7 +507,7 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
         let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
         for _ in 0..count {
             // Clients may be through with their work early, and some faults lie in wait for them.
-            let waits = matches!(class, Class::Hunt | Class::Ambush);
+            let waits = matches!(class, Class::Hunt | Class::Ambush | Class::Burden);
             let latest = if waits { setup.duration / 3 } else { setup.duration };
             let at = draw.below(latest);
             if class == Class::Swizzle {
@@ -560,6 +581,11 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
         Class::Hunt => {
             let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
             Fault::Hunt { group, lasts: draw.between(setup.duration / 4, setup.duration) }
+        }
+        Class::Burden => {
+            let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
+            let lasts = draw.between(setup.duration / 4, setup.duration);
+            Fault::Burden { group, times: draw.magnitude(4, 64), lasts }
         }
         Class::DiskLoss | Class::Misdirect if !setup.syncs_always() => return None,
         Class::DiskLoss => {

@@ -10,6 +10,7 @@
 
 mod ambush;
 mod asking;
+mod burden;
 mod disaster;
 mod frozen;
 mod hunt;
@@ -38,6 +39,7 @@ use crate::setup::Setup;
 use crate::stats::Stats;
 use crate::trace::{Kind, Note, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
+use burden::Burden;
 use bytes::Bytes;
 use hunt::Hunt;
 use ironseed_core::codec;
@@ -86,6 +88,8 @@ pub struct World<M> {
     struck: BTreeSet<usize>,
     /// Hunts for leaders under way.
     hunts: Vec<Hunt>,
+    /// Burdens on leaders under way.
+    burdens: Vec<Burden>,
     /// Faults that cut deletions of buckets off, each with how many it has met.
     ambushes: BTreeMap<usize, u64>,
     /// Nodes that crash again and again.
@@ -181,6 +185,7 @@ impl<M: Machine> World<M> {
             armed: Vec::new(),
             struck: BTreeSet::new(),
             hunts: Vec::new(),
+            burdens: Vec::new(),
             ambushes: BTreeMap::new(),
             loops: Vec::new(),
             replaced: Replaced::default(),
@@ -449,6 +454,9 @@ impl<M: Machine> World<M> {
         if !self.hunts.is_empty() {
             self.scent(node, group);
         }
+        if !self.burdens.is_empty() {
+            self.burden(node, group);
+        }
     }
 
     fn issue(&mut self, node: usize, op: OpId, io: Io) {
@@ -597,6 +605,7 @@ impl<M: Machine> World<M> {
     /// The run is over: what the parts of the world have counted.
     pub fn finish(&mut self) {
         self.note_catches();
+        self.end_burdens();
         let counts = self.network.counts();
         let messages = &mut self.stats.messages;
         for (name, count) in [

@@ -43,6 +43,16 @@ stories! {
     bits_flip_under_a_follower = "bits-flip-under-a-follower";
     a_follower_misses_much = "a-follower-misses-much";
     a_lone_node_loses_power = "a-lone-node-loses-power";
+    leader_is_not_heard = "leader-is-not-heard";
+    leader_is_stopped = "leader-is-stopped";
+    leaders_are_hunted = "leaders-are-hunted";
+    five_are_split = "five-are-split";
+    power_goes_at_a_follower = "power-goes-at-a-follower";
+    a_disk_is_full = "a-disk-is-full";
+    a_clock_jumps = "a-clock-jumps";
+    messages_are_late_and_double = "messages-are-late-and-double";
+    a_bucket_is_deleted_under_a_write = "a-bucket-is-deleted-under-a-write";
+    an_upload_outlives_its_leader = "an-upload-outlives-its-leader";
 }
 
 #[test]

@@ -258,7 +258,9 @@ impl File {
     /// Changes bytes at rest, as only a disk that errs does.
     pub fn put_at_rest(&mut self, offset: usize, bytes: &[u8]) {
         assert!(self.is_at_rest(offset, bytes.len()), "a rewrite is under way at {offset}");
-        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        for (at, byte) in (offset..).zip(bytes) {
+            self.page(at)[at % PAGE] = *byte;
+        }
     }
 
     /// Flips one bit at rest. `false` when the sector is not at rest: a rewrite of it is under way.

@@ -515,6 +515,7 @@ const fn lasts(fault: &Fault) -> Option<u64> {
         | Fault::DiskFull { lasts, .. }
         | Fault::DiskSlow { lasts, .. }
         | Fault::Hunt { lasts, .. }
+        | Fault::Burden { lasts, .. }
         | Fault::Ambush { lasts }
         | Fault::DiskLoss { lasts, .. }
         | Fault::Throttle { lasts, .. }

@@ -88,6 +88,11 @@ impl<M: Machine> World<M> {
                 self.schedule(*lasts, Event::Mend { number });
                 true
             }
+            Fault::Burden { group, times, lasts } => {
+                self.begin_burden(number, GroupId(*group), *times);
+                self.schedule(*lasts, Event::Mend { number });
+                true
+            }
             Fault::Ambush { lasts } => {
                 self.ambushes.insert(number, 0);
                 self.schedule(*lasts, Event::Mend { number });
@@ -186,6 +191,7 @@ impl<M: Machine> World<M> {
                 self.on_disk(node, |disk| disk.slow(1));
             }
             Fault::Hunt { .. } => self.end_hunt(number),
+            Fault::Burden { .. } => self.end_burden(number),
             Fault::Ambush { .. } => {
                 self.ambushes.remove(&number);
             }
@@ -214,6 +220,7 @@ impl<M: Machine> World<M> {
         self.healed = Some(self.now);
         self.note_catches();
         self.hunts.clear();
+        self.end_burdens();
         self.ambushes.clear();
         self.loops.clear();
         self.network.heal();
