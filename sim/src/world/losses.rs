@@ -48,13 +48,15 @@ impl<M: Machine> World<M> {
     /// A node loses its disk but for what is left. `false` if there is nothing to lose, or a cluster that is not
     /// complete yet would never be.
     pub(super) fn lose_disk(&mut self, node: usize, left: Left, lasts: u64) -> bool {
-        let is_member = |slot: &Disk| {
-            let block = superblock_of(slot);
+        let is_member = |disk: &Disk| {
+            let block = superblock_of(disk);
             block.filter(|block| matches!(block.membership, Membership::Member(_)))
         };
         // Until its superblock says so, a node that finds no log is new: it may have promised nothing yet.
         let has_logs = is_member(&self.slots[node].disk).is_some_and(|block| block.logs);
-        let complete = self.slots.iter().all(|slot| is_member(&slot.disk).is_some());
+        let mut slots = self.slots.iter().enumerate();
+        let complete =
+            slots.all(|(other, slot)| self.replaced.has(other) || is_member(&slot.disk).is_some());
         if !has_logs || !complete || self.replaced.has(node) {
             return false;
         }
