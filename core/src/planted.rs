@@ -87,7 +87,6 @@ bugs! {
 pub struct Planted {
     #[cfg(feature = "planted-bugs")]
     bug: Option<Bug>,
-    #[cfg_attr(not(feature = "planted-bugs"), expect(dead_code, reason = "it has no size here"))]
     points: Points,
 }
 

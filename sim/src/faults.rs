@@ -12,7 +12,10 @@
 //! - Power may go everywhere at once if nodes always sync. Otherwise it goes at the victims only, and
 //!   the other nodes are killed instead, which leaves their page caches whole.
 
-use crate::draw::{Domain, Draw};
+mod plan;
+
+pub use plan::plan;
+
 use crate::net::Weather;
 use crate::setup::Setup;
 use ironseed_core::types::NodeId;
@@ -158,7 +161,7 @@ impl Class {
     }
 
     /// How often it strikes in ten seconds, at the most.
-    const fn frequency(self) -> u64 {
+    pub(super) const fn frequency(self) -> u64 {
         match self {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
@@ -359,6 +362,8 @@ pub enum Left {
     Nothing,
     /// The superblock.
     Superblock,
+    /// All but the superblock: the node refuses what it finds, and its operator gives it an empty disk.
+    Logs,
     /// All but the write-ahead log.
     NoWal,
     /// All but the table log.
@@ -429,7 +434,7 @@ impl Fault {
             Self::Hunt { .. } => "hunt",
             Self::Burden { .. } => "burden",
             Self::Ambush { .. } => "ambush",
-            Self::DiskLoss { left: Left::Nothing, .. } => "disk-replaced",
+            Self::DiskLoss { left: Left::Nothing | Left::Logs, .. } => "disk-replaced",
             Self::DiskLoss { .. } => "disk-lost-in-part",
             Self::Misdirect { .. } => "misdirected-write",
             Self::Throttle { .. } => "throttle",
@@ -494,292 +499,5 @@ pub const fn is_cause(fault: &Fault) -> bool {
     }
 }
 
-/// The faults of a run, by their instants.
-#[must_use]
-pub fn plan(setup: &Setup) -> Vec<Planned> {
-    if let Some(plan) = &setup.plan {
-        return plan.clone();
-    }
-    let mut planned = Vec::new();
-    for &class in &setup.classes {
-        let mut draw = Draw::new(setup.seed, Domain::Faults, &[class as u64]);
-        let most = (class.frequency() * setup.duration / TEN_SECONDS).max(2);
-        let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
-        for _ in 0..count {
-            // Clients may be through with their work early, and some faults lie in wait for them.
-            let waits = matches!(class, Class::Hunt | Class::Ambush | Class::Burden);
-            let latest = if waits { setup.duration / 3 } else { setup.duration };
-            let at = draw.below(latest);
-            if class == Class::Swizzle {
-                planned.extend(swizzle(setup, at, &mut draw));
-            } else if let Some(fault) = one(class, setup, &mut draw) {
-                planned.push(Planned { at, fault });
-            }
-        }
-    }
-    planned.sort_by_key(|planned| planned.at);
-    planned
-}
-
-fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
-    let node = draw.pick(&setup.nodes).0;
-    let lasts = draw.magnitude(5_000_000, 3_000_000_000);
-    let moment = *draw.pick(&[Moment::Now, Moment::Answer, Moment::Elected]);
-    let crash = |nodes, how| Fault::Crash { nodes, how, moment, lasts };
-    // Without syncs, a power loss forgets what was acknowledged: only the victims may.
-    let victim = (!setup.victims.is_empty()).then(|| draw.pick(&setup.victims).0);
-    let all: Vec<u32> = setup.nodes.iter().map(|node| node.0).collect();
-    Some(match class {
-        Class::PowerLoss if setup.syncs_always() => crash(vec![node], Crash::Power),
-        Class::PowerLoss => crash(vec![victim?], Crash::Power),
-        Class::Blackout if setup.syncs_always() => crash(all, Crash::Power),
-        Class::Blackout => crash(all, Crash::Kill),
-        Class::Kill => crash(vec![node], Crash::Kill),
-        Class::Stop => crash(vec![node], Crash::Stop),
-        Class::Pause => Fault::Pause { node, lasts },
-        Class::Partition | Class::OneWay | Class::Clog | Class::Isolate if all.len() < 2 => {
-            return None;
-        }
-        Class::Partition | Class::OneWay | Class::Clog => {
-            let (from, to) = sides(&all, draw);
-            match class {
-                Class::Clog => Fault::Clog { from, to, lasts },
-                _ => Fault::Cut { from, to, both_ways: class == Class::Partition, lasts },
-            }
-        }
-        Class::Isolate => {
-            let to = all.into_iter().filter(|&other| other != node).collect();
-            Fault::Cut { from: vec![node], to, both_ways: true, lasts }
-        }
-        Class::Loss | Class::Duplicate | Class::Reorder => storm(class, setup, draw, lasts),
-        Class::Rot => Fault::Rot {
-            node: victim?,
-            salt: draw.below(1 << 48),
-            bits: draw.magnitude(1, 8) as u32,
-        },
-        Class::ReadError => Fault::DiskError { node: victim?, operation: Operation::Read },
-        // A failed write or sync stops the node with dirty data dropped, which without syncs forgets as
-        // a power loss does.
-        Class::WriteError | Class::SyncError => {
-            let node = if setup.syncs_always() { node } else { victim? };
-            let operation = match class {
-                Class::WriteError => Operation::Write,
-                _ => Operation::Sync,
-            };
-            Fault::DiskError { node, operation }
-        }
-        Class::DiskFull => {
-            let spare = if draw.chance(1, 2) { 0 } else { draw.magnitude(4 << 10, 16 << 20) };
-            Fault::DiskFull { node, spare, lasts }
-        }
-        Class::DiskSlow => Fault::DiskSlow { node, times: draw.magnitude(2, 100), lasts },
-        Class::ClockStep => {
-            let by = draw.magnitude(1_000_000, 3_600_000_000_000) as i64;
-            Fault::ClockStep { node, by: if draw.chance(1, 2) { by } else { -by } }
-        }
-        Class::Ambush => Fault::Ambush { lasts: draw.between(setup.duration / 4, setup.duration) },
-        Class::Hunt => {
-            let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
-            Fault::Hunt { group, lasts: draw.between(setup.duration / 4, setup.duration) }
-        }
-        Class::Burden => {
-            let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
-            let lasts = draw.between(setup.duration / 4, setup.duration);
-            Fault::Burden { group, times: draw.magnitude(4, 64), lasts }
-        }
-        Class::DiskLoss | Class::Misdirect if !setup.syncs_always() => return None,
-        Class::DiskLoss => {
-            let left = *draw.pick(LEFT);
-            Fault::DiskLoss { node: victim?, left, lasts }
-        }
-        Class::Misdirect => Fault::Misdirect { node: victim?, salt: draw.below(1 << 48) },
-        Class::Throttle | Class::Reset if all.len() < 2 => return None,
-        Class::Throttle => {
-            let (from, to) = sides(&all, draw);
-            let bytes_per_second = draw.magnitude(8_000, 40_000_000);
-            Fault::Throttle { from, to, bytes_per_second, lasts }
-        }
-        Class::Reset => {
-            let (from, to) = sides(&all, draw);
-            // A pause, a connection and its handshake.
-            Fault::Reset { from, to, lasts: draw.magnitude(20_000_000, 600_000_000) }
-        }
-        Class::CrashLoop => {
-            let power = setup.syncs_always() && draw.chance(1, 2);
-            let how = if power { Crash::Power } else { Crash::Kill };
-            Fault::CrashLoop { node, how, times: draw.between(2, 8) as u32 }
-        }
-        Class::ClockDrift | Class::Swizzle => return None,
-    })
-}
-
-/// Some nodes are clogged one after another, and heal one after another in an order of its own.
-fn swizzle(setup: &Setup, from: u64, draw: &mut Draw) -> Vec<Planned> {
-    if setup.nodes.len() < 2 {
-        return Vec::new();
-    }
-    let mut nodes: Vec<u32> = setup.nodes.iter().map(|node| node.0).collect();
-    draw.shuffle(&mut nodes);
-    nodes.truncate(draw.between(2, nodes.len() as u64) as usize);
-    let step = draw.magnitude(2_000_000, 400_000_000);
-    let mut heals: Vec<u64> = (1..=nodes.len() as u64).collect();
-    draw.shuffle(&mut heals);
-    let over = from + step * nodes.len() as u64;
-    let choke = |(position, (node, heals)): (usize, (u32, u64))| {
-        let at = from + step * position as u64;
-        Planned { at, fault: Fault::Choke { node, lasts: over + step * heals - at } }
-    };
-    let all = nodes.into_iter().zip(heals).enumerate().map(choke);
-    all.filter(|planned| planned.at < setup.duration).collect()
-}
-
-/// Two sides of the network, neither of them empty; now and then only some of the links between.
-fn sides(all: &[u32], draw: &mut Draw) -> (Vec<u32>, Vec<u32>) {
-    let mut shuffled = all.to_vec();
-    draw.shuffle(&mut shuffled);
-    let cut = draw.between(1, all.len() as u64 - 1) as usize;
-    let mut to = shuffled.split_off(cut);
-    if draw.chance(1, 3) {
-        to.truncate(1);
-    }
-    (shuffled, to)
-}
-
-fn storm(class: Class, setup: &Setup, draw: &mut Draw, lasts: u64) -> Fault {
-    let mut weather = setup.weather;
-    match class {
-        Class::Loss => weather.loss_ppm = draw.magnitude(1_000, 400_000) as u32,
-        Class::Duplicate => {
-            weather.duplicate_ppm = draw.magnitude(1_000, 300_000) as u32;
-            weather.replay_ppm = draw.magnitude(1_000, 100_000) as u32;
-        }
-        _ => {
-            weather.reorder = true;
-            weather.delay *= draw.magnitude(1, 16);
-        }
-    }
-    Fault::Storm { weather, lasts }
-}
-
-/// What a lost disk may leave, as often as it is drawn.
-const LEFT: &[Left] = &[
-    Left::Nothing,
-    Left::Superblock,
-    Left::Superblock,
-    Left::NoWal,
-    Left::NoTable,
-    Left::NoChunks,
-];
-const TEN_SECONDS: u64 = 10_000_000_000;
-/// Hunts are for the meta group and the first shards: few, so that clients are at work there.
-const HUNTED_SHARDS: u64 = 4;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::setup::Overrides;
-
-    fn of(class: Class, nodes: u32) -> impl Iterator<Item = (Setup, Vec<Planned>)> {
-        (0..50).map(move |seed| {
-            let overrides =
-                Overrides { nodes: Some(nodes), faults: Some(vec![class]), ..Overrides::default() };
-            let setup = Setup::draw(seed, &overrides);
-            let plan = plan(&setup);
-            (setup, plan)
-        })
-    }
-
-    #[test]
-    fn every_class_makes_faults_within_the_run() {
-        for &class in Class::ALL {
-            for (setup, plan) in of(class, 3) {
-                assert!(plan.is_sorted_by_key(|planned| planned.at));
-                assert!(plan.iter().all(|planned| planned.at < setup.duration));
-                let needs_syncs = matches!(class, Class::DiskLoss | Class::Misdirect);
-                let none = class == Class::ClockDrift || needs_syncs && !setup.syncs_always();
-                assert_eq!(plan.is_empty(), none, "{class:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_atlas_spares_a_quorum() {
-        for class in [Class::Rot, Class::ReadError, Class::DiskLoss, Class::Misdirect] {
-            assert!(of(class, 1).all(|(_, plan)| plan.is_empty()));
-            for (setup, plan) in of(class, 5) {
-                for Planned { fault, .. } in plan {
-                    let (Fault::Rot { node, .. }
-                    | Fault::DiskError { node, .. }
-                    | Fault::DiskLoss { node, .. }
-                    | Fault::Misdirect { node, .. }) = fault
-                    else {
-                        panic!("{fault:?}")
-                    };
-                    assert!(setup.victims.contains(&NodeId(node)));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_the_atlas_draws_it_finds_fair() {
-        let mut unfair = 0;
-        for class in Class::ALL {
-            for (setup, plan) in of(*class, 5) {
-                let smaller = Setup::draw(
-                    setup.seed,
-                    &Overrides {
-                        nodes: Some(3),
-                        faults: Some(vec![*class]),
-                        ..Overrides::default()
-                    },
-                );
-                for Planned { fault, .. } in plan {
-                    assert!(is_fair(&setup, &fault), "{fault:?}");
-                    unfair += u32::from(!is_fair(&smaller, &fault));
-                }
-            }
-        }
-        assert!(unfair > 100, "{unfair} faults of five nodes are not for three");
-    }
-
-    #[test]
-    fn nodes_that_do_not_sync_never_lose_power_together() {
-        let mut lax = 0;
-        for class in [Class::PowerLoss, Class::Blackout] {
-            for (setup, plan) in of(class, 3).filter(|(setup, _)| !setup.syncs_always()) {
-                for Planned { fault, .. } in plan {
-                    let Fault::Crash { nodes, how, .. } = fault else { panic!("{fault:?}") };
-                    let spared = nodes.iter().all(|&node| setup.victims.contains(&NodeId(node)));
-                    assert!(how == Crash::Kill || spared, "{nodes:?}");
-                    lax += 1;
-                }
-            }
-        }
-        assert!(lax > 5, "only {lax} faults under a lax policy");
-    }
-
-    #[test]
-    fn a_swizzle_heals_in_another_order_than_it_clogs() {
-        let mut other = 0;
-        for (_, plan) in of(Class::Swizzle, 5) {
-            let ends = plan.iter().map(|Planned { at, fault }| match fault {
-                Fault::Choke { lasts, .. } => at + lasts,
-                fault => panic!("{fault:?}"),
-            });
-            other += u32::from(!ends.is_sorted());
-        }
-        assert!(other > 30, "{other} of 50");
-    }
-
-    #[test]
-    fn a_plan_survives_its_file() {
-        let late =
-            Class::ALL.iter().filter(|class| class.is_late()).flat_map(|class| of(*class, 3));
-        for (_, plan) in of(Class::Reorder, 3).chain(of(Class::Blackout, 3)).chain(late) {
-            let overrides = Overrides { plan: Some(plan), ..Overrides::default() };
-            let text = toml::to_string(&overrides).expect("a plan has a form");
-            assert_eq!(toml::from_str::<Overrides>(&text).expect(&text), overrides);
-        }
-    }
-}
+mod tests;

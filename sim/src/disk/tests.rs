@@ -147,6 +147,33 @@ fn rot_reaches_bytes_at_rest_only() {
 }
 
 #[test]
+fn a_misdirected_write_is_missing_here_and_found_there_and_spares_what_is_not_at_rest() {
+    let mut rig = Rig::ready(1);
+    rig.write(A, 7).expect("room");
+    assert!(!rig.disk.misdirect(A, 0..1024, A, 2048, 1024), "its sync is not done");
+    rig.run(Io::Sync { file: A }).expect("no faults");
+    assert!(!rig.disk.misdirect(A, 0..1024, A, 3584, 1024), "there is no room there");
+    assert!(!rig.disk.misdirect(A, 0..1024, B, 0, 1024), "no such file");
+    assert!(rig.disk.misdirect(A, 0..1024, A, 2048, 512));
+    let bytes = rig.disk.read_durable(A, 0, 4096).expect("a file");
+    let sevens: Vec<usize> = (0..4096).filter(|at| bytes[*at] == 7).collect();
+    assert_eq!((sevens.first(), sevens.last()), (Some(&2048), Some(&2559)));
+    assert_eq!(sevens.len(), 512);
+}
+
+#[test]
+fn a_lost_file_does_not_come_back_with_a_power_loss() {
+    let mut rig = Rig::ready(1);
+    rig.run(Io::Create { file: B, bytes: 8192 }).expect("room");
+    rig.run(Io::SyncDir).expect("no faults");
+    rig.disk.lose(|file| file == A);
+    rig.disk.lose_power(0);
+    let found: Vec<FileId> = rig.disk.found().iter().map(|found| found.file).collect();
+    assert_eq!(found, [B]);
+    assert_eq!(rig.first_byte(A), Err(IoError::NotFound));
+}
+
+#[test]
 fn latencies_vary_with_a_tail_and_repeat_with_the_seed() {
     let latencies = |seed| {
         let mut disk = Disk::new(seed, 1, SPEED);

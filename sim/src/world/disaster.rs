@@ -332,6 +332,7 @@ impl<M: Machine> World<M> {
         }
         Stats::count(&mut self.stats.rare, "halt", 1);
         self.slots[node].disk.kill(self.now);
+        self.empty_refused_disk(node);
         let why = format!("halts: {reason}");
         self.fall(node, self.now + RESTART_AFTER, &why);
     }

@@ -48,13 +48,15 @@ impl<M: Machine> World<M> {
     /// A node loses its disk but for what is left. `false` if there is nothing to lose, or a cluster that is not
     /// complete yet would never be.
     pub(super) fn lose_disk(&mut self, node: usize, left: Left, lasts: u64) -> bool {
-        let is_member = |slot: &Disk| {
-            let block = superblock_of(slot);
+        let is_member = |disk: &Disk| {
+            let block = superblock_of(disk);
             block.filter(|block| matches!(block.membership, Membership::Member(_)))
         };
         // Until its superblock says so, a node that finds no log is new: it may have promised nothing yet.
         let has_logs = is_member(&self.slots[node].disk).is_some_and(|block| block.logs);
-        let complete = self.slots.iter().all(|slot| is_member(&slot.disk).is_some());
+        let mut slots = self.slots.iter().enumerate();
+        let complete =
+            slots.all(|(other, slot)| self.replaced.has(other) || is_member(&slot.disk).is_some());
         if !has_logs || !complete || self.replaced.has(node) {
             return false;
         }
@@ -73,16 +75,27 @@ impl<M: Machine> World<M> {
         disk.lose(|file| match left {
             Left::Nothing => true,
             Left::Superblock => file.kind != FileKind::Superblock,
+            Left::Logs => file.kind == FileKind::Superblock,
             Left::NoWal => file.kind == FileKind::Wal,
             Left::NoTable => file.kind == FileKind::Table,
             Left::NoChunks => file.kind == FileKind::Chunk,
         });
         self.oracles.durable.lost(id, disk);
-        if left == Left::Nothing {
+        if matches!(left, Left::Nothing | Left::Logs) {
             self.replaced.nodes.insert(node);
             self.replaced.refused.remove(&id);
         }
         true
+    }
+
+    /// A node has said why it can't go on: where nothing says what a disk is, its operator does as he is told.
+    pub(super) fn empty_refused_disk(&mut self, node: usize) {
+        let (id, disk) = (self.slots[node].id, &mut self.slots[node].disk);
+        if self.replaced.has(node) && superblock_of(disk).is_none() {
+            disk.lose(|_| true);
+            self.oracles.durable.lost(id, disk);
+            Stats::count(&mut self.stats.rare, "disk-refused-by-its-node", 1);
+        }
     }
 
     /// A store that the charter does not name may say hello and nothing else.
@@ -116,7 +129,11 @@ impl<M: Machine> World<M> {
         let kind = *draw.pick(&[FileKind::Wal, FileKind::Table, FileKind::Chunk]);
         let young = youngest(kind).copied().filter(|_| draw.chance(1, 2));
         let write = young.unwrap_or_else(|| *draw.pick(&writes));
-        let (to, offset, room) = if draw.chance(1, 3) {
+        let (to, offset, room) = if draw.chance(1, 8) && has_equal_copies(&self.slots[node].disk) {
+            // The first copy of the superblock, which is also the first to be written anew: the second is good
+            // whatever happens meanwhile.
+            (SUPERBLOCK, 0, COPY_BYTES as u64)
+        } else if draw.chance(1, 3) {
             // Behind the end of a log, where nothing is yet.
             let (file, ..) = *draw.pick(&writes);
             let tail = self.oracles.durable.tail(id, file).unwrap_or(0);
@@ -142,10 +159,21 @@ impl<M: Machine> World<M> {
 
 /// What a power loss at this moment leaves of a superblock.
 fn superblock_of(disk: &Disk) -> Option<Superblock> {
-    let file = FileId::new(FileKind::Superblock, 0);
-    let bytes = disk.read_durable(file, 0, 2 * COPY_BYTES)?;
+    let bytes = disk.read_durable(SUPERBLOCK, 0, 2 * COPY_BYTES)?;
     superblock::newest(&bytes).ok().map(|(_, block)| block)
 }
+
+/// Whether both copies of a superblock are good and say the same.
+fn has_equal_copies(disk: &Disk) -> bool {
+    let copy = |at: usize| {
+        let bytes = disk.read_durable(SUPERBLOCK, at as u64, COPY_BYTES)?;
+        superblock::decode_copy(&bytes).ok()
+    };
+    let (first, second) = (copy(0), copy(COPY_BYTES));
+    first.is_some() && first == second
+}
+
+const SUPERBLOCK: FileId = FileId::new(FileKind::Superblock, 0);
 
 /// What writes of a file system are aligned to: bytes.
 const BLOCK: u64 = 4096;
@@ -195,6 +223,14 @@ mod tests {
         let seen = rare(0..4, |node, _| Fault::DiskLoss { node, left: Left::Nothing, lasts });
         assert_eq!(seen.get("disk-replaced"), Some(&4), "once each: {seen:?}");
         assert!(seen["stranger-refused"] >= 4, "{seen:?}");
+    }
+
+    #[test]
+    fn logs_without_a_superblock_are_refused_by_their_own_node() {
+        let lasts = 50_000_000;
+        let seen = rare(0..3, |node, _| Fault::DiskLoss { node, left: Left::Logs, lasts });
+        assert_eq!(seen.get("disk-refused-by-its-node"), Some(&3), "{seen:?}");
+        assert!(seen["stranger-refused"] >= 3, "{seen:?}");
     }
 
     #[test]
