@@ -1,4 +1,4 @@
-//! The verbs of the binary: `serve`, `init`, `status`, `bench`. [`crate::demo`] is the fifth.
+//! The verbs of the binary: `serve`, `init`, `status`, `bench`, `debug`. [`crate::demo`] is the sixth.
 
 use crate::bench;
 use crate::config::{Config, ConfigError};
@@ -6,12 +6,13 @@ use crate::demo;
 use crate::disk::DataDir;
 use crate::driver::Exit;
 use crate::founding::{self, ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE};
+use crate::recording::{self, Summary};
 use crate::server::{Listeners, Server, StartError};
 use crate::status::{self, AskError, Target};
 use ironseed_core::node::api::Founding;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why a verb failed.
@@ -33,6 +34,8 @@ pub enum CommandError {
     Ask(AskError),
     /// No figures.
     Bench(bench::BenchError),
+    /// So many of so many recordings do not replay.
+    Replay(usize, usize),
     /// Standard output or the signals.
     Io(io::Error),
 }
@@ -48,6 +51,7 @@ impl fmt::Display for CommandError {
             Self::Impatient => f.write_str("stopped at once, as after a power loss"),
             Self::Ask(error) => write!(f, "{error}"),
             Self::Bench(error) => write!(f, "{error}"),
+            Self::Replay(failed, of) => write!(f, "{failed} of {of} recordings do not replay"),
             Self::Io(error) => write!(f, "{error}"),
         }
     }
@@ -166,6 +170,39 @@ pub async fn show_status(
 pub async fn load(options: &bench::Options) -> Result<(), CommandError> {
     let text = bench::run(options).await?;
     Ok(say(&text)?)
+}
+
+/// Replays recordings: prints one line of JSON for each that replays identically, and says on standard error
+/// what is wrong with each that doesn't.
+///
+/// # Errors
+/// A recording can't be read or replays differently.
+pub fn replay(files: &[PathBuf], trace: Option<&recording::Options>) -> Result<(), CommandError> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        file: &'a Path,
+        #[serde(flatten)]
+        summary: Summary,
+    }
+    let mut failed = 0;
+    for file in files {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        match recording::replay(file, trace, &mut out) {
+            Ok(summary) => {
+                serde_json::to_writer(&mut out, &Line { file, summary })
+                    .map_err(io::Error::other)?;
+                out.write_all(b"\n")?;
+                out.flush()?;
+            }
+            Err(recording::Failure::Output(error)) => return Err(error.into()),
+            Err(failure) => {
+                out.flush()?;
+                failed += 1;
+                eprintln!("{}: {failure}", file.display());
+            }
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(CommandError::Replay(failed, files.len())) }
 }
 
 /// Prints what was asked for; everything else goes to the log.
