@@ -330,7 +330,7 @@ impl<M: Machine> Driver<M> {
     /// The next event, or nothing when the deadline comes first.
     async fn wait(&mut self) -> Option<Event> {
         if let Some(recorder) = &mut self.recorder {
-            recorder.flush();
+            recorder.rest();
         }
         // The handle, the node port and the disk all hold a sender, so the queue never closes: the disk's lives
         // as long as the driver.

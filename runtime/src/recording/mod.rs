@@ -20,8 +20,8 @@
 //! - It grows as fast as traffic comes, bulk bytes included: a node that takes 100 MB/s writes as much again.
 //! - Written from the driver's own task, through a buffer: a disk that stalls stalls the node. When the
 //!   recording can't be written any more (a full disk) that is logged once, and the node goes on without.
-//! - The buffer goes to the system before the driver sleeps, and when a step panics. What kill -9 takes is
-//!   the last steps of a busy node; nothing is synced, so a power loss takes more.
+//! - The buffer goes to the system ten times a second, and when a step panics. Kill -9 takes the steps since;
+//!   nothing is synced, so a power loss takes more.
 
 pub mod file;
 mod replay;
@@ -30,7 +30,7 @@ pub use replay::{Failure, Inputs, Options, Summary, replay};
 
 use file::{HEAD, REACTION, STEP};
 use ironseed_core::codec;
-use ironseed_core::machine::{Instant, Now};
+use ironseed_core::machine::{Duration, Instant, Now};
 use ironseed_core::node::api::{Config, Effect, Input};
 use ironseed_core::node::recording::{self, Head, Reaction};
 use std::fs::{self, File};
@@ -43,6 +43,9 @@ pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 /// What gathers before it goes to the system. Longer frames go there at once.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// What has gathered goes there this often, if the driver has time: each time that it sleeps would be too dear.
+const FLUSH_EVERY: Duration = Duration::from_millis(100);
+
 /// Writes the recording of one boot.
 #[derive(Debug)]
 pub struct Recorder {
@@ -50,6 +53,9 @@ pub struct Recorder {
     /// `None` once it could not be written.
     file: Option<BufWriter<File>>,
     frame: Vec<u8>,
+    /// Time of the last step.
+    now: Instant,
+    flushed: Instant,
 }
 
 impl Recorder {
@@ -74,7 +80,8 @@ impl Recorder {
             file = %path.display(),
             "recording every input: the file will hold what clients write and read, and the root credentials"
         );
-        Ok(Self { path, file: Some(file), frame })
+        let (now, flushed) = (Instant::default(), Instant::default());
+        Ok(Self { path, file: Some(file), frame, now, flushed })
     }
 
     /// Where it is written.
@@ -88,6 +95,7 @@ impl Recorder {
         if self.file.is_none() {
             return;
         }
+        self.now = now.mono;
         file::begin_frame(&mut self.frame);
         recording::encode_step(now, input, &mut self.frame);
         self.write(STEP);
@@ -104,10 +112,13 @@ impl Recorder {
         self.write(REACTION);
     }
 
-    /// Hands what has gathered to the system.
-    pub fn flush(&mut self) {
-        let flushed = self.file.as_mut().map_or(Ok(()), Write::flush);
-        self.keep_on(flushed);
+    /// The driver has nothing to do now: hands what has gathered to the system, unless that was done just before.
+    pub fn rest(&mut self) {
+        if self.now - self.flushed >= FLUSH_EVERY {
+            self.flushed = self.now;
+            let flushed = self.file.as_mut().map_or(Ok(()), Write::flush);
+            self.keep_on(flushed);
+        }
     }
 
     fn write(&mut self, kind: u8) {

@@ -6,7 +6,6 @@ use crate::disk::DataDir;
 use crate::driver::{self, Exit, Parts};
 use crate::net::Net;
 use ironseed_core::codec::Octets;
-use ironseed_core::machine::Duration;
 use ironseed_core::node::Node;
 use ironseed_core::node::api::{Founding, FsyncPolicy, Tuning};
 use ironseed_core::object::api::{
@@ -296,15 +295,31 @@ fn a_step_that_panics_is_there_and_panics_again() {
 }
 
 #[test]
+fn what_has_gathered_leaves_ten_times_a_second_at_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::create(folder.path(), &settings()).unwrap();
+    let length = |recorder: &Recorder| fs::metadata(recorder.path()).unwrap().len();
+    let mut rests = |ms: u64| {
+        let before = length(&recorder);
+        let mono = Instant::default() + Duration::from_millis(ms);
+        recorder.step(Now { mono, ..Now::default() }, &Input::Timer);
+        assert_eq!(length(&recorder), before, "it gathers");
+        recorder.rest();
+        length(&recorder) > before
+    };
+    assert_eq!([5000, 5099, 5100, 5101, 5200].map(&mut rests), [true, false, true, false, true]);
+}
+
+#[test]
 fn a_disk_without_room_ends_the_recording_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::create(folder.path(), &settings()).unwrap();
     recorder.file = Some(BufWriter::new(File::options().write(true).open("/dev/full").unwrap()));
-    recorder.step(Now::default(), &Input::Timer);
-    recorder.flush();
+    recorder.step(Now { mono: Instant(1 << 40), ..Now::default() }, &Input::Timer);
+    recorder.rest();
     assert!(recorder.file.is_none());
     recorder.reaction(&[], None);
-    recorder.flush();
+    recorder.rest();
 }
 
 #[tokio::test]
