@@ -13,6 +13,7 @@ use ironseed_core::node::api::Founding;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why a verb failed.
@@ -184,25 +185,52 @@ pub fn replay(files: &[PathBuf], trace: Option<&recording::Options>) -> Result<(
         #[serde(flatten)]
         summary: Summary,
     }
-    let mut failed = 0;
-    for file in files {
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        match recording::replay(file, trace, &mut out) {
-            Ok(summary) => {
-                serde_json::to_writer(&mut out, &Line { file, summary })
-                    .map_err(io::Error::other)?;
-                out.write_all(b"\n")?;
-                out.flush()?;
-            }
-            Err(recording::Failure::Output(error)) => return Err(error.into()),
-            Err(failure) => {
-                out.flush()?;
-                failed += 1;
-                eprintln!("{}: {failure}", file.display());
-            }
+    let failed = AtomicUsize::new(0);
+    let told = |file: &Path, result: Result<Summary, recording::Failure>| match result {
+        Ok(summary) => {
+            let line = serde_json::to_string(&Line { file, summary }).map_err(io::Error::other)?;
+            say(&(line + "\n"))
         }
+        Err(recording::Failure::Output(error)) => Err(error),
+        Err(failure) => {
+            failed.fetch_add(1, Ordering::Relaxed);
+            eprintln!("{}: {failure}", file.display());
+            Ok(())
+        }
+    };
+    if trace.is_some() {
+        for file in files {
+            let mut out = io::BufWriter::new(io::stdout());
+            let result = recording::replay(file, trace, &mut out);
+            out.flush()?;
+            told(file, result)?;
+        }
+    } else {
+        side_by_side(files, |file| told(file, recording::replay(file, None, &mut io::sink())))?;
     }
-    if failed == 0 { Ok(()) } else { Err(CommandError::Replay(failed, files.len())) }
+    match failed.into_inner() {
+        0 => Ok(()),
+        failed => Err(CommandError::Replay(failed, files.len())),
+    }
+}
+
+/// Does this to each file, on as many threads as there are cores.
+fn side_by_side(
+    files: &[PathBuf],
+    work: impl Fn(&Path) -> io::Result<()> + Sync,
+) -> io::Result<()> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(file)?;
+        }
+        Ok(())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker catches panics")).collect()
+    })
 }
 
 /// Prints what was asked for; everything else goes to the log.

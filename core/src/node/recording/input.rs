@@ -1,10 +1,12 @@
 //! How an input is encoded: a tag and its fields. By hand, because bulk bytes are handles ([`Bytes`]), and
 //! because a completion's result is part of the tag.
 
+use super::RECORD_BYTES_MAX;
 use crate::codec::Octets;
 use crate::machine::{IoDone, IoResult};
 use crate::node::api::Input;
 use crate::node::message::PeerMessage;
+use alloc::vec::Vec;
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -36,8 +38,7 @@ impl Encode for Input {
             Self::Done { op, result } => match result {
                 Ok(IoDone::Ok) => (DONE, op).encode(encoder),
                 Ok(IoDone::Data(bytes)) => {
-                    let bytes: &[u8] = bytes;
-                    (DONE_DATA, op, bytes).encode(encoder)
+                    (DONE_DATA, op, bytes.len() as u64, without_end(bytes)).encode(encoder)
                 }
                 Ok(IoDone::Hashed(hashed)) => (DONE_HASHED, op, hashed).encode(encoder),
                 Err(error) => (DONE_FAILED, op, error).encode(encoder),
@@ -65,7 +66,10 @@ impl<C> Decode<C> for Input {
             }
             CANCEL => Self::Cancel { id: Decode::decode(decoder)? },
             DONE => done(decoder, |()| Ok(IoDone::Ok))?,
-            DONE_DATA => done(decoder, |data| Ok(IoDone::Data(bytes(data))))?,
+            DONE_DATA => {
+                let (op, len, start) = Decode::decode(decoder)?;
+                Self::Done { op, result: Ok(IoDone::Data(with_end(start, len)?)) }
+            }
             DONE_HASHED => done(decoder, |hashed| Ok(IoDone::Hashed(hashed)))?,
             DONE_FAILED => done(decoder, Err)?,
             TIMER => Self::Timer,
@@ -93,4 +97,22 @@ fn done<D: Decoder, T: Decode<D::Context>>(
 
 fn bytes(octets: Octets) -> Bytes {
     octets.0
+}
+
+/// Bytes without the blocks of zeros that they end with. A boot reads all of its segments, which are mostly
+/// allocated and not written yet: recorded as they are, they would be most of a recording.
+fn without_end(bytes: &[u8]) -> &[u8] {
+    const ZEROS: &[u8] = &[0; 4096];
+    let written = bytes.chunks(ZEROS.len()).rposition(|block| !ZEROS.starts_with(block));
+    let kept = written.map_or(0, |last| (last + 1) * ZEROS.len());
+    bytes.get(..kept).unwrap_or(bytes)
+}
+
+/// So many bytes that begin like this and end with zeros.
+fn with_end(mut start: Vec<u8>, len: u64) -> Result<Bytes, DecodeError> {
+    let len =
+        usize::try_from(len).ok().filter(|len| (start.len()..=RECORD_BYTES_MAX).contains(len));
+    let len = len.ok_or(DecodeError::Other("no such length of a read"))?;
+    start.resize(len, 0);
+    Ok(start.into())
 }

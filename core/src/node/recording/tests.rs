@@ -62,6 +62,8 @@ fn inputs() -> Vec<Input> {
         Input::Cancel { id: RequestId(5) },
         done(Ok(IoDone::Ok)),
         done(Ok(IoDone::Data(Bytes::from_static(b"read")))),
+        done(Ok(IoDone::Data(Bytes::new()))),
+        done(Ok(IoDone::Data(vec![0; 5000].into()))),
         done(Ok(IoDone::Hashed(Hashed::of(b"hashed")))),
         done(Err(IoError::Device)),
         Input::Timer,
@@ -153,6 +155,32 @@ fn the_bytes_are_those_of_the_format() {
     lines.push(hex(&codec::encode(&head())));
     lines.push(hex(&codec::encode(&Reaction::of(&effects(), None))));
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_read_of_any_length_comes_back_and_zeros_at_its_end_cost_nothing() {
+    let read = |bytes: &[u8]| Input::Done {
+        op: OpId(1),
+        result: Ok(IoDone::Data(Bytes::copy_from_slice(bytes))),
+    };
+    for len in [0, 1, 4095, 4096, 4097, 8192, 10_000] {
+        for written in [0, 1, 4095, 4096, 4097, 8191, 8192, 10_000] {
+            let mut bytes = vec![0; len];
+            bytes.iter_mut().take(written).skip(written.saturating_sub(1)).for_each(|b| *b = 7);
+            let mut encoded = Vec::new();
+            encode_step(Now::default(), &read(&bytes), &mut encoded);
+            assert_eq!(decode_step(&encoded), Ok((Now::default(), read(&bytes))));
+            let blocks = written.min(len).div_ceil(4096) * 4096;
+            assert!(encoded.len() < 20 + blocks, "{len} bytes, {written} written");
+        }
+    }
+    let claims = |len: u64, start: &[u8]| {
+        let mut encoded = codec::encode(&(Now::default(), 5_u8, OpId(1), len));
+        encoded.extend(codec::encode(&start.to_vec()));
+        decode_step(&encoded).is_ok()
+    };
+    assert!(claims(3, b"abc") && claims(4, b"abc"));
+    assert!(!claims(2, b"abc") && !claims(u64::MAX, b"abc") && !claims(65 << 20, b""));
 }
 
 #[test]
