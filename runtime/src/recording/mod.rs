@@ -18,8 +18,9 @@
 //!
 //! - **A recording holds everything that clients wrote and read meanwhile, and the root credentials.**
 //! - It grows as fast as traffic comes, bulk bytes included: a node that takes 100 MB/s writes as much again.
-//! - Written from the driver's own task, through a buffer: a disk that stalls stalls the node. When the
-//!   recording can't be written any more (a full disk) that is logged once, and the node goes on without.
+//! - Written from the driver's own task, through a buffer: a disk that stalls stalls the node. Figures are in
+//!   CONTRIBUTING.md. When the recording can't be written any more (a full disk) that is logged once, and the node
+//!   goes on without.
 //! - The buffer goes to the system ten times a second, and when a step panics. Kill -9 takes the steps since;
 //!   nothing is synced, so a power loss takes more.
 
