@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
+use bincode::enc::write::Writer;
 use bincode::error::{DecodeError as BincodeDecode, EncodeError};
 use bincode::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
@@ -42,12 +43,34 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
     bincode::encode_to_vec(value, bincode::config::standard()).unwrap_or_default()
 }
 
+/// Encodes a format type piece by piece, for those who hash it or have a place for it: the pieces in their
+/// order are what [`encode`] returns. Most are a few bytes.
+pub fn encode_to<T: Encode>(value: &T, piece: impl FnMut(&[u8])) {
+    struct Pieces<F>(F);
+    impl<F: FnMut(&[u8])> Writer for Pieces<F> {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+            (self.0)(bytes);
+            Ok(())
+        }
+    }
+    // As above: nothing here can fail.
+    let _ = bincode::encode_into_writer(value, Pieces(piece), bincode::config::standard());
+}
+
 /// Decodes a format type from exactly `bytes`.
 ///
 /// # Errors
 /// Malformed or trailing bytes. Allocates no more than [`VALUE_BYTES_MAX`] whatever the bytes say.
 pub fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let config = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+    decode_within::<T, VALUE_BYTES_MAX>(bytes)
+}
+
+/// As [`decode`], with another limit, in bytes.
+///
+/// # Errors
+/// Malformed or trailing bytes. Allocates no more than `LIMIT` whatever the bytes say.
+pub fn decode_within<T: Decode<()>, const LIMIT: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let config = bincode::config::standard().with_limit::<LIMIT>();
     match bincode::decode_from_slice(bytes, config) {
         Ok((value, read)) if read == bytes.len() => Ok(value),
         Ok(_) => Err(DecodeError::Trailing),

@@ -19,17 +19,16 @@
 use crate::types::{ChunkHash, OpId};
 use alloc::string::String;
 use alloc::vec::Vec;
+use bincode::{Decode, Encode};
 use bytes::Bytes;
 use core::fmt;
 
 /// Monotonic time in nanoseconds from an arbitrary start. Comparable within one boot only.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Instant(pub u64);
 
 /// A span of time in nanoseconds.
-#[derive(
-    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode,
-)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Duration(pub u64);
 
 impl Duration {
@@ -90,7 +89,7 @@ impl fmt::Debug for Duration {
 }
 
 /// What a machine is told of time with every input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Now {
     /// Never goes back within a boot.
     pub mono: Instant,
@@ -109,7 +108,7 @@ impl Now {
 }
 
 /// What a file is for. Its name on a real disk follows from this alone ([`FileId`]'s `Display`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum FileKind {
     /// Identity and incarnation of the store; one file, number 0.
     Superblock,
@@ -122,7 +121,7 @@ pub enum FileKind {
 }
 
 /// A file of the node's data directory. All files live flat in one directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct FileId {
     /// What it is for.
     pub kind: FileKind,
@@ -236,7 +235,7 @@ impl Io {
 }
 
 /// Why an operation failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum IoError {
     /// No space is left on the disk. Nothing is known of the bytes in the range written.
     NoSpace,
@@ -258,7 +257,7 @@ pub enum IoDone {
 }
 
 /// Result of [`Effect::Hash`](crate::node::api::Effect::Hash): name and checksum of the bytes, computed in one pass beside the step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Hashed {
     /// BLAKE3 of the bytes.
     pub hash: ChunkHash,
@@ -278,7 +277,7 @@ impl Hashed {
 pub type IoResult = Result<IoDone, IoError>;
 
 /// A file that a driver found in the data directory at boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FoundFile {
     /// Which file.
     pub file: FileId,

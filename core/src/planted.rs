@@ -13,6 +13,11 @@ pub use points::{OCCASIONS, Point, take_tally};
 
 use points::Points;
 
+use bincode::de::{BorrowDecoder, Decoder};
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
+
 /// Whether this build can plant bugs. The node binary asserts at compile time that it can't.
 pub const COMPILED_IN: bool = cfg!(feature = "planted-bugs");
 
@@ -134,17 +139,56 @@ impl Planted {
     pub fn is(self, bug: Bug) -> bool {
         #[cfg(feature = "planted-bugs")]
         {
-            let here = self.bug == Some(bug);
+            let here = self.has(bug);
             if here {
                 REACHED.store(true, core::sync::atomic::Ordering::Relaxed);
             }
             here
         }
         #[cfg(not(feature = "planted-bugs"))]
+        self.has(bug)
+    }
+
+    /// As [`Planted::is`], without counting as having come to its line.
+    const fn has(self, bug: Bug) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        return matches!(self.bug, Some(here) if here.row() == bug.row());
+        #[cfg(not(feature = "planted-bugs"))]
         {
             let _ = bug;
             false
         }
+    }
+}
+
+/// Encodes as the row of the bug, 0 for none. Only recordings of a node's settings carry it.
+impl Encode for Planted {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let planted = Bug::ALL.iter().find(|bug| self.has(**bug));
+        planted.map_or(0, |bug| bug.row()).encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Planted {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u32::decode(decoder)? {
+            0 => Ok(Self::NONE),
+            #[cfg(feature = "planted-bugs")]
+            row => {
+                let bug = Bug::ALL.iter().find(|bug| bug.row() == row);
+                bug.map(|bug| Self::with(*bug)).ok_or(DecodeError::Other("no such bug"))
+            }
+            #[cfg(not(feature = "planted-bugs"))]
+            _ => Err(DecodeError::Other("this build plants no bugs")),
+        }
+    }
+}
+
+impl<'de, C> BorrowDecode<'de, C> for Planted {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
+        Self::decode(decoder)
     }
 }
 

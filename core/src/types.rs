@@ -213,7 +213,7 @@ impl Location {
 }
 
 /// What is wrong with a file, and where: every refusal and every repair names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct Damage {
     /// The damaged file.
     pub file: crate::machine::FileId,

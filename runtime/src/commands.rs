@@ -1,4 +1,4 @@
-//! The verbs of the binary: `serve`, `init`, `status`, `bench`. [`crate::demo`] is the fifth.
+//! The verbs of the binary: `serve`, `init`, `status`, `bench`, `debug`. [`crate::demo`] is the sixth.
 
 use crate::bench;
 use crate::config::{Config, ConfigError};
@@ -6,12 +6,14 @@ use crate::demo;
 use crate::disk::DataDir;
 use crate::driver::Exit;
 use crate::founding::{self, ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE};
+use crate::recording::{self, Summary};
 use crate::server::{Listeners, Server, StartError};
 use crate::status::{self, AskError, Target};
 use ironseed_core::node::api::Founding;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why a verb failed.
@@ -33,6 +35,8 @@ pub enum CommandError {
     Ask(AskError),
     /// No figures.
     Bench(bench::BenchError),
+    /// So many of so many recordings do not replay.
+    Replay(usize, usize),
     /// Standard output or the signals.
     Io(io::Error),
 }
@@ -48,6 +52,7 @@ impl fmt::Display for CommandError {
             Self::Impatient => f.write_str("stopped at once, as after a power loss"),
             Self::Ask(error) => write!(f, "{error}"),
             Self::Bench(error) => write!(f, "{error}"),
+            Self::Replay(failed, of) => write!(f, "{failed} of {of} recordings do not replay"),
             Self::Io(error) => write!(f, "{error}"),
         }
     }
@@ -166,6 +171,66 @@ pub async fn show_status(
 pub async fn load(options: &bench::Options) -> Result<(), CommandError> {
     let text = bench::run(options).await?;
     Ok(say(&text)?)
+}
+
+/// Replays recordings: prints one line of JSON for each that replays identically, and says on standard error
+/// what is wrong with each that doesn't.
+///
+/// # Errors
+/// A recording can't be read or replays differently.
+pub fn replay(files: &[PathBuf], trace: Option<&recording::Options>) -> Result<(), CommandError> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        file: &'a Path,
+        #[serde(flatten)]
+        summary: Summary,
+    }
+    let failed = AtomicUsize::new(0);
+    let told = |file: &Path, result: Result<Summary, recording::Failure>| match result {
+        Ok(summary) => {
+            let line = serde_json::to_string(&Line { file, summary }).map_err(io::Error::other)?;
+            say(&(line + "\n"))
+        }
+        Err(recording::Failure::Output(error)) => Err(error),
+        Err(failure) => {
+            failed.fetch_add(1, Ordering::Relaxed);
+            eprintln!("{}: {failure}", file.display());
+            Ok(())
+        }
+    };
+    if trace.is_some() {
+        for file in files {
+            let mut out = io::BufWriter::new(io::stdout());
+            let result = recording::replay(file, trace, &mut out);
+            out.flush()?;
+            told(file, result)?;
+        }
+    } else {
+        side_by_side(files, |file| told(file, recording::replay(file, None, &mut io::sink())))?;
+    }
+    match failed.into_inner() {
+        0 => Ok(()),
+        failed => Err(CommandError::Replay(failed, files.len())),
+    }
+}
+
+/// Does this to each file, on as many threads as there are cores.
+fn side_by_side(
+    files: &[PathBuf],
+    work: impl Fn(&Path) -> io::Result<()> + Sync,
+) -> io::Result<()> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(file)?;
+        }
+        Ok(())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker catches panics")).collect()
+    })
 }
 
 /// Prints what was asked for; everything else goes to the log.

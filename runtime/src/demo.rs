@@ -247,6 +247,7 @@ fn config(
             stop: Duration::from_secs(15),
         },
         log: Log { filter: options.log.clone(), json: false },
+        record: None,
     })
 }
 

@@ -25,6 +25,7 @@ mod events;
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
 use crate::net::{Channel, Deliver, Net, Traffic};
+use crate::recording::Recorder;
 use crate::sys::{self, Hashers};
 use bytes::Bytes;
 use ironseed_core::codec::DecodeError;
@@ -225,6 +226,8 @@ pub struct Parts<N> {
     pub found: Option<Founding>,
     /// Starts the node port, given where its messages go and what is known of the node.
     pub net: N,
+    /// Writes down what the machine is fed, when that is asked for.
+    pub recorder: Option<Recorder>,
 }
 
 /// Starts a machine; it boots at once. Must be called inside a tokio runtime.
@@ -246,6 +249,7 @@ pub fn start<M: Machine>(
     let hashers = Hashers::start(&parts.name, done)?;
     let net = (parts.net)(Inbox(events.clone()), public.clone())?;
     let mut driver = Driver {
+        recorder: parts.recorder,
         machine,
         clock: parts.clock,
         events: inbox,
@@ -272,6 +276,8 @@ pub fn start<M: Machine>(
 }
 
 struct Driver<M> {
+    /// First, so that it is closed before anything waits for its threads when a step panics.
+    recorder: Option<Recorder>,
     machine: M,
     clock: Clock,
     events: UnboundedReceiver<Event>,
@@ -323,6 +329,9 @@ impl<M: Machine> Driver<M> {
 
     /// The next event, or nothing when the deadline comes first.
     async fn wait(&mut self) -> Option<Event> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.rest();
+        }
         // The handle, the node port and the disk all hold a sender, so the queue never closes: the disk's lives
         // as long as the driver.
         let next = self.events.recv();
@@ -358,7 +367,14 @@ impl<M: Machine> Driver<M> {
     }
 
     fn step(&mut self, input: Input) {
-        self.machine.step(self.clock.now(), input, &mut self.effects);
+        let now = self.clock.now();
+        let Some(recorder) = &mut self.recorder else {
+            return self.machine.step(now, input, &mut self.effects);
+        };
+        recorder.step(now, &input);
+        let before = self.effects.len();
+        self.machine.step(now, input, &mut self.effects);
+        recorder.reaction(&self.effects[before..], self.machine.deadline());
     }
 
     /// Executes what has gathered. Returns how the node ended, if it did.

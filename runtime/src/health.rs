@@ -160,6 +160,7 @@ mod tests {
                 let secret = &config.cluster.secret;
                 Net::start(listener, config.node, &config.cluster.members, secret, cluster, inbox)
             },
+            recorder: None,
         };
         let running = driver::start(Node::new(config.node_config().unwrap()), parts).unwrap();
         let listener = StdListener::bind("127.0.0.1:0").unwrap();

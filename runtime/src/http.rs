@@ -1,14 +1,17 @@
-//! The least of HTTP that tools need: one request on one connection. Everything S3 is in the gateway,
-//! and the load generator keeps its own connections.
+//! The least of HTTP that tools and tests need: a connection, and one request on one of its own. Everything S3 is
+//! in the gateway.
 
-use crate::sys::JoinSet;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// The most bytes of an answer: a report of 256 groups takes about 100 KiB.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -17,7 +20,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub enum FetchError {
     /// No connection, or it failed.
-    Io(std::io::Error),
+    Io(io::Error),
     /// What came was no HTTP.
     Http(hyper::Error),
     /// The answer is too long or broke off.
@@ -48,6 +51,62 @@ pub struct Fetched {
     pub body: Bytes,
 }
 
+/// A connection for one request after the other. Closed when it is dropped, whatever is under way.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    /// Connects to `host:port`. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// There is no connection.
+    pub async fn open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let task = tokio::spawn(async move {
+            // Its failure shows in the request.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, task })
+    }
+
+    /// Whether it is of no more use.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Waits until a request can be sent.
+    ///
+    /// # Errors
+    /// The connection has gone. Nothing was sent.
+    pub async fn ready(&mut self) -> hyper::Result<()> {
+        self.sender.ready().await
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// The connection has gone; how much of the request was sent is not known.
+    pub async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<Incoming>> {
+        self.sender.send_request(request).await
+    }
+}
+
 /// Gets `path` from `host:port`.
 ///
 /// # Errors
@@ -57,20 +116,13 @@ pub async fn get(address: &str, path: &str, timeout: Duration) -> Result<Fetched
 }
 
 async fn fetch(address: &str, path: &str) -> Result<Fetched, FetchError> {
-    let stream = TcpStream::connect(address).await.map_err(FetchError::Io)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(FetchError::Http)?;
-    // Aborted when this function ends, however it does: the answer may be whole before the connection
-    // is, and the other way round.
-    let mut driving = JoinSet::new();
-    driving.spawn(connection);
+    let mut connection = Connection::open(address).await.map_err(FetchError::Io)?;
     let request = Request::get(path)
         .header(hyper::header::HOST, address)
         .header(hyper::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(|error| FetchError::Body(error.to_string()))?;
-    let response = sender.send_request(request).await.map_err(FetchError::Http)?;
+    let response = connection.send(request).await.map_err(FetchError::Http)?;
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
     let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();

@@ -8,7 +8,8 @@
 //!
 //! Around it: the configuration file ([`config`]), the founding of a cluster ([`founding`]), one node with
 //! its ports ([`server`], [`gateway`], [`health`]), and the verbs of the binary ([`commands`], [`demo`],
-//! [`status`], [`mod@bench`]).
+//! [`status`], [`mod@bench`]). Beside it: what a boot was fed can be written down and replayed
+//! ([`recording`]).
 
 #[cfg(not(madsim))]
 pub mod bench;
@@ -26,6 +27,7 @@ pub mod health;
 pub mod http;
 pub mod net;
 pub mod pool;
+pub mod recording;
 pub mod server;
 pub mod sign;
 pub mod status;

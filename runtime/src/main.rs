@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use ironseed::commands::{self, CommandError};
 use ironseed::config::{Config, Log};
-use ironseed::{bench, demo};
+use ironseed::{bench, demo, recording};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,12 +66,38 @@ enum Verb {
     /// Measure how fast something is
     #[command(subcommand)]
     Bench(Bench),
+    /// Look into what a node did
+    #[command(subcommand)]
+    Debug(Debug),
 }
 
 #[derive(Subcommand)]
 enum Bench {
     /// Load an S3 endpoint, this or any other
     S3(bench::Options),
+}
+
+#[derive(Subcommand)]
+enum Debug {
+    /// Feed recordings (debug.record in the configuration) to a fresh node and compare every step; exits with 1
+    /// when one replays differently
+    Replay {
+        /// Recordings, each of one boot
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print every step: its input and its effects. Shows secrets
+        #[arg(long)]
+        trace: bool,
+        /// The first step to print, from 1
+        #[arg(long, requires = "trace", default_value_t = 1)]
+        from: u64,
+        /// The last step to print
+        #[arg(long, requires = "trace", default_value_t = u64::MAX, hide_default_value = true)]
+        to: u64,
+        /// Bytes of an input or an effect that are printed at the most
+        #[arg(long, requires = "trace", default_value_t = 400)]
+        width: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -115,6 +141,11 @@ fn run(verb: Verb) -> Result<ExitCode, CommandError> {
         Verb::Bench(Bench::S3(options)) => {
             start_log(&text("warn"));
             runtime()?.block_on(commands::load(&options))?;
+        }
+        Verb::Debug(Debug::Replay { files, trace, from, to, width }) => {
+            start_log(&text("warn"));
+            let options = recording::Options { from, to, width };
+            commands::replay(&files, trace.then_some(&options))?;
         }
     }
     Ok(ExitCode::SUCCESS)

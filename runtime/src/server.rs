@@ -13,6 +13,7 @@ use crate::founding::{self, FoundingError};
 use crate::gateway::{self, NodeStore};
 use crate::health;
 use crate::net::Net;
+use crate::recording::Recorder;
 use crate::sys::{self, JoinSet, Listener};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::Founding;
@@ -46,6 +47,13 @@ pub enum StartError {
     Dir(DirError),
     /// The founding of a cluster is refused.
     Founding(FoundingError),
+    /// The recording that the configuration asks for can't be made.
+    Record {
+        /// Where.
+        folder: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
     /// The operating system gives no threads or no randomness.
     System(io::Error),
 }
@@ -58,6 +66,9 @@ impl fmt::Display for StartError {
             }
             Self::Dir(error) => write!(f, "{error}"),
             Self::Founding(error) => write!(f, "{error}"),
+            Self::Record { folder, error } => {
+                write!(f, "debug.record: {}: {error}", folder.display())
+            }
             Self::System(error) => write!(f, "{error}"),
         }
     }
@@ -142,15 +153,21 @@ impl Server {
         let found = founding::pending(&dir)?;
         let path = dir.path().to_owned();
         let (s3, admin) = (ports.s3.local_addr()?, ports.admin.local_addr()?);
-        let node = Node::new(config.node_config().map_err(io::Error::other)?);
+        let settings = config.node_config().map_err(io::Error::other)?;
+        let recorder = config.record.as_deref().map(|folder| {
+            Recorder::create(folder, &settings)
+                .map_err(|error| StartError::Record { folder: folder.to_owned(), error })
+        });
+        let recorder = recorder.transpose()?;
         let parts = Parts {
             name: format!("n{}", config.node),
             clock: Clock::start(config.clock_bound),
             dir,
             found,
             net: |inbox, public| start_net(config, ports.node, inbox, public),
+            recorder,
         };
-        let Running { handle, exit } = driver::start(node, parts)?;
+        let Running { handle, exit } = driver::start(Node::new(settings), parts)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(confirm_founding(handle.public(), path));
         let admin_handle = handle.clone();

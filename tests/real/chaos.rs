@@ -4,7 +4,8 @@
 //! a client with a list of endpoints would. Most writes name a new key; some overwrite a key of the
 //! writer's own; a few are large and go up in parts. A reader keeps looking at acknowledged objects
 //! meanwhile. Kills take the node that leads most shards, then another, in turn; after the last one all
-//! three die at once. Then everything is read back and judged by the [`Ledger`].
+//! three die at once. Then everything is read back and judged by the [`Ledger`]. At the very end every boot of every
+//! process, which were all recorded, is replayed ([`recordings`]).
 //!
 //! Caveat: kill -9 loses what a process held, not what the system held for it. Power loss is the
 //! simulator's business.
@@ -12,7 +13,7 @@
 use crate::cluster::{self, Cluster, NODES, Place};
 use crate::content::{self, Random};
 use crate::ledger::{Ledger, Loss};
-use crate::{Result, histories, store};
+use crate::{Result, histories, recordings, store};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
@@ -59,7 +60,7 @@ struct Shared {
 }
 
 pub(crate) async fn run(args: &Args) -> Result {
-    let mut cluster = Cluster::found(&args.place).await?;
+    let mut cluster = Cluster::found_recorded(&args.place).await?;
     let shared = Arc::new(Shared {
         clients: cluster.clients(BUCKET, ATTEMPT)?,
         ledger: Mutex::default(),
@@ -92,6 +93,8 @@ pub(crate) async fn run(args: &Args) -> Result {
     let histories = racers.judge().await?;
 
     let objects = verify(&shared).await?;
+    let replayed = recordings::replay(cluster, &args.place)?;
+    println!("  {replayed}");
     let mut gaps: Vec<Duration> = kills
         .iter()
         .flat_map(|kill| acknowledgements.iter().map(|times| longest_gap(times, *kill)))
@@ -102,13 +105,16 @@ pub(crate) async fn run(args: &Args) -> Result {
     let longest = gaps.last().copied().unwrap_or_default();
     println!(
         "{{\"kills\":{},\"writes\":{writes},\"objects\":{objects},\"reads\":{reads},\"lost\":0,\
-         \"gap_median_ms\":{},\"gap_max_ms\":{},\"raced\":{},\"raced_answered\":{},\"searches_given_up\":{}}}",
+         \"gap_median_ms\":{},\"gap_max_ms\":{},\"raced\":{},\"raced_answered\":{},\"searches_given_up\":{},\
+         \"replayed_boots\":{},\"replayed_steps\":{}}}",
         kills.len(),
         middle.as_millis(),
         longest.as_millis(),
         histories.requests,
         histories.answered,
         histories.given_up,
+        replayed.boots,
+        replayed.steps,
     );
     Ok(())
 }

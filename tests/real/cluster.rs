@@ -6,6 +6,7 @@ use crate::client::Site;
 use crate::content::Random;
 use crate::http_raw;
 use crate::links::Links;
+use crate::recordings;
 use crate::store::{self, Access};
 use object_store::aws::AmazonS3;
 use serde_json::Value;
@@ -29,10 +30,10 @@ const PORTS: std::ops::Range<u16> = 20_000..30_000;
 pub(crate) struct Place {
     /// The program to run.
     #[arg(long)]
-    server: PathBuf,
+    pub(crate) server: PathBuf,
     /// An existing folder for data and logs.
     #[arg(long)]
-    work: PathBuf,
+    pub(crate) work: PathBuf,
 }
 
 impl Place {
@@ -51,6 +52,8 @@ pub(crate) struct Cluster {
     server: PathBuf,
     access: Access,
     nodes: Vec<Node>,
+    /// Processes started so far.
+    boots: usize,
     /// What the nodes say to each other goes through here.
     pub(crate) links: Links,
 }
@@ -71,8 +74,17 @@ impl Cluster {
         Self::found_of(NODES, place).await
     }
 
+    /// As [`Cluster::found`]; every boot of a node is recorded for [`recordings::replay`].
+    pub(crate) async fn found_recorded(place: &Place) -> Result<Self> {
+        Self::make(NODES, place, true).await
+    }
+
     /// Founds a cluster of so many nodes and waits until every one is ready.
     pub(crate) async fn found_of(nodes: usize, place: &Place) -> Result<Self> {
+        Self::make(nodes, place, false).await
+    }
+
+    async fn make(nodes: usize, place: &Place, record: bool) -> Result<Self> {
         let dir = &place.work;
         let mut random = Random::new(entropy());
         let access = Access {
@@ -89,9 +101,9 @@ impl Cluster {
         let (links, looks) = Links::between(&ports[..nodes])?;
         let prepared = looks.iter().enumerate();
         let nodes: Vec<Node> = prepared
-            .map(|(index, peers)| Node::prepare(dir, index, &ports, peers))
+            .map(|(index, peers)| Node::prepare(dir, index, &ports, peers, record))
             .collect::<Result<_>>()?;
-        let mut cluster = Self { server: place.server.clone(), access, nodes, links };
+        let mut cluster = Self { server: place.server.clone(), access, nodes, boots: 0, links };
         for index in 0..cluster.nodes.len() {
             cluster.spawn(index, index == 0)?;
         }
@@ -169,6 +181,7 @@ impl Cluster {
         command.stdin(Stdio::null()).stdout(out).stderr(log);
         let child = command.spawn();
         node.child = Some(child.map_err(|error| format!("{}: {error}", self.server.display()))?);
+        self.boots += 1;
         Ok(())
     }
 
@@ -183,6 +196,16 @@ impl Cluster {
         }
         child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
         Ok(())
+    }
+
+    /// Ends every node that runs, as [`Cluster::kill`] does. Returns how often a node was started in all.
+    pub(crate) fn end(mut self) -> Result<usize> {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].child.is_some() {
+                self.kill(index)?;
+            }
+        }
+        Ok(self.boots)
     }
 
     /// Makes a process hang, or go on.
@@ -283,7 +306,13 @@ impl Drop for Cluster {
 impl Node {
     /// Writes the configuration of node `index + 1`, which finds the node ports of its peers at `peers`. Ports: node
     /// ports first, then S3, then admin.
-    fn prepare(dir: &Path, index: usize, ports: &[u16], peers: &[u16]) -> Result<Self> {
+    fn prepare(
+        dir: &Path,
+        index: usize,
+        ports: &[u16],
+        peers: &[u16],
+        record: bool,
+    ) -> Result<Self> {
         let id = index + 1;
         let nodes = ports.len() / 3;
         let (s3, admin) = (ports[nodes + index], ports[2 * nodes + index]);
@@ -301,6 +330,9 @@ impl Node {
         text += &format!("\n[s3]\nlisten = \"127.0.0.1:{s3}\"\n");
         text += &format!("\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n");
         text += "\n[log]\nformat = \"json\"\n";
+        if record {
+            text += &format!("\n[debug]\nrecord = \"{}\"\n", recordings::FOLDER);
+        }
         let config = dir.join(format!("node-{id}.toml"));
         write(&config, &text)?;
         let (data, log) = (dir.join(format!("data-{id}")), dir.join(format!("node-{id}.log")));

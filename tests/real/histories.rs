@@ -5,7 +5,7 @@ use crate::Result;
 use crate::choices::Choices;
 use crate::client::{Client, Op, Shared, Site};
 use crate::cluster::NODES;
-use ironseed_core::object::api::{Answer, Refusal};
+use ironseed_core::object::api::Refusal;
 use ironseed_sim::checkers::check_history;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,19 +68,7 @@ async fn race(
     stop: Arc<AtomicBool>,
 ) {
     while !stop.load(Ordering::Relaxed) {
-        let (place, op) = choices.next(&keys);
-        let outcome = client.ask(&op).await;
-        match &outcome {
-            Some(Ok(Answer::Written { etag, .. })) => choices.seen[place] = Some(*etag),
-            Some(Ok(Answer::Object(object))) => choices.seen[place] = Some(object.etag),
-            Some(Err(Refusal::NoSuchKey)) => choices.seen[place] = None,
-            _ => {}
-        }
-        let failed = !matches!(outcome, Some(Ok(_) | Err(Refusal::NoSuchKey)));
-        if let Some(node) = choices.turn(NODES as u32, failed) {
-            client.turn_to(node);
-        }
-        sleep(choices.rest()).await;
+        choices.act(&mut client, &keys, NODES as u32).await;
     }
 }
 

@@ -3,7 +3,8 @@
 //! - `session`: what the crate `object_store`, the client of data lakes, does with a store.
 //! - `chaos`: three nodes under kill -9, processes that hang and links that are cut, while writers write. A ledger
 //!   remembers what was asked and what was acknowledged; at the end every acknowledged object is read back, bit for
-//!   bit. Beside them clients race on few keys, and what they saw is checked as the simulator's histories are.
+//!   bit. Beside them clients race on few keys, and what they saw is checked as the simulator's histories are. Every
+//!   boot is recorded and replayed at the end.
 //! - `memory`: three nodes under a large object and a hundred slow uploads; what each process held at
 //!   the most is read from the system.
 //!
@@ -28,6 +29,7 @@ mod idle;
 mod ledger;
 mod links;
 mod memory;
+mod recordings;
 mod segment;
 mod session;
 mod store;

@@ -1,10 +1,11 @@
 //! What each client does, drawn from a seed.
 
-use crate::client::Op;
-use ironseed_core::object::api::{Condition, ETag};
+use crate::client::{Client, Op};
+use ironseed_core::object::api::{Answer, Condition, ETag, Refusal};
 use ironseed_sim::draw::{Domain, Draw};
 use ironseed_sim::workload::content::Body;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// A client's choices.
 pub(crate) struct Choices {
@@ -13,7 +14,7 @@ pub(crate) struct Choices {
     bodies: u64,
     seed: u64,
     /// What it saw last of each key.
-    pub(crate) seen: Vec<Option<ETag>>,
+    seen: Vec<Option<ETag>>,
 }
 
 impl Choices {
@@ -24,8 +25,26 @@ impl Choices {
         Self { draw, client, bodies: 0, seed, seen: vec![None; keys] }
     }
 
+    /// Has the client do the next thing, remembers what it saw, and rests. The client may turn to another of
+    /// `nodes` nodes.
+    pub(crate) async fn act(&mut self, client: &mut Client, keys: &[String], nodes: u32) {
+        let (place, op) = self.next(keys);
+        let outcome = client.ask(&op).await;
+        match &outcome {
+            Some(Ok(Answer::Written { etag, .. })) => self.seen[place] = Some(*etag),
+            Some(Ok(Answer::Object(object))) => self.seen[place] = Some(object.etag),
+            Some(Err(Refusal::NoSuchKey)) => self.seen[place] = None,
+            _ => {}
+        }
+        let failed = !matches!(outcome, Some(Ok(_) | Err(Refusal::NoSuchKey)));
+        if let Some(node) = self.turn(nodes, failed) {
+            client.turn_to(node);
+        }
+        sleep(self.rest()).await;
+    }
+
     /// What it does next, and on which key.
-    pub(crate) fn next(&mut self, keys: &[String]) -> (usize, Op) {
+    fn next(&mut self, keys: &[String]) -> (usize, Op) {
         let place = self.draw.below(keys.len() as u64) as usize;
         let key = keys[place].clone();
         let op = match self.draw.weighted(&[30, 12, 8, 35, 8, 7]) {
@@ -56,7 +75,7 @@ impl Choices {
     }
 
     /// How long it rests before the next request.
-    pub(crate) fn rest(&mut self) -> Duration {
+    fn rest(&mut self) -> Duration {
         Duration::from_millis(self.draw.magnitude(1, 200))
     }
 

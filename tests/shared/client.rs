@@ -9,10 +9,9 @@
 use crate::now;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_LENGTH, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, Request as HttpRequest};
-use hyper_util::rt::TokioIo;
+use ironseed::http::Connection;
 use ironseed::sign::Signer;
 use ironseed_core::object::api::{
     Answer, Attributes, Condition, Content, ETag, ListFrom, ListObjects, ListedObject, Listing,
@@ -24,9 +23,7 @@ use ironseed_sim::history::History;
 use ironseed_sim::workload::content::{Body, Contents};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 /// A client waits so long for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -101,17 +98,6 @@ pub(crate) struct Client {
     signer: Signer,
     connection: Option<Connection>,
     record: Shared,
-}
-
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// Why there is no answer.
@@ -210,15 +196,15 @@ impl Client {
     }
 
     async fn exchange(&mut self, op: &Op) -> Result<Told, Failure> {
-        let connected = self.connection.take_if(|connection| !connection.sender.is_closed());
+        let connected = self.connection.take_if(|connection| !connection.is_closed());
         let connected = match connected {
             Some(connection) => connection,
-            None => connect(&self.host()).await?,
+            None => Connection::open(&self.host()).await.map_err(not_sent)?,
         };
         let request = self.http(op);
         let connection = self.connection.insert(connected);
-        connection.sender.ready().await.map_err(not_sent)?;
-        let response = connection.sender.send_request(request).await.map_err(no_answer)?;
+        connection.ready().await.map_err(not_sent)?;
+        let response = connection.send(request).await.map_err(no_answer)?;
         let status = response.status().as_u16();
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
         let etag = etag.map(str::to_owned);
@@ -323,17 +309,6 @@ impl Op {
             _ => 0,
         }
     }
-}
-
-async fn connect(host: &str) -> Result<Connection, Failure> {
-    let stream = TcpStream::connect(host).await.map_err(not_sent)?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(not_sent)?;
-    let task = tokio::spawn(async move {
-        // Its failure shows in the request.
-        let _ = connection.await;
-    });
-    Ok(Connection { sender, task })
 }
 
 /// What a refusal says, if it says that nothing was changed.

@@ -12,7 +12,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 
 /// Everything that can move a node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The first input of a boot: what the data directory holds.
     Boot {
@@ -54,7 +54,7 @@ pub enum Input {
 }
 
 /// Everything a node can ask of its driver.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// A disk operation, to be answered with [`Input::Done`].
     Io(IoOp),
@@ -112,7 +112,7 @@ pub enum FsyncPolicy {
 }
 
 /// A node's settings. Everything that the cluster must agree on is fixed when it is founded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Config {
     /// This node.
     pub me: NodeId,
@@ -135,7 +135,7 @@ pub struct Config {
 }
 
 /// Sizes and times. The simulator draws them from the seed; production takes the default.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Tuning {
     /// A leader's heartbeat.
     pub heartbeat: Duration,

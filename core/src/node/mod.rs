@@ -45,6 +45,7 @@ mod patient;
 mod peers;
 mod post;
 mod reads;
+pub mod recording;
 mod recovery;
 mod replica;
 mod restore;

@@ -7,9 +7,10 @@ use crate::types::{
     Term,
 };
 use crate::wal::LogTrace;
+use bincode::Encode;
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub enum Trace {
     /// A node has read its superblock.
     Booted {

@@ -299,7 +299,7 @@ pub enum Write {
 }
 
 /// What a replica is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode)]
 pub enum Role {
     /// Follows a leader or waits for one.
     Follower,
@@ -362,7 +362,7 @@ pub struct FollowerStatus {
 }
 
 /// What happened inside, beyond what other outputs show.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub enum Event {
     /// A conflict with the leader removed entries.
     Truncated {

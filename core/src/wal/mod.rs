@@ -83,6 +83,7 @@ pub use crate::types::Location;
 use crate::types::{Damage, GroupId, Index, Term};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use bincode::Encode;
 use bytes::Bytes;
 use core::fmt;
 
@@ -226,7 +227,7 @@ pub enum LogOutput {
 }
 
 /// Events of a log, for traces and metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub enum LogTrace {
     /// A batch goes to the disk.
     Batch {

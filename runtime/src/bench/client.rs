@@ -1,17 +1,14 @@
 //! One connection to one endpoint.
 
+use crate::http::Connection;
 use crate::sign::Signer;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
 use std::fmt;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long one request may take: beyond, the server is as good as down.
@@ -52,17 +49,6 @@ pub(super) struct Client {
     host: String,
     signer: Signer,
     connection: Option<Connection>,
-}
-
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Client {
@@ -121,13 +107,13 @@ impl Client {
 
     /// Sends one request and reads its answer to the end.
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<u64, RequestError> {
-        let connected = self.connection.take_if(|connection| !connection.sender.is_closed());
+        let connected = self.connection.take_if(|connection| !connection.is_closed());
         let connection = self.connection.insert(match connected {
             Some(connection) => connection,
-            None => connect(&self.host).await?,
+            None => Connection::open(&self.host).await.map_err(io)?,
         });
-        connection.sender.ready().await.map_err(io)?;
-        let response = connection.sender.send_request(request).await.map_err(io)?;
+        connection.ready().await.map_err(io)?;
+        let response = connection.send(request).await.map_err(io)?;
         let status = response.status().as_u16();
         if !(200..300).contains(&status) {
             return Err(refused(status, response).await);
@@ -139,18 +125,6 @@ impl Client {
         }
         Ok(read)
     }
-}
-
-async fn connect(host: &str) -> Result<Connection, RequestError> {
-    let stream = TcpStream::connect(host).await.map_err(io)?;
-    stream.set_nodelay(true).map_err(io)?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
-    let (sender, connection) = handshake.await.map_err(io)?;
-    let task = tokio::spawn(async move {
-        // Its failure shows in the request.
-        let _ = connection.await;
-    });
-    Ok(Connection { sender, task })
 }
 
 async fn refused(status: u16, response: Response<Incoming>) -> RequestError {

@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged.
     pub log: Log,
+    /// Where every boot leaves a recording of its inputs ([`crate::recording`]), if anywhere.
+    pub record: Option<PathBuf>,
 }
 
 /// The cluster, the same on every node.
@@ -319,6 +321,7 @@ fn check(source: &Source<'_>, raw: Raw) -> Result<Config, ConfigError> {
         storage: check_storage(source, &raw.storage)?,
         limits: check_limits(source, &raw.limits)?,
         log: check_log(source, &raw.log)?,
+        record: raw.debug.record.as_deref().map(|folder| source.resolve(folder)),
         cluster: Cluster {
             shards: check_shards(source, &raw.cluster.shards)?,
             replication: check_replication(source, &raw, members.len())?,

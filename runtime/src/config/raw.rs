@@ -25,6 +25,8 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) log: Log,
+    #[serde(default)]
+    pub(super) debug: Debug,
 }
 
 #[derive(Debug, Deserialize)]
@@ -146,6 +148,12 @@ impl Default for Log {
     fn default() -> Self {
         Self { filter: unplaced("info".into()), format: Format::Text }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Debug {
+    pub(super) record: Option<PathBuf>,
 }
 
 /// A default: it stands nowhere in the file, and no check refuses it.

@@ -52,6 +52,7 @@ fn the_example_documents_every_key_with_its_default() {
     assert_eq!(format!("{:?}", config.limits), format!("{:?}", least.limits));
     assert_eq!(format!("{:?}", config.s3), format!("{:?}", least.s3));
     assert_eq!((config.log, config.admin), (least.log, least.admin));
+    assert_eq!((config.record, least.record), (None, None));
     // Every key of every section appears, in use or commented out.
     let keys = [
         "node",
@@ -78,6 +79,7 @@ fn the_example_documents_every_key_with_its_default() {
         "log_mib",
         "stop_seconds",
         "filter",
+        "record",
         "format",
     ];
     for key in keys {

@@ -127,6 +127,7 @@ fn setup() -> Setup {
             let cluster = watch::channel(None).1;
             Net::start(listener, NodeId(1), &members, &Secret::default(), cluster, inbox)
         },
+        recorder: None,
     };
     Setup { running: start(toy, parts).unwrap(), seen, _folder: folder }
 }

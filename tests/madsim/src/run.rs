@@ -10,7 +10,7 @@ use crate::cluster::{ACCESS_KEY, Cluster, REGION, SECRET_KEY, s3_host};
 use crate::disk::Plant;
 use crate::now;
 use crate::plan::{Fault, Plan};
-use ironseed_core::object::api::{Answer, Condition, Refusal};
+use ironseed_core::object::api::{Condition, Refusal};
 use ironseed_sim::checkers::{Violation, check_history};
 use madsim::net::NetSim;
 use std::fmt;
@@ -128,19 +128,7 @@ async fn load(seed: u64, number: u32, plan: Arc<Plan>, record: Shared) {
         client.turn_to(choices.turn(plan.nodes, true).unwrap_or(1));
     }
     while now() < plan.load.as_nanos() as u64 {
-        let (place, op) = choices.next(&plan.keys);
-        let outcome = client.ask(&op).await;
-        match &outcome {
-            Some(Ok(Answer::Written { etag, .. })) => choices.seen[place] = Some(*etag),
-            Some(Ok(Answer::Object(object))) => choices.seen[place] = Some(object.etag),
-            Some(Err(Refusal::NoSuchKey)) => choices.seen[place] = None,
-            _ => {}
-        }
-        let failed = !matches!(outcome, Some(Ok(_) | Err(Refusal::NoSuchKey)));
-        if let Some(node) = choices.turn(plan.nodes, failed) {
-            client.turn_to(node);
-        }
-        sleep(choices.rest()).await;
+        choices.act(&mut client, &plan.keys, plan.nodes).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod disk;
 mod gateway;
+mod recording;
 mod requests;
 mod state;
 mod store;
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[Target] = &[
     state::TABLE_FRAME,
     disk::SUPERBLOCK,
     disk::WAL_BATCH,
+    recording::RECORDING,
     gateway::HTTP,
     gateway::XML,
     store::STORE,
