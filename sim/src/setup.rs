@@ -300,7 +300,7 @@ impl Setup {
             plan: overrides.plan.clone(),
             script: overrides.script.clone(),
             deliveries: overrides.deliveries.clone(),
-            points: draw_points(&mut Draw::new(seed, Domain::Setup, &[14]), overrides),
+            points: draw_points(&mut Draw::new(seed, Domain::Setup, &[14]), overrides, leases),
             luck: overrides.luck.unwrap_or(seed),
             calm,
         }
@@ -369,8 +369,8 @@ fn draw_classes(draw: &mut Draw, seed: u64, nodes: u32, races: bool) -> BTreeSet
 }
 
 /// Every other run of a build that has fault points has some of them, unless its faults are given: what is given is
-/// all there is.
-fn draw_points(draw: &mut Draw, overrides: &Overrides) -> BTreeMap<Point, u16> {
+/// all there is. Only who has led for long collects: where leases are to run out (`leases`) nobody is made to step down.
+fn draw_points(draw: &mut Draw, overrides: &Overrides, leases: bool) -> BTreeMap<Point, u16> {
     if let Some(points) = &overrides.points {
         return points.iter().filter_map(|(name, rate)| Some((point(name)?, *rate))).collect();
     }
@@ -383,7 +383,9 @@ fn draw_points(draw: &mut Draw, overrides: &Overrides) -> BTreeMap<Point, u16> {
         let rate = draw.magnitude(1, u64::from(point.often())) as u16;
         draw.chance(share, 6).then_some((*point, rate))
     };
-    Point::ALL.iter().filter_map(one).collect()
+    let mut points: BTreeMap<Point, u16> = Point::ALL.iter().filter_map(one).collect();
+    points.retain(|point, _| !leases || !point.moves_leaders());
+    points
 }
 
 fn draw_speed(draw: &mut Draw) -> Speed {
