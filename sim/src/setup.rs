@@ -369,10 +369,7 @@ fn draw_classes(draw: &mut Draw, seed: u64, nodes: u32, races: bool) -> BTreeSet
 }
 
 /// Every other run of a build that has fault points has some of them, unless its faults are given: what is given is
-/// all there is.
-///
-/// A leader collects when it has led for as long as readers may hold on: where the run waits for that, points do not
-/// take leaders away for ever.
+/// all there is. Only who has led for long collects: where leases are to run out (`leases`) nobody is made to step down.
 fn draw_points(draw: &mut Draw, overrides: &Overrides, leases: bool) -> BTreeMap<Point, u16> {
     if let Some(points) = &overrides.points {
         return points.iter().filter_map(|(name, rate)| Some((point(name)?, *rate))).collect();
@@ -386,9 +383,9 @@ fn draw_points(draw: &mut Draw, overrides: &Overrides, leases: bool) -> BTreeMap
         let rate = draw.magnitude(1, u64::from(point.often())) as u16;
         draw.chance(share, 6).then_some((*point, rate))
     };
-    let unseats = [Point::StepDown, Point::TransferAway, Point::ElectionSoon];
-    let drawn = Point::ALL.iter().filter_map(one);
-    drawn.filter(|(point, _)| !(leases && unseats.contains(point))).collect()
+    let mut points: BTreeMap<Point, u16> = Point::ALL.iter().filter_map(one).collect();
+    points.retain(|point, _| !leases || !point.moves_leaders());
+    points
 }
 
 fn draw_speed(draw: &mut Draw) -> Speed {

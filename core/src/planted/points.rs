@@ -35,6 +35,14 @@ macro_rules! points {
     };
 }
 
+impl Point {
+    /// Whether leaders don't stay what they are.
+    #[must_use]
+    pub const fn moves_leaders(self) -> bool {
+        matches!(self, Self::StepDown | Self::TransferAway)
+    }
+}
+
 points! {
     /// An append to a follower has one entry.
     AppendOne = "append-one", 1024;

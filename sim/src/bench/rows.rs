@@ -47,7 +47,7 @@ pub const OPEN: &[Row] = &[
         23,
         "checksum leaves out index, term or segment",
         "log matching",
-        "a segment is never written a second time, and no disk here puts a write in the wrong place: an old frame can't turn up where a new one belongs",
+        "a segment is never written a second time, and a batch that a disk puts in the wrong place is out of order there, which is damage by itself: nothing rests on the checksum alone",
     ),
     row(
         25,
