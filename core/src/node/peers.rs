@@ -86,7 +86,7 @@ impl Peers {
         self.peers.iter().filter(|(_, peer)| peer.lost).map(|(node, _)| *node)
     }
 
-    /// Any message shows that a peer is there.
+    /// Any message of a member shows that it is there.
     pub(super) fn heard(&mut self, node: NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = now;
@@ -105,6 +105,7 @@ impl Peers {
             let first = !core::mem::replace(&mut peer.strange, true);
             return first.then_some(News::Stranger(node, store)).into_iter().collect();
         }
+        peer.heard = now;
         peer.wall = Some((wall, now));
         let mut news = Vec::new();
         if incarnation > peer.incarnation {
@@ -155,5 +156,43 @@ impl Peers {
             return now;
         }
         Now { mono: now.mono, wall_earliest: most.min(now.wall_earliest), wall_latest: latest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its disk was replaced: it beats, and does not take part.
+    #[test]
+    fn a_peer_with_another_store_is_lost_however_much_it_says() {
+        let (other, store) = (NodeId(2), StoreId([2; 16]));
+        let patience = Duration::from_millis(100);
+        let peer = Peer {
+            store,
+            heard: Instant(0),
+            incarnation: Incarnation(1),
+            lost: false,
+            strange: false,
+            wall: None,
+        };
+        let mut peers = Peers {
+            incarnation: Incarnation(1),
+            store: StoreId([1; 16]),
+            every: beat_every(patience),
+            patience,
+            beat_at: Instant(0),
+            peers: BTreeMap::from([(other, peer)]),
+        };
+        let beat = |peers: &mut Peers, store, now| {
+            peers.on_beat(other, Incarnation(1), store, (0, now));
+            peers.on_time(now)
+        };
+        let at = |millis: u64| Instant(millis * 1_000_000);
+        assert_eq!(beat(&mut peers, store, at(90)), []);
+        let strange = StoreId([3; 16]);
+        assert_eq!(beat(&mut peers, strange, at(180)), []);
+        assert_eq!(beat(&mut peers, strange, at(200)), [News::Lost(other)]);
+        assert_eq!(beat(&mut peers, store, at(210)), [News::Found(other)]);
     }
 }

@@ -276,8 +276,12 @@ impl Running {
         message: PeerMessage,
         effects: &mut Vec<Effect>,
     ) {
-        self.peers.heard(from, now.mono);
         let PeerMessage { head, body } = message;
+        // Whoever says hello does not take part. Nobody may wait for it as for one that does: a quiet leader whose
+        // disk was replaced would have its followers wait for ever.
+        if !matches!(head, Head::Hello { .. } | Head::Beat { .. }) {
+            self.peers.heard(from, now.mono);
+        }
         let post = match head {
             Head::Beat { incarnation, wall, store } => {
                 for news in self.peers.on_beat(from, incarnation, store, (wall, now.mono)) {
