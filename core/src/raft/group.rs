@@ -283,7 +283,11 @@ impl Group {
             | Body::VoteRequest { .. }
             | Body::ReadmitRequest
             | Body::SnapshotRequest
-            | Body::Nudge => self.say(from, Body::Outdated, self.disk.promise_gate(), out),
+            | Body::Nudge
+            // It went quiet for a leader of that term, which a late message spoke for: nothing else wakes it.
+            | Body::HeartbeatReply { quiet: true, .. } => {
+                self.say(from, Body::Outdated, self.disk.promise_gate(), out);
+            }
             // Replies of an older term prove nothing in this one.
             _ => {}
         }

@@ -614,3 +614,16 @@ fn s7_a_state_brings_the_term_of_its_leader() {
     replica.hear(ONE, 5, heartbeat(2, 0, at(1, 1)));
     assert_eq!(replica.sent(), [(ONE, Body::Outdated, Some(PersistId(1)))]);
 }
+
+/// Extension: a heartbeat that arrives long after its term may put a follower to sleep. Whoever hears that must say
+/// that the term is over, for nothing else wakes it.
+#[test]
+fn whoever_went_quiet_in_an_older_term_is_told_of_this_one() {
+    let mut replica = Replica::leader(3, 5, &[]);
+    for (quiet, told) in [(false, vec![]), (true, vec![(ONE, Body::Outdated, None)])] {
+        let (round, match_index) = (9, Index(1));
+        let body = Body::HeartbeatReply { round, match_index, counts: true, quiet };
+        replica.hear(ONE, 4, body);
+        assert_eq!(replica.sent(), told);
+    }
+}
