@@ -229,7 +229,7 @@ fn side_by_side(
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("a worker catches panics")).collect()
+        workers.into_iter().try_for_each(|worker| worker.join().expect("replaying catches panics"))
     })
 }
 

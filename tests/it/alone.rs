@@ -1,32 +1,21 @@
-//! One node without others, on a simulated disk: what a bit that flips at rest does to it.
+#[path = "../shared/alone.rs"]
+mod by_hand;
 
+use by_hand::{Alone, MILLISECOND};
 use bytes::Bytes;
 use ironseed_core::codec::Octets;
 use ironseed_core::kv::api::{Expect, KvAnswer, KvRequest};
-use ironseed_core::machine::{FileId, FileKind, Hashed, Instant, IoDone, Now};
-use ironseed_core::node::Node;
-use ironseed_core::node::api::{Config, Effect, Founding, FsyncPolicy, Input, Tuning};
+use ironseed_core::machine::{FileId, FileKind};
+use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
 use ironseed_core::node::status::Phase;
 use ironseed_core::node::trace::Trace;
 use ironseed_core::object::api::{Answer, Outcome, Refusal, Request};
 use ironseed_core::planted::Planted;
-use ironseed_core::types::{ClusterId, NodeId, RequestId};
-use ironseed_sim::disk::{Disk, Speed};
-use std::collections::VecDeque;
+use ironseed_core::types::NodeId;
 
 const KEYS: u8 = 16;
 const VICTIM: u8 = 5;
 const WAL: FileId = FileId::new(FileKind::Wal, 1);
-const MILLISECOND: u64 = 1_000_000;
-
-/// A node, its disk and its clock. Every operation is carried out at once.
-struct Alone {
-    node: Node,
-    disk: Disk,
-    now: u64,
-    requests: u64,
-    traces: Vec<Trace>,
-}
 
 fn config() -> Config {
     Config {
@@ -54,16 +43,7 @@ fn value(key: u8) -> Vec<u8> {
 impl Alone {
     /// A node that has founded its cluster and holds a value under each key.
     fn filled() -> Self {
-        let speed = Speed { write: 1, sync: 1, read: 1 };
-        let disk = Disk::new(1, 1, speed);
-        let (node, traces) = (Node::new(config()), Vec::new());
-        let mut alone = Self { node, disk, now: 0, requests: 0, traces };
-        let found = Founding {
-            cluster: ClusterId([1; 16]),
-            access_key: "access".into(),
-            secret_key: "secret".into(),
-        };
-        alone.boot(Some(found));
+        let mut alone = Self::found(config(), "access", "secret");
         for key in 0..KEYS {
             let written = alone.put(key);
             assert!(matches!(written, Ok(Answer::Kv(KvAnswer::Written { .. }))), "{written:?}");
@@ -71,93 +51,40 @@ impl Alone {
         alone
     }
 
-    fn boot(&mut self, found: Option<Founding>) {
-        self.node = Node::new(config());
-        let files = self.disk.found();
-        let boot = Input::Boot { files, found };
-        assert_eq!(self.step(boot), None);
-        assert_eq!(self.node.phase(), Phase::Serving);
-    }
-
     /// The node is killed, a bit flips at every `flips` within the victim's value, counted from its start as
     /// the log has it, and the node boots. Returns where the value is.
     fn flip_and_reboot(&mut self, flips: impl Iterator<Item = i64>) -> usize {
-        self.disk.kill(self.now);
-        let log = self.disk.read_durable(WAL, 0, 1 << 20).expect("the log has a name");
-        let value = value(VICTIM);
-        let at = log.windows(value.len()).position(|window| window == value);
-        let at = at.expect("the log has the value");
-        for flip in flips {
-            assert!(self.disk.flip(WAL, at.strict_add_signed(flip as isize) as u64, 3));
-        }
-        self.traces.clear();
-        self.boot(None);
+        let mut at = 0;
+        self.reboot(|disk| {
+            let log = disk.read_durable(WAL, 0, 1 << 20).expect("the log has a name");
+            let value = value(VICTIM);
+            let place = log.windows(value.len()).position(|window| window == value);
+            at = place.expect("the log has the value");
+            for flip in flips {
+                assert!(disk.flip(WAL, at.strict_add_signed(flip as isize) as u64, 3));
+            }
+        });
+        assert_eq!(self.phase(), Phase::Serving, "{:?}", self.halted());
         at
     }
 
-    /// Feeds one input and all that follows from it without waiting; returns an answer, if one came.
-    fn step(&mut self, input: Input) -> Option<Outcome> {
-        let (mut inputs, mut answer) = (VecDeque::from([input]), None);
-        while let Some(input) = inputs.pop_front() {
-            let mono = Instant(self.now);
-            let now = Now { mono, wall_earliest: self.now, wall_latest: self.now };
-            let mut effects = Vec::new();
-            self.node.step(now, input, &mut effects);
-            for effect in effects {
-                match effect {
-                    Effect::Io(io) => {
-                        self.disk.issue(self.now, io.op, io.io);
-                        let done = self.disk.complete(self.now, io.op).expect("nothing crashed");
-                        inputs.push_back(Input::Done { op: io.op, result: done.result });
-                    }
-                    Effect::Hash { op, bytes } => {
-                        let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
-                        inputs.push_back(Input::Done { op, result });
-                    }
-                    Effect::Reply { outcome, .. } => answer = Some(outcome),
-                    Effect::Trace(trace) => self.traces.push(trace),
-                    Effect::Send { .. } | Effect::Stopped => {}
-                    Effect::Halt(halt) => panic!("halted: {}", halt.reason),
-                }
-            }
-        }
-        answer
-    }
-
-    /// Lets time pass up to the node's next deadline, or to `until` if that comes first.
-    fn wait(&mut self, until: u64) -> Option<Outcome> {
-        let due = self.node.deadline().map_or(until, |Instant(at)| at.min(until));
-        self.now = due.max(self.now);
-        self.step(Input::Timer)
-    }
-
-    fn rest(&mut self, milliseconds: u64) {
-        let until = self.now + milliseconds * MILLISECOND;
-        while self.now < until {
-            assert_eq!(self.wait(until), None, "nobody asked");
-        }
-    }
-
-    /// Asks, and waits for the answer for a second at the most.
-    fn ask(&mut self, request: KvRequest) -> Outcome {
-        self.requests += 1;
-        let (id, request) = (RequestId(self.requests), Request::Kv(request));
-        let until = self.now + 1_000 * MILLISECOND;
-        let mut answer = self.step(Input::Request { id, request });
-        while answer.is_none() && self.now < until {
-            answer = self.wait(until);
-        }
-        answer.expect("an answer within a second")
+    /// Asks. No answer takes longer than a second.
+    fn kv(&mut self, request: KvRequest) -> Outcome {
+        let began = self.now;
+        let outcome = self.ask(Request::Kv(request));
+        assert_eq!(self.halted(), None);
+        assert!(self.now - began <= 1_000 * MILLISECOND, "answered after {}", self.now - began);
+        outcome
     }
 
     fn put(&mut self, key: u8) -> Outcome {
         let (key, value) = (octets(&[key]), octets(&value(key)));
-        self.ask(KvRequest::Put { key, value, expect: Expect::Any })
+        self.kv(KvRequest::Put { key, value, expect: Expect::Any })
     }
 
     /// The value under a key, or why there is none.
     fn get(&mut self, key: u8) -> Result<Vec<u8>, Refusal> {
-        match self.ask(KvRequest::Get { key: octets(&[key]) })? {
+        match self.kv(KvRequest::Get { key: octets(&[key]) })? {
             Answer::Kv(KvAnswer::Value(Some(entry))) => Ok(entry.value.0.to_vec()),
             other => panic!("key {key} answered {other:?}"),
         }

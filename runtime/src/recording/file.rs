@@ -54,6 +54,7 @@ pub fn end_frame(frame: &mut [u8], kind: u8) -> io::Result<()> {
 }
 
 /// What stands in a recording after its head.
+#[allow(clippy::large_enum_variant, reason = "one at a time, and every other is the large one")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// A step that is about to be taken.
@@ -147,9 +148,8 @@ impl<R: Read> Reader<R> {
         }
         let at = PREAMBLE_BYTES as u64;
         let mut payload = Vec::new();
-        let (kind, next) = match frame(&mut source, at, &mut payload)? {
-            Ok(found) => found,
-            Err(_) => return Err(Unreadable::Headless),
+        let Ok((kind, next)) = frame(&mut source, at, &mut payload)? else {
+            return Err(Unreadable::Headless);
         };
         if kind != HEAD {
             return Err(Unreadable::Malformed(at));

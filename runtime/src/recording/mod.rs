@@ -12,7 +12,7 @@
 //!
 //! One file a boot, `node-<id>-<number>.rec`, readable by its owner only. A short preamble, then frames with
 //! a checksum each (docs/formats.md): the head, and for every step the input before it is taken and the
-//! reaction after it ([`file`]).
+//! reaction after it ([`mod@file`]).
 //!
 //! # Caveats
 //!

@@ -174,11 +174,14 @@ impl<'a, R: Read> Session<'a, R> {
     fn run(mut self) -> Result<Summary, Failure> {
         let began = std::time::Instant::now();
         let mut unanswered = false;
-        while let Some(frame) = self.reader.next_frame()? {
+        loop {
             let at = self.reader.bytes();
-            let Frame::Step(now, input) = frame else {
-                return Err(Unreadable::Malformed(at).into());
+            let (now, input) = match self.reader.next_frame()? {
+                Some(Frame::Step(now, input)) => (now, input),
+                Some(Frame::Reaction(_)) => return Err(Unreadable::Malformed(at).into()),
+                None => break,
             };
+            let at = self.reader.bytes();
             let recorded = match self.reader.next_frame()? {
                 Some(Frame::Reaction(recorded)) => Some(recorded),
                 Some(Frame::Step(..)) => return Err(Unreadable::Malformed(at).into()),

@@ -247,9 +247,21 @@ async fn what_is_no_recording_of_this_version_is_refused() {
             other => panic!("{cut}: {other}"),
         }
     }
+    // A step without a reaction, or a reaction without a step, in the middle.
+    let path = folder.path().join("other.rec");
+    let frames = frames(&bytes);
+    for gone in [10, 11] {
+        let mut other = bytes.clone();
+        other.drain(frames[gone].1.clone());
+        fs::write(&path, &other).unwrap();
+        let at = frames[gone].1.start as u64;
+        match replayed(&path).unwrap_err() {
+            Failure::Unreadable(Unreadable::Malformed(named)) => assert_eq!(named, at),
+            failure => panic!("{failure}"),
+        }
+    }
     let mut other = bytes.clone();
     other[8] += 1;
-    let path = folder.path().join("other.rec");
     fs::write(&path, &other).unwrap();
     let failure = replayed(&path).unwrap_err();
     assert!(matches!(failure, Failure::Unreadable(Unreadable::Version(2))), "{failure}");

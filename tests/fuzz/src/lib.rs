@@ -16,7 +16,7 @@
 //! **Caveats.** Mutation without guidance finds what is near the corpus. Memory is what the whole process
 //! allocates, and only a new peak of it is seen.
 
-pub mod alone;
+mod alone;
 pub mod mutate;
 pub mod run;
 mod targets;
