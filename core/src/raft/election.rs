@@ -61,6 +61,20 @@ impl Group {
         }
     }
 
+    /// Nobody was heard who leads.
+    ///
+    /// A candidate whose own vote is still on its way to the disk waits for that: another term would put another vote
+    /// behind it. A disk that is busy with the elections of many groups would never come to the end of any.
+    pub(super) fn on_election_timeout(&mut self, out: &mut Vec<Output>) {
+        let me = self.config.me;
+        match &self.state {
+            State::Candidate(candidacy) if !candidacy.ballots.contains_key(&me) => {
+                self.draw_election();
+            }
+            _ => self.pre_campaign(out),
+        }
+    }
+
     /// The operator or a test wants this replica to lead.
     pub(super) fn on_campaign(&mut self, out: &mut Vec<Output>) {
         self.wake(false, out);

@@ -199,7 +199,7 @@ impl Group {
         if matches!(self.state, State::Leader(_)) {
             self.on_leader_timer(out);
         } else if self.election_at <= self.now {
-            self.pre_campaign(out);
+            self.on_election_timeout(out);
         }
     }
 

@@ -531,6 +531,26 @@ fn a_match_below_the_probe_does_not_answer_it() {
     assert_eq!(prev, Some(at(4, 2)), "sent on, not again");
 }
 
+/// Section 5.2. A disk that is slow gets one election after another to write otherwise, and ends none.
+#[test]
+fn a_candidate_begins_no_other_term_before_its_own_vote_is_durable() {
+    let mut replica = Replica::follower(1, &[1]);
+    replica.input(Input::Campaign);
+    let granted = |pre| Body::VoteReply { pre, campaign: Term(2), ballot: Ballot::Granted };
+    replica.hear(ONE, 1, granted(true));
+    let written = replica.written();
+    let [(vote, _)] = written.as_slice() else { panic!("{written:?}") };
+    for _ in 0..20 {
+        replica.now = replica.now + Duration::from_millis(800);
+        replica.input(Input::Timer);
+    }
+    assert_eq!((replica.group.role(), replica.group.term()), (Role::Candidate, Term(2)));
+    replica.hear(ONE, 2, granted(false));
+    assert_eq!(replica.group.role(), Role::Candidate, "by its peer's vote alone");
+    replica.input(Input::Persisted { upto: *vote });
+    assert_eq!((replica.group.role(), replica.group.term()), (Role::Leader, Term(2)));
+}
+
 /// A disk that lies: nothing that the leader could send would help, and asking at once would never end.
 #[test]
 fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {
