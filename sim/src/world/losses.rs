@@ -246,8 +246,9 @@ mod tests {
         let lasts = 50_000_000;
         for (left, sign) in [(Left::NoWal, "replica-readmitted"), (Left::NoTable, "state-damaged")]
         {
-            let seen = rare(0..4, |node, _| Fault::DiskLoss { node, left, lasts });
-            assert!(seen.get(sign).is_some_and(|count| *count > 2), "{left:?}: {seen:?}");
+            let seen = rare(0..6, |node, _| Fault::DiskLoss { node, left, lasts });
+            // A log that still has everything makes the lost table again.
+            assert!(seen.get(sign).is_some_and(|count| *count > 1), "{left:?}: {seen:?}");
         }
     }
 
