@@ -300,7 +300,7 @@ impl Setup {
             plan: overrides.plan.clone(),
             script: overrides.script.clone(),
             deliveries: overrides.deliveries.clone(),
-            points: draw_points(&mut Draw::new(seed, Domain::Setup, &[14]), overrides, leases),
+            points: draw_points(seed, overrides, shards, leases),
             luck: overrides.luck.unwrap_or(seed),
             calm,
         }
@@ -370,7 +370,14 @@ fn draw_classes(draw: &mut Draw, seed: u64, nodes: u32, races: bool) -> BTreeSet
 
 /// Every other run of a build that has fault points has some of them, unless its faults are given: what is given is
 /// all there is. Only who has led for long collects: where leases are to run out (`leases`) nobody is made to step down.
-fn draw_points(draw: &mut Draw, overrides: &Overrides, leases: bool) -> BTreeMap<Point, u16> {
+/// And batches of one record are for few groups: the votes of hundreds, each synced alone, outlast any election.
+fn draw_points(
+    seed: u64,
+    overrides: &Overrides,
+    shards: u16,
+    leases: bool,
+) -> BTreeMap<Point, u16> {
+    let mut draw = Draw::new(seed, Domain::Setup, &[14]);
     if let Some(points) = &overrides.points {
         return points.iter().filter_map(|(name, rate)| Some((point(name)?, *rate))).collect();
     }
@@ -385,8 +392,14 @@ fn draw_points(draw: &mut Draw, overrides: &Overrides, leases: bool) -> BTreeMap
     };
     let mut points: BTreeMap<Point, u16> = Point::ALL.iter().filter_map(one).collect();
     points.retain(|point, _| !leases || !point.moves_leaders());
+    if shards > SHARDS_OF_SINGLE_RECORDS_MAX {
+        points.remove(&Point::BatchOne);
+    }
     points
 }
+
+/// Up to here a log may be made to write one record at a time.
+const SHARDS_OF_SINGLE_RECORDS_MAX: u16 = 16;
 
 fn draw_speed(draw: &mut Draw) -> Speed {
     Speed {
