@@ -340,7 +340,8 @@ impl Recovering {
             };
             let applied =
                 if broken.is_some() { Position::default() } else { state.mark().position };
-            let (mut restored, lost) = restore.restored(*group, applied, standing);
+            let (mut restored, lost) =
+                restore.restored(*group, applied, standing, voters.len() == 1);
             // A state that begins after what the log says was compacted is damaged as well: frames
             // are missing that no boot noticed.
             let short = broken.is_none() && applied.index < restored.compacted.index;

@@ -8,7 +8,7 @@ use crate::codec;
 use crate::raft::{Configuration, Entry, HardState, Payload, Restored, Standing, Write};
 use crate::types::{GroupId, Index, Position, Term};
 use crate::wal::{Identity, Record, Recovered, RecoveredPayload};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -69,6 +69,10 @@ struct Image {
     tainted: bool,
     /// Entries may be lost that follow all that are here.
     cut: bool,
+    /// Entries that were not known to be committed when identities were lost, and were not written since. The records
+    /// that are lost may have cut them off and written others: then what is committed later, and what follows them here,
+    /// means those others.
+    doubtful: BTreeSet<Index>,
 }
 
 impl Image {
@@ -94,6 +98,8 @@ impl Replay {
         for image in self.images.values_mut() {
             image.tainted = true;
             image.cut = true;
+            let doubtful = image.entries.range(image.hard_state.commit_index.next()..);
+            image.doubtful.extend(doubtful.map(|(index, _)| *index));
         }
     }
 
@@ -127,8 +133,14 @@ impl Replay {
                     let payload = payload.unwrap_or(Payload::Lost);
                     image.entries.insert(index, Entry { position, payload });
                 }
+                if kind == kind::ENTRY {
+                    image.doubtful.remove(&index);
+                }
             }
-            kind::TRUNCATE => drop(image.entries.split_off(&index)),
+            kind::TRUNCATE => {
+                image.entries.split_off(&index);
+                image.doubtful.split_off(&index);
+            }
             kind::COMPACTED | kind::RESET => {
                 match payload.and_then(|bytes| codec::decode(bytes).ok()) {
                     Some(configuration) => image.configuration = Some(configuration),
@@ -136,8 +148,10 @@ impl Replay {
                 }
                 image.compacted = position;
                 image.entries = image.entries.split_off(&index.next());
+                image.doubtful = image.doubtful.split_off(&index.next());
                 if kind == kind::RESET {
                     image.entries.clear();
+                    image.doubtful.clear();
                 }
             }
             kind::READMITTED => image.tainted = false,
@@ -147,17 +161,19 @@ impl Replay {
         }
     }
 
-    /// What a group is restored from, given what its state contains and whether this boot's other
-    /// circumstances let it count. Also whether entries may be lost that neither log nor state has.
+    /// What a group is restored from, given what its state contains, whether this boot's other circumstances let it
+    /// count, and whether it has no other replicas: then nobody ever cut its log. Also whether entries may be lost
+    /// that neither log nor state has.
     pub(super) fn restored(
         &mut self,
         group: GroupId,
         applied: Position,
         standing: Standing,
+        alone: bool,
     ) -> (Restored, bool) {
         let image = self.images.remove(&group).unwrap_or_else(|| Image::new(self.tainted));
-        let Image { mut hard_state, mut compacted, configuration, mut entries, mut tainted, cut } =
-            image;
+        let Image { mut hard_state, mut compacted, configuration, mut entries, .. } = image;
+        let Image { mut tainted, cut, doubtful, .. } = image;
         let through = entries.range(..=applied.index).count() as u64;
         let holds = entries.get(&applied.index).is_some_and(|entry| entry.position == applied);
         if holds && compacted.index.0 + through < applied.index.0 {
@@ -165,6 +181,19 @@ impl Replay {
             tainted = true;
             entries = entries.split_off(&applied.index.next());
             compacted = applied;
+        }
+        if !alone {
+            if !holds && doubtful.first().is_some_and(|first| *first <= applied.index) {
+                // The state covers what they may stand in place of.
+                entries = entries.split_off(&applied.index.next());
+                compacted = compacted.max(applied);
+            }
+            let sure = compacted.index.max(applied.index);
+            if let Some(first) = doubtful.range(sure.next()..).next() {
+                // Others have what was committed of these, and send it.
+                let dropped = entries.split_off(first);
+                tainted |= dropped.keys().any(|index| !doubtful.contains(index));
+            }
         }
         let mut lost = cut;
         let mut contiguous = Vec::new();
@@ -206,19 +235,27 @@ mod tests {
     fn replay(writes: &[(Write, bool)]) -> Replay {
         let mut replay = Replay::default();
         for (write, lost) in writes {
-            let record = record_of(GROUP, write);
-            let payload = match lost {
-                true => RecoveredPayload::Lost,
-                false => RecoveredPayload::Kept(record.payload[0].clone()),
-            };
-            let (identity, note) = (record.identity, record.note);
-            replay.push(&Recovered { identity, note, location: Location::default(), payload });
+            match lost {
+                true => push_as(&mut replay, write, |_| RecoveredPayload::Lost),
+                false => push(&mut replay, write),
+            }
         }
         replay
     }
 
+    fn push(replay: &mut Replay, write: &Write) {
+        push_as(replay, write, |record| RecoveredPayload::Kept(record.payload[0].clone()));
+    }
+
+    fn push_as(replay: &mut Replay, write: &Write, payload: fn(&Record) -> RecoveredPayload) {
+        let record = record_of(GROUP, write);
+        let payload = payload(&record);
+        let (identity, note) = (record.identity, record.note);
+        replay.push(&Recovered { identity, note, location: Location::default(), payload });
+    }
+
     fn restored(writes: &[(Write, bool)]) -> Restored {
-        replay(writes).restored(GROUP, Position::default(), Standing::Full).0
+        replay(writes).restored(GROUP, Position::default(), Standing::Full, false).0
     }
 
     #[test]
@@ -252,17 +289,54 @@ mod tests {
         let mut lost = replay(&[(Write::Append(entry(1, 1, b"a")), false)]);
         lost.identity_lost();
         let mut again = lost.clone();
-        let (got, is_cut) = lost.restored(GROUP, Position::default(), Standing::Full);
+        let (got, is_cut) = lost.restored(GROUP, Position::default(), Standing::Full, false);
         assert_eq!((got.standing, is_cut), (Standing::Abstaining, true));
-        let (got, is_cut) = lost.restored(GroupId(9), Position::default(), Standing::Full);
+        let (got, is_cut) = lost.restored(GroupId(9), Position::default(), Standing::Full, false);
         let told = (Standing::Abstaining, true);
         assert_eq!((got.standing, is_cut), told, "a group without records may have lost them");
         let record = standing_record(GROUP, false);
         let location = Location::default();
         let payload = RecoveredPayload::Kept(Bytes::new());
         again.push(&Recovered { identity: record.identity, note: record.note, location, payload });
-        let (got, is_cut) = again.restored(GROUP, Position::default(), Standing::Full);
+        let (got, is_cut) = again.restored(GROUP, Position::default(), Standing::Full, false);
         assert_eq!((got.standing, is_cut), (Standing::Full, true));
+    }
+
+    /// The records that are lost cut off entry 2 and wrote others: what follows them, and what is committed later, is
+    /// not what is here.
+    #[test]
+    fn what_was_not_committed_before_a_hole_is_not_believed_after_it() {
+        let committed = |index| {
+            let commit_index = Index(index);
+            Write::HardState(HardState { term: Term(2), vote: None, commit_index })
+        };
+        let old = [1, 2, 3].map(|index| (Write::Append(entry(index, 1, b"old")), false));
+        let mut log = replay(&old);
+        push(&mut log, &committed(1));
+        log.identity_lost();
+        push(&mut log, &Write::Append(entry(4, 2, b"new")));
+        push(&mut log, &committed(4));
+        let applied = |index| Position { term: Term(1), index: Index(index) };
+        let of = |log: &Replay, applied, alone| {
+            let (got, _) = log.clone().restored(GROUP, applied, Standing::Full, alone);
+            let entries: Vec<u64> =
+                got.entries.iter().map(|entry| entry.position.index.0).collect();
+            (got.compacted.index.0, entries, got.hard_state.commit_index.0, got.standing)
+        };
+        let abstains = Standing::Abstaining;
+        assert_eq!(of(&log, applied(1), false), (0, vec![1], 1, abstains));
+        assert_eq!(of(&log, applied(3), false), (0, vec![1, 2, 3, 4], 4, abstains), "the same");
+        let others = Position { term: Term(2), index: Index(3) };
+        assert_eq!(of(&log, others, false), (3, vec![4], 4, abstains), "the state has others");
+        assert_eq!(of(&log, applied(1), true), (0, vec![1, 2, 3, 4], 4, abstains), "never cut");
+        for index in [2, 3] {
+            push(&mut log, &Write::Append(entry(index, 2, b"new")));
+        }
+        assert_eq!(
+            of(&log, applied(1), false),
+            (0, vec![1, 2, 3, 4], 4, abstains),
+            "written again"
+        );
     }
 
     #[test]
@@ -280,16 +354,13 @@ mod tests {
         let mut log = replay(&[(Write::Append(entry(1, 1, b"a")), false)]);
         log.identity_lost();
         for (index, command) in [(3, b"c"), (4, b"d")] {
-            let record = record_of(GROUP, &Write::Append(entry(index, 1, command)));
-            let payload = RecoveredPayload::Kept(record.payload[0].clone());
-            let (identity, note) = (record.identity, record.note);
-            log.push(&Recovered { identity, note, location: Location::default(), payload });
+            push(&mut log, &Write::Append(entry(index, 1, command)));
         }
         let applied = |index| Position { term: Term(1), index: Index(index) };
-        let (got, is_lost) = log.clone().restored(GROUP, applied(3), Standing::Full);
+        let (got, is_lost) = log.clone().restored(GROUP, applied(3), Standing::Full, false);
         assert_eq!((got.entries, is_lost), (vec![entry(4, 1, b"d")], false));
         assert_eq!((got.compacted, got.standing), (applied(3), Standing::Abstaining));
-        let (got, is_lost) = log.restored(GROUP, applied(1), Standing::Full);
+        let (got, is_lost) = log.restored(GROUP, applied(1), Standing::Full, false);
         assert_eq!((got.entries, is_lost), (vec![entry(1, 1, b"a")], true));
     }
 
