@@ -392,14 +392,15 @@ fn draw_points(
     };
     let mut points: BTreeMap<Point, u16> = Point::ALL.iter().filter_map(one).collect();
     points.retain(|point, _| !leases || !point.moves_leaders());
-    if shards > SHARDS_OF_SINGLE_RECORDS_MAX {
-        points.remove(&Point::BatchOne);
+    if shards > SHARDS_OF_SLOW_POINTS_MAX {
+        points.retain(|point, _| *point != Point::BatchOne && !point.moves_leaders());
     }
     points
 }
 
-/// Up to here a log may be made to write one record at a time.
-const SHARDS_OF_SINGLE_RECORDS_MAX: u16 = 16;
+/// Up to here a log may be made to write one record at a time, and leaders may be made to go. With more groups than
+/// this the log never ends the elections, and a listing of all groups finds one without a leader every time.
+const SHARDS_OF_SLOW_POINTS_MAX: u16 = 16;
 
 fn draw_speed(draw: &mut Draw) -> Speed {
     Speed {

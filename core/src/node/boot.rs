@@ -270,12 +270,14 @@ impl Boot {
             }
         };
         let lax = old.fsync != FsyncPolicy::Always;
+        // Once this boot has made another log, the next one could not tell any more that the old one is lost.
+        let log_lost = old.logs && !self.files.iter().any(|it| it.file.kind == FileKind::Wal);
         self.sequence = sequence;
         self.superblock = Some(Superblock {
             incarnation: old.incarnation.next(),
             clean: false,
             fsync: config.fsync,
-            doubt: old.doubt || (lax && !old.clean),
+            doubt: old.doubt || log_lost || (lax && !old.clean),
             membership,
             ..old
         });

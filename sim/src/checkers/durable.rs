@@ -103,6 +103,14 @@ impl DurableLog {
         }
     }
 
+    /// Bytes of a file are not what was written. A node that finds it out removes the file when it needs it no more,
+    /// and knows what it lacks: as with a lost disk, what it held may have been committed with its copy.
+    pub fn struck(&mut self, node: NodeId, file: FileId) {
+        let Some(logs) = self.nodes.get_mut(&node) else { return };
+        let held = logs.entries.iter().filter(|(_, (_, holder))| *holder == file);
+        logs.lost.extend(held.map(|(key, (term, _))| (*key, *term)));
+    }
+
     /// Where the next batch of a node's file begins, as far as is durable.
     #[must_use]
     pub fn tail(&self, node: NodeId, file: FileId) -> Option<u64> {
@@ -399,6 +407,23 @@ mod tests {
         assert!(!rig.early(1), "it may have been committed with this copy");
         assert!(rig.early(2));
         assert!(rig.oracle.rottable(NodeId(1)).is_empty(), "there is nothing left to rot");
+    }
+
+    #[test]
+    fn an_entry_of_a_struck_file_counts_when_the_file_is_gone() {
+        let mut rig = Rig::new();
+        rig.append(1, ENTRY);
+        rig.run(true);
+        let wal = |file: &FileId| file.kind == FileKind::Wal;
+        let (intact, mut struck) = (rig.oracle.clone(), rig.oracle.clone());
+        let file = rig.disk.durable_files().find(wal).expect("a log");
+        struck.struck(NodeId(1), file);
+        rig.disk.lose(|file| wal(&file));
+        for (oracle, early) in [(intact, true), (struck, false)] {
+            rig.oracle = oracle;
+            rig.oracle.names_synced(NodeId(1), &rig.disk);
+            assert_eq!(rig.early(1), early, "a log that was whole has to keep what counts");
+        }
     }
 
     #[test]

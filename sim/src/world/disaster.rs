@@ -377,6 +377,7 @@ impl<M: Machine> World<M> {
             let (offset, bit) = (start + draw.below(end - start), draw.below(8) as u32);
             if self.slots[node].disk.flip(file, offset, bit) {
                 struck = true;
+                self.oracles.durable.struck(id, file);
                 let line = || format!("{id:?} rots: {file} at byte {offset}, bit {bit}");
                 let parts = [node as u64, file.number, offset, u64::from(bit)];
                 self.tracer.event(self.now, Kind::Fault, &parts, line);

@@ -149,6 +149,8 @@ impl<M: Machine> World<M> {
         if !self.slots[node].disk.misdirect(file, start..end, to, offset, len) {
             return false;
         }
+        self.oracles.durable.struck(id, file);
+        self.oracles.durable.struck(id, to);
         let line = || format!("{id:?}: {len} bytes of {file} at {start} are in {to} at {offset}");
         let parts = [node as u64, file.number, start, to.number, offset];
         self.tracer.event(self.now, Kind::Fault, &parts, line);
