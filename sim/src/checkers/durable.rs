@@ -38,6 +38,8 @@ struct Logs {
     marks: BTreeMap<FileKind, u64>,
     /// Whole log entries: their term, and the segment that holds them.
     entries: BTreeMap<(GroupId, Index), (Term, FileId)>,
+    /// Files that hold other bytes than were written.
+    struck: BTreeSet<FileId>,
     /// The highest index of each group of which the table log holds the changes, and so all before it.
     applied: BTreeMap<GroupId, Index>,
     /// Entries that were whole on a disk, or a part of one, that was lost since.
@@ -75,6 +77,7 @@ impl DurableLog {
         let logs = self.nodes.entry(node).or_default();
         let named: BTreeSet<FileId> = disk.durable_files().collect();
         logs.segments.retain(|file, _| named.contains(file));
+        logs.struck.retain(|file| named.contains(file));
         logs.entries.retain(|_, (_, file)| named.contains(file));
         for file in named {
             if file.kind != FileKind::Superblock {
@@ -107,8 +110,16 @@ impl DurableLog {
     /// and knows what it lacks: as with a lost disk, what it held may have been committed with its copy.
     pub fn struck(&mut self, node: NodeId, file: FileId) {
         let Some(logs) = self.nodes.get_mut(&node) else { return };
-        let held = logs.entries.iter().filter(|(_, (_, holder))| *holder == file);
-        logs.lost.extend(held.map(|(key, (term, _))| (*key, *term)));
+        logs.struck.insert(file);
+        logs.lose_entries(|holder| holder == file);
+    }
+
+    /// A node reads its log again. Of what lies behind the damage it believes what it can prove, and lets others go.
+    pub fn booted(&mut self, node: NodeId) {
+        let Some(logs) = self.nodes.get_mut(&node) else { return };
+        if let Some(first) = logs.struck.iter().find(|file| file.kind == FileKind::Wal).copied() {
+            logs.lose_entries(|holder| holder >= first);
+        }
     }
 
     /// Where the next batch of a node's file begins, as far as is durable.
@@ -193,6 +204,12 @@ impl Logs {
             || lost == Some(&position.term)
             || covers(&self.applied)
             || covers(&self.lost_applied)
+    }
+
+    /// What these files hold counts as lost from now on, if it is gone one day.
+    fn lose_entries(&mut self, is_lost: impl Fn(FileId) -> bool) {
+        let held = self.entries.iter().filter(|(_, (_, holder))| is_lost(*holder));
+        self.lost.extend(held.map(|(key, (term, _))| (*key, *term)));
     }
 
     /// Decodes what has become durable behind what is known of a file.
@@ -424,6 +441,26 @@ mod tests {
             rig.oracle.names_synced(NodeId(1), &rig.disk);
             assert_eq!(rig.early(1), early, "a log that was whole has to keep what counts");
         }
+    }
+
+    #[test]
+    fn what_was_written_behind_the_damage_counts_as_lost_at_the_next_boot() {
+        let mut rig = Rig::new();
+        rig.append(1, ENTRY);
+        rig.run(true);
+        let wal = |file: &FileId| file.kind == FileKind::Wal;
+        let file = rig.disk.durable_files().find(wal).expect("a log");
+        rig.oracle.struck(NodeId(1), file);
+        rig.append(2, ENTRY);
+        rig.run(true);
+        rig.disk.lose(|file| wal(&file));
+        let mut oracle = rig.oracle.clone();
+        rig.oracle.names_synced(NodeId(1), &rig.disk);
+        assert!(rig.early(2), "nothing was read again: the node has thrown it away");
+        oracle.booted(NodeId(1));
+        rig.oracle = oracle;
+        rig.oracle.names_synced(NodeId(1), &rig.disk);
+        assert!(!rig.early(2));
     }
 
     #[test]

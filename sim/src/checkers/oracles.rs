@@ -94,6 +94,7 @@ impl Oracles {
     /// A node has begun a new boot.
     pub fn on_boot(&mut self, node: NodeId) {
         self.raft.booted(node);
+        self.durable.booted(node);
     }
 }
 
