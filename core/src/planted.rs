@@ -85,6 +85,8 @@ bugs! {
     DeletionByName = 31,
     /// A quiet leader does not look after peers that fell silent, and never learns of its successor.
     QuietLeaderNeverLooks = 32,
+    /// A node's word for a leader outlives the term in which its replica followed that one.
+    SupportOutlivesTerm = 33,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

@@ -2,6 +2,7 @@
 //! that is passed on unread and travels on a connection of its own.
 
 use super::superblock::Charter;
+use super::support::Support;
 use crate::codec::{self, DecodeError, Octets};
 use crate::kv::command::{Op, SessionId, SessionTag};
 use crate::kv::snapshot::{SnapshotHead, SnapshotRecord};
@@ -167,6 +168,18 @@ pub enum Head {
         group: GroupId,
         /// Which snapshot.
         position: Position,
+    },
+    /// "How do you stand by me?", from a node that leads groups and has reads to confirm.
+    SupportQuery {
+        /// Names the answer.
+        round: CallId,
+    },
+    /// The answer.
+    SupportReply {
+        /// The question.
+        round: CallId,
+        /// The sender's word.
+        support: Support,
     },
 }
 

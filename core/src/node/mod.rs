@@ -55,6 +55,7 @@ mod snapshot;
 pub mod status;
 mod store;
 pub mod superblock;
+pub mod support;
 pub mod trace;
 mod upkeep;
 

@@ -31,6 +31,8 @@ pub(crate) enum Post {
     Raft { to: NodeId, group: GroupId, message: raft::Message, after: Option<PersistId> },
     /// A persist is durable: opens gates, and the replica is told.
     Persisted(GroupId, PersistId),
+    /// A replica has gone on to a later term than that in which it followed one of this node.
+    Left(NodeId),
     /// A group has reads to confirm: it is told when.
     ReadAsked(GroupId),
     /// A group's reads are confirmed, or refused.
@@ -56,6 +58,12 @@ pub(crate) enum ReplicaInput {
     Call { from: NodeId, call: CallId, ask: Ask },
     /// Confirm the reads that were asked.
     Confirm,
+    /// The nodes of the followers are asked for their support: the reads that were asked wait for that.
+    AwaitSupport { round: u64 },
+    /// A quorum still supports this leader: reads of this round and earlier ones are confirmed.
+    Supported { round: u64 },
+    /// Their support does not prove it: confirm the reads of this round and earlier ones otherwise.
+    Unsupported { round: u64 },
     /// The log is durable through here.
     Persisted(PersistId),
     /// The table log has written a frame.

@@ -252,7 +252,7 @@ impl Group {
             Body::Heartbeat { commit_index, last, round, quiesce, unanimous } => {
                 self.on_heartbeat(from, commit_index, last, round, quiesce, unanimous, out);
             }
-            Body::HeartbeatReply { round, match_index, counts, quiet } => {
+            Body::HeartbeatReply { round, match_index, counts, quiet, .. } => {
                 self.on_heartbeat_reply(from, round, match_index, counts, quiet, out);
             }
             Body::Outdated | Body::Nudge => {} // the term, or the waking, was the message

@@ -83,6 +83,9 @@ pub enum Body {
         counts: bool,
         /// The follower has gone quiet.
         quiet: bool,
+        /// The support epoch of the follower's node for the leader's, if it counts (`node/support.rs`). That node
+        /// writes it, and the leader's reads it: to Raft it is nothing, and 0.
+        support: u64,
     },
     /// The receiver's term is over. Ends the leadership of a stale leader.
     Outdated,

@@ -114,3 +114,4 @@ pub use api::{
 };
 pub use group::Group;
 pub use message::{AppendOutcome, Ballot, Body, Entry, Message, Payload, PayloadAnswer};
+pub(crate) use quorum::majority;

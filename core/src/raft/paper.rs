@@ -575,7 +575,7 @@ fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {
         leader.now = leader.now + Duration::from_millis(100);
         leader.input(Input::Timer);
         let (match_index, counts, quiet) = (Index(1), true, false);
-        leader.hear(ONE, 2, Body::HeartbeatReply { round, match_index, counts, quiet });
+        leader.hear(ONE, 2, Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 });
         asked += appends(&leader);
         for _ in 0..5 {
             asked += lacks(&mut leader, 3);
@@ -642,7 +642,7 @@ fn whoever_went_quiet_in_an_older_term_is_told_of_this_one() {
     let mut replica = Replica::leader(3, 5, &[]);
     for (quiet, told) in [(false, vec![]), (true, vec![(ONE, Body::Outdated, None)])] {
         let (round, match_index) = (9, Index(1));
-        let body = Body::HeartbeatReply { round, match_index, counts: true, quiet };
+        let body = Body::HeartbeatReply { round, match_index, counts: true, quiet, support: 0 };
         replica.hear(ONE, 4, body);
         assert_eq!(replica.sent(), told);
     }

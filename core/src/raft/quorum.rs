@@ -5,7 +5,7 @@ use crate::types::Index;
 use alloc::vec::Vec;
 
 /// Fewest voters that any two of such sets share one: a strict majority.
-pub(super) const fn majority(voters: usize) -> usize {
+pub(crate) const fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 

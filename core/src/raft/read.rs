@@ -1,6 +1,7 @@
 //! Linearizable reads without a log entry: ReadIndex (thesis 6.4). A read takes the commit index, then
 //! one round of heartbeats proves that this replica still led after the read had begun. All reads that
-//! arrive while a round is under way share the next one.
+//! arrive while a round is under way share the next one. (A node that leads many groups seldom needs it: see
+//! `node/support.rs`.)
 
 use super::api::Output;
 use super::group::{Group, State};
@@ -70,6 +71,12 @@ impl Group {
         if idle && !leadership.reads.waiting.is_empty() && self.knows_commit_index() {
             self.broadcast_heartbeat(out);
         }
+    }
+
+    /// The index that a read has to see, at a leader that knows it. Whether it still leads is another question.
+    #[must_use]
+    pub fn read_index(&self) -> Option<Index> {
+        self.knows_commit_index().then_some(self.commit_index)
     }
 
     /// A leader knows what its predecessors committed only once an entry of its own term is committed

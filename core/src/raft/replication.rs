@@ -168,7 +168,8 @@ impl Group {
             }
         }
         let match_index = self.verified.min(self.log.durable());
-        let body = Body::HeartbeatReply { round, match_index, counts, quiet: self.quiet };
+        let quiet = self.quiet;
+        let body = Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 };
         self.say(leader, body, self.disk.promise_gate(), out);
         if !counts {
             self.say(leader, Body::ReadmitRequest, self.disk.promise_gate(), out);

@@ -436,7 +436,7 @@ pub(super) fn describe(body: &Body) -> String {
             }
             text
         }
-        Body::HeartbeatReply { round, match_index, counts, quiet } => {
+        Body::HeartbeatReply { round, match_index, counts, quiet, .. } => {
             let mut text = format!("HeartbeatReply round={round} match={match_index}");
             for (set, name) in [(!counts, " abstains"), (*quiet, " quiet")] {
                 text.push_str(if set { name } else { "" });

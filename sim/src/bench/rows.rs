@@ -195,6 +195,12 @@ pub const PLANTED: &[Row] = &[
         "progress, redundancy",
         "`raft`, a suspected peer",
     ),
+    row(
+        33,
+        "a node's word for a leader outlives the term in which its replica followed that one",
+        "linearizability",
+        "`node`, a replica in a later term",
+    ),
 ];
 
 #[cfg(test)]

@@ -56,6 +56,13 @@ pub fn parts(message: &PeerMessage) -> Vec<Part> {
             let text = format!("slice of {position:?}, {} records", records.len());
             one(Some(*group), "snapshot", text)
         }
+        Head::SupportQuery { round } => {
+            one(None, "heartbeat", format!("asks for support, round {}", round.number))
+        }
+        Head::SupportReply { round, support } => {
+            let text = format!("support epoch {}, round {}", support.epoch, round.number);
+            one(None, "heartbeat", text)
+        }
         Head::SnapshotEnd { group, position } => {
             one(Some(*group), "snapshot", format!("has snapshot {position:?}"))
         }

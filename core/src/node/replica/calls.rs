@@ -29,11 +29,16 @@ impl Replica {
     /// Confirms that this replica leads, for all reads that were asked so far.
     pub(super) fn confirm(&mut self, cx: &mut Cx<'_>) {
         let reads = core::mem::take(&mut self.asked);
+        self.ask_or_refuse(reads, cx);
+        self.maybe_end_round(cx);
+    }
+
+    /// Has Raft confirm by heartbeats that this replica leads, unless nothing can be read here anyway.
+    fn ask_or_refuse(&mut self, reads: Vec<Read>, cx: &mut Cx<'_>) {
         if self.damage.is_some() {
-            for read in reads {
-                self.refuse_damaged(read.caller, cx);
-            }
-            cx.posts.push(Post::ReadsConfirmed(self.group));
+            return reads.into_iter().for_each(|read| self.refuse_damaged(read.caller, cx));
+        }
+        if reads.is_empty() {
             return;
         }
         let id = self.fresh_id();
@@ -41,13 +46,82 @@ impl Replica {
         self.feed(raft::Input::Read { id }, cx);
     }
 
+    /// Keeps the word of a follower that answers this term's heartbeats.
+    pub(super) fn hear_support(&mut self, from: NodeId, message: &raft::Message) {
+        let raft::Message { term, incarnation, body } = message;
+        if let Body::HeartbeatReply { counts: true, support: epoch, .. } = body
+            && self.leads()
+            && *term == self.term
+        {
+            let support = Support { incarnation: *incarnation, epoch: *epoch };
+            self.followers.hear(from, *term, support);
+        }
+    }
+
+    /// Whether the support of other nodes may be enough to confirm reads.
+    pub(in super::super) fn may_be_supported(&self) -> bool {
+        let planted = self.seat.planted.is(Bug::ReadWithoutQuorum);
+        let ready = self.leads() && self.damage.is_none() && self.raft.read_index().is_some();
+        let known = self.followers.known(self.term);
+        ready && !planted && known > 0 && known + 1 >= raft::majority(self.voters)
+    }
+
+    /// Whether what nodes say now proves that this replica still leads.
+    pub(in super::super) fn is_supported(&self, said: &BTreeMap<NodeId, Support>) -> bool {
+        let confirmed = self.followers.confirmed(self.term, said);
+        self.leads() && confirmed + 1 >= raft::majority(self.voters)
+    }
+
+    pub(super) fn await_support(&mut self, round: u64, cx: &mut Cx<'_>) {
+        if !self.may_be_supported() {
+            return self.confirm(cx); // something has happened since the round began
+        }
+        let reads = core::mem::take(&mut self.asked);
+        self.awaiting.insert(round, reads);
+    }
+
+    pub(super) fn on_supported(&mut self, round: u64, cx: &mut Cx<'_>) {
+        let reads = self.awaited(round);
+        match self.raft.read_index() {
+            Some(index) if self.damage.is_none() => self.read_at(index, reads, cx),
+            _ => self.ask_or_refuse(reads, cx),
+        }
+        self.maybe_end_round(cx);
+    }
+
+    pub(super) fn on_unsupported(&mut self, round: u64, cx: &mut Cx<'_>) {
+        let reads = self.awaited(round);
+        self.ask_or_refuse(reads, cx);
+        self.maybe_end_round(cx);
+    }
+
+    /// The reads of a round and of those before it: a later question confirms them too.
+    fn awaited(&mut self, round: u64) -> Vec<Read> {
+        let later = self.awaiting.split_off(&(round + 1));
+        core::mem::replace(&mut self.awaiting, later).into_values().flatten().collect()
+    }
+
     /// Raft has decided on the reads with this id.
     pub(super) fn on_confirmed(&mut self, id: u64, cx: &mut Cx<'_>) -> Vec<Read> {
         let reads = self.confirming.remove(&id).unwrap_or_default();
-        if self.confirming.is_empty() {
+        self.maybe_end_round(cx);
+        reads
+    }
+
+    /// Says so if no read waits for a confirmation any more.
+    pub(super) fn maybe_end_round(&self, cx: &mut Cx<'_>) {
+        if self.confirming.is_empty() && self.awaiting.is_empty() {
             cx.posts.push(Post::ReadsConfirmed(self.group));
         }
-        reads
+    }
+
+    /// The reads see everything acknowledged before them once `index` is applied.
+    pub(super) fn read_at(&mut self, index: Index, reads: Vec<Read>, cx: &mut Cx<'_>) {
+        if self.state.mark().position.index >= index && self.damage.is_none() {
+            reads.into_iter().for_each(|read| self.evaluate(read, cx));
+        } else {
+            self.confirmed.entry(index).or_default().extend(reads);
+        }
     }
 
     pub(super) fn refuse_damaged(&mut self, caller: Caller, cx: &mut Cx<'_>) {

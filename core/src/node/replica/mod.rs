@@ -3,8 +3,8 @@
 //! The path of a write: a router's [`Ask::Write`] becomes a command, Raft appends it
 //! ([`raft::Output::Appended`]), the store lane makes it durable, Raft commits it, [`Replica::apply`]
 //! applies it and answers the call if the entry at that position is still the one that was proposed
-//! for it. The path of a read: Raft confirms leadership and names a read index, the query is evaluated
-//! once that index is applied, and a body that is only on disk is fetched before the answer.
+//! for it. The path of a read: a quorum confirms leadership (`super::support`, or Raft's own round), which
+//! makes the commit index a read index; the query is evaluated once that is applied, and a body that is only on disk is fetched before the answer.
 //!
 //! A replica whose state is damaged votes and acknowledges entries (its log is intact) but neither applies nor
 //! answers until a leader's snapshot has replaced the state. It leads only where its log alone can win an election,
@@ -17,6 +17,7 @@ use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
 use super::reads::{self, Found};
 use super::snapshot::{Incoming, Outgoing};
 use super::status::{self, GroupStatus};
+use super::support::{Follows, Received, Support};
 use super::trace::Trace;
 use super::upkeep::{Audit, Collector, expect_chunks};
 use crate::codec::Octets;
@@ -31,7 +32,7 @@ use crate::object::api::Refusal;
 use crate::object::command::{ObjectEvent, ObjectOp};
 use crate::object::registry;
 use crate::planted::{Bug, Point};
-use crate::raft::{self, Group, Payload, Role};
+use crate::raft::{self, Body, Group, Payload, Role};
 use crate::types::{Damage, GroupId, Index, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -100,6 +101,12 @@ pub(super) struct Replica {
     proposed: BTreeMap<Index, (Term, Caller)>,
     /// Reads that wait for the next round.
     asked: Vec<Read>,
+    /// Reads that wait for the support of other nodes, by the round that asks for it.
+    awaiting: BTreeMap<u64, Vec<Read>>,
+    /// Whom this replica follows.
+    follows: Follows,
+    /// Who follows it.
+    followers: Received,
     /// Reads that wait for a read index.
     confirming: BTreeMap<u64, Vec<Read>>,
     /// Reads that wait for their read index to be applied.
@@ -142,6 +149,9 @@ impl Replica {
             placing: BTreeMap::new(),
             proposed: BTreeMap::new(),
             asked: Vec::new(),
+            awaiting: BTreeMap::new(),
+            follows: Follows::default(),
+            followers: Received::default(),
             confirming: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             fetching: BTreeMap::new(),
@@ -208,6 +218,7 @@ impl Replica {
                 self.collect(cx);
             }
             ReplicaInput::Raft(from, message) => {
+                self.hear_support(from, &message);
                 self.feed(raft::Input::Message { from, message }, cx);
             }
             ReplicaInput::Call { from, call, ask } => self.on_call(Caller { from, call }, ask, cx),
@@ -241,6 +252,9 @@ impl Replica {
                 self.feed(raft::Input::PeerRestarted { node, incarnation }, cx);
             }
             ReplicaInput::Confirm => self.confirm(cx),
+            ReplicaInput::AwaitSupport { round } => self.await_support(round, cx),
+            ReplicaInput::Supported { round } => self.on_supported(round, cx),
+            ReplicaInput::Unsupported { round } => self.on_unsupported(round, cx),
             ReplicaInput::Offer { from, offer } => self.on_offer(from, offer, cx),
             ReplicaInput::Pull { from, position, after } => {
                 self.on_pull(from, position, after, cx);
@@ -341,6 +355,10 @@ impl Replica {
                 cx.posts.push(Post::Store(StoreInput::Persist { group, id, writes }));
             }
             raft::Output::Send { to, message, after } => {
+                if let Body::HeartbeatReply { counts: true, .. } = message.body {
+                    let left = self.follows.answers(to, message.term);
+                    cx.posts.extend(left.map(Post::Left));
+                }
                 cx.posts.push(Post::Raft { to, group, message, after });
             }
             raft::Output::Appended { id, position } => {
@@ -359,11 +377,7 @@ impl Replica {
             }
             raft::Output::ReadReady { id, index } => {
                 let reads = self.on_confirmed(id, cx);
-                if self.state.mark().position.index >= index && self.damage.is_none() {
-                    reads.into_iter().for_each(|read| self.evaluate(read, cx));
-                } else {
-                    self.confirmed.entry(index).or_default().extend(reads);
-                }
+                self.read_at(index, reads, cx);
             }
             raft::Output::ReadRejected { id, leader } => {
                 for read in self.on_confirmed(id, cx) {
@@ -383,6 +397,7 @@ impl Replica {
     fn on_role(&mut self, role: Role, term: Term, leader: Option<NodeId>, cx: &mut Cx<'_>) {
         let led = self.leads();
         (self.role, self.term, self.leader) = (role, term, leader);
+        cx.posts.extend(self.follows.leaves(term).map(Post::Left));
         cx.posts.push(Post::Trace(Trace::Role { group: self.group, role, term, leader }));
         let here = self.leads();
         if here && !led {
@@ -393,10 +408,12 @@ impl Replica {
             // What was proposed may still be committed by the next leader: it is answered when its index
             // is applied. Streams to followers are the next leader's business.
             self.outgoing.clear();
-            let reads = core::mem::take(&mut self.confirmed);
-            for read in reads.into_values().flatten() {
+            let confirmed = core::mem::take(&mut self.confirmed).into_values();
+            let awaiting = core::mem::take(&mut self.awaiting).into_values();
+            for read in confirmed.chain(awaiting).flatten() {
                 cx.answer(self.group, read.caller, Reply::NotLeader(leader));
             }
+            self.maybe_end_round(cx);
         }
         cx.posts.push(Post::Router(RouterInput::Leader { group: self.group, leader, here }));
         if here && !led {

@@ -30,9 +30,7 @@ impl Running {
                     chunks.pump(now.mono, out);
                 });
             }
-            for group in self.rounds.begin(now.mono) {
-                self.push(Post::Replica(group, ReplicaInput::Confirm));
-            }
+            self.begin_round(config, now.mono, effects);
             if self.queues.iter().all(VecDeque::is_empty) {
                 break;
             }
@@ -135,6 +133,11 @@ impl Running {
             Post::Peer(to, message) if to == config.me => self.loop_back(config.me, message),
             Post::Peer(to, message) => effects.push(Effect::Send { to, message }),
             Post::Raft { to, group, message, after } => self.send_raft(to, group, message, after),
+            Post::Left(node) => {
+                if !config.planted.is(Bug::SupportOutlivesTerm) {
+                    self.support.withdraw(node);
+                }
+            }
             Post::Persisted(group, id) => {
                 self.note_log(effects);
                 self.open_gate(group, id);
@@ -196,9 +199,13 @@ impl Running {
         &mut self,
         to: NodeId,
         group: GroupId,
-        message: raft::Message,
+        mut message: raft::Message,
         after: Option<PersistId>,
     ) {
+        if let Body::HeartbeatReply { counts: true, support, .. } = &mut message.body {
+            // The epoch of now, however long the gate holds the answer back.
+            *support = self.support.epoch(to);
+        }
         let gate = self.gates.entry(group).or_default();
         match after {
             Some(id) if id > gate.durable => gate.held.push_back((id, to, message)),

@@ -15,8 +15,7 @@
 //! # The path of an input
 //!
 //! An input becomes posts (`mod`), posts are delivered until none is left, and the messages that this step has
-//! for one peer leave in one envelope (`lanes`). Reads of many groups are confirmed in one round of heartbeats
-//! (`rounds`). The superblock and the graceful stop are in `stopping`.
+//! for one peer leave in one envelope (`lanes`). Reads of many groups are confirmed in one round (`rounds`). The superblock and the graceful stop are in `stopping`.
 //!
 //! # Caveats
 //!
@@ -34,7 +33,7 @@ use self::rounds::Rounds;
 use super::api::{Config, Effect, Input};
 use super::boot::{Admitted, Writer};
 use super::chunks::Chunks;
-use super::message::{Head, PeerMessage, Reply};
+use super::message::{CallId, Head, PeerMessage, Reply};
 use super::peers::Peers;
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
 use super::recovery::{Ops, Ready, SET_VERSION};
@@ -43,12 +42,14 @@ use super::router::{Router, Setup};
 use super::status::Status;
 use super::store::{self, Logs, Out};
 use super::superblock::{Membership, Superblock};
+use super::support::{self, Support};
 use super::trace::Trace;
 use crate::kv::command::Op;
 use crate::machine::{Duration, Halt, Hashed, Instant, IoDone, IoOp, IoResult, Now};
 use crate::object::api::Refusal;
 use crate::object::registry::{self, Cluster, RegistryOp};
-use crate::raft::{self, PersistId};
+use crate::planted::Bug;
+use crate::raft::{self, Body, PersistId};
 use crate::rng::Rng;
 use crate::types::{BlobId, ChunkId, GroupId, NodeId, OpId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -65,7 +66,7 @@ enum Hashing {
     /// The router, under its token.
     Router(u64),
     /// A peer's chunk, to be stored if it is what it is called.
-    Incoming { from: NodeId, call: super::message::CallId, chunk: ChunkId, bytes: Bytes },
+    Incoming { from: NodeId, call: CallId, chunk: ChunkId, bytes: Bytes },
 }
 
 /// A node that takes part.
@@ -87,6 +88,7 @@ pub(super) struct Running {
     outgoing: BTreeMap<NodeId, Vec<(GroupId, raft::Message)>>,
     hashing: BTreeMap<OpId, Hashing>,
     rounds: Rounds,
+    support: support::Given,
     /// A queue for the store lane, one for the router, one for each lane of shards.
     queues: Vec<VecDeque<Post>>,
     shuffle: Option<Rng>,
@@ -143,6 +145,7 @@ impl Running {
             outgoing: BTreeMap::new(),
             hashing: BTreeMap::new(),
             rounds: Rounds::default(),
+            support: support::Given::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
             shuffle: config.tuning.shuffle_lanes.then(|| rng.fork()),
             upkeep_at: now.mono + UPKEEP_EVERY,
@@ -350,6 +353,17 @@ impl Running {
             Head::SnapshotEnd { group, position } => {
                 Post::Replica(group, ReplicaInput::SnapshotEnd { from, position })
             }
+            Head::SupportQuery { round } => {
+                let incarnation = self.superblock.incarnation;
+                let support = Support { incarnation, epoch: self.support.epoch(from) };
+                Post::Peer(from, Head::SupportReply { round, support }.into())
+            }
+            Head::SupportReply { round, support } => {
+                if round.incarnation == self.superblock.incarnation {
+                    self.on_support(from, round.number, support);
+                }
+                return;
+            }
         };
         self.enqueue(post, effects, config);
     }
@@ -430,6 +444,7 @@ impl Running {
             self.timer_of.remove(&group);
             self.enqueue(Post::Replica(group, ReplicaInput::Timer), effects, config);
         }
+        self.expire_rounds(now.mono);
         if self.router.deadline().is_some_and(|at| at <= now.mono) {
             self.enqueue(Post::Router(RouterInput::Timer), effects, config);
         }

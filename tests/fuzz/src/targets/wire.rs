@@ -9,6 +9,7 @@ use ironseed::net::handshake::{Credentials, HandshakeError};
 use ironseed_core::codec::{self, Octets};
 use ironseed_core::kv::snapshot::SnapshotRecord;
 use ironseed_core::node::message::{Ask, CallId, Head, PeerMessage, Query, Reply};
+use ironseed_core::node::support::Support;
 use ironseed_core::object::api::{Answer, ListObjects, Refusal, Request};
 use ironseed_core::raft;
 use ironseed_core::types::{
@@ -85,6 +86,11 @@ fn messages() -> Vec<PeerMessage> {
         Head::Return { call, group, answer: Reply::Outcome(Ok(Answer::Done)) },
         Head::SnapshotPull { group, position, after: Some(octets(b"after")) },
         Head::SnapshotSlice { group, position, after: None, records: vec![record] },
+        Head::SupportQuery { round: call },
+        Head::SupportReply {
+            round: call,
+            support: Support { incarnation: Incarnation(1), epoch: 3 },
+        },
     ];
     let mut messages: Vec<PeerMessage> = heads.into_iter().map(PeerMessage::from).collect();
     let body = Bytes::from_static(b"a chunk, or what is left of one");
