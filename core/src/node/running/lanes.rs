@@ -30,7 +30,6 @@ impl Running {
                     chunks.pump(now.mono, out);
                 });
             }
-            self.begin_round(config, now.mono, effects);
             if self.queues.iter().all(VecDeque::is_empty) {
                 break;
             }

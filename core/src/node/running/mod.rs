@@ -204,6 +204,7 @@ impl Running {
         effects: &mut Vec<Effect>,
     ) {
         let leaving = matches!(self.stopping, Some(Stopping::Settling { .. } | Stopping::Marking));
+        let timer = matches!(input, Input::Timer);
         match input {
             Input::Boot { .. } => {}
             // What is marked as cleanly stopped must not promise anything after.
@@ -233,6 +234,9 @@ impl Running {
         }
         if !leaving {
             self.on_time(config, now, effects);
+            if timer {
+                self.begin_round(config, now.mono, effects);
+            }
         }
         self.pump(config, now, effects);
         self.maybe_stop(config, now, effects);

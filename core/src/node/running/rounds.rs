@@ -3,7 +3,8 @@
 //! A read waits for a quorum's word. If every read asked for it, a busy node would spend most of its time on that.
 //! So one round is under way at a time, over all groups that have reads; what is asked meanwhile waits
 //! for the next, as writes wait for the log's next batch. A lone read finds no round under way and
-//! waits for nobody.
+//! waits for nobody. A round begins at a timer, never with the read that wants it: what else has arrived by then, which
+//! the driver hands in before it looks at the time, goes with it.
 //!
 //! A round asks the peers' nodes for their support ([`super::super::support`]). Groups for which that can't be
 //! enough, or turns out not to be, ask their followers with heartbeats.
@@ -51,7 +52,8 @@ impl Rounds {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let next = (!self.waiting.is_empty()).then_some(self.next_at);
+        let at = if self.underway.is_empty() { Instant(0) } else { self.next_at };
+        let next = (!self.waiting.is_empty()).then_some(at);
         // All questions are given the same time, so the first one is the first to be given up.
         let first = self.open.first_key_value().map(|(_, question)| question.until);
         next.into_iter().chain(first).min()
@@ -149,10 +151,11 @@ mod tests {
         let now = Instant(5);
         assert!(rounds.begin(now).is_empty() && rounds.deadline().is_none());
         rounds.ask(A);
+        assert!(rounds.deadline() <= Some(now));
         assert_eq!(rounds.begin(now), BTreeSet::from([A]), "a lone read waits for nobody");
         rounds.ask(B);
         rounds.ask(A);
-        assert!(rounds.begin(now).is_empty());
+        assert!(rounds.begin(now).is_empty() && rounds.deadline() > Some(now));
         rounds.end(A);
         assert_eq!(rounds.begin(now), BTreeSet::from([A, B]));
     }
