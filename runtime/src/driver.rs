@@ -38,12 +38,13 @@ use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::types::{NodeId, OpId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep};
 use tracing::Instrument as _;
 
 /// Inputs stepped before their effects are executed, at the most. A step takes microseconds, so no
@@ -257,6 +258,7 @@ pub fn start<M: Machine>(
         replies: BTreeMap::new(),
         effects: Vec::new(),
         public: public_sender,
+        alarm: Alarm::new(),
         disk,
         hashers,
         net,
@@ -286,9 +288,34 @@ struct Driver<M> {
     replies: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
     effects: Vec<Effect>,
     public: watch::Sender<Public>,
+    alarm: Alarm,
     disk: Disk,
     hashers: Hashers,
     net: Net,
+}
+
+/// Wakes the driver when the machine wants the time.
+///
+/// One timer that stays set: tokio wakes its own event loop, with a system call, for every timer that is due before all
+/// others, and a timer for each wait would be that.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// What it is set for; `None` when it has gone off.
+    set_for: Option<Instant>,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self { sleep: Box::pin(sleep(std::time::Duration::ZERO)), set_for: None }
+    }
+
+    /// Goes off at `deadline`, or earlier: the driver looks at the deadline when it is awake, and waits again.
+    fn set(&mut self, deadline: Instant, clock: &Clock) {
+        if self.set_for.is_none_or(|set| deadline < set) {
+            self.sleep.as_mut().reset(tokio::time::Instant::now() + clock.until(deadline));
+            self.set_for = Some(deadline);
+        }
+    }
 }
 
 impl<M: Machine> Driver<M> {
@@ -335,9 +362,15 @@ impl<M: Machine> Driver<M> {
         // The handle, the node port and the disk all hold a sender, so the queue never closes: the disk's lives
         // as long as the driver.
         let next = self.events.recv();
-        match self.machine.deadline() {
-            Some(deadline) => timeout(self.clock.until(deadline), next).await.ok().flatten(),
-            None => next.await,
+        let Some(deadline) = self.machine.deadline() else { return next.await };
+        self.alarm.set(deadline, &self.clock);
+        tokio::select! {
+            biased;
+            event = next => event,
+            () = self.alarm.sleep.as_mut() => {
+                self.alarm.set_for = None;
+                None
+            }
         }
     }
 

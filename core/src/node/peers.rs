@@ -143,18 +143,23 @@ impl Peers {
     /// timestamp can't be taken back, so one wrong clock must not push a shard's into the future.
     pub(super) fn moderate(&self, now: Now) -> Now {
         let heard = self.peers.values().filter(|peer| !peer.lost);
-        let mut walls: Vec<u64> = heard
+        let walls = heard
             .filter_map(|peer| peer.wall)
             .map(|(wall, at)| wall.saturating_add((now.mono - at).0))
-            .collect();
-        walls.push(now.wall());
+            .chain([now.wall()]);
+        // Almost always: every step asks.
+        let earliest = now.wall().saturating_sub(WALL_AHEAD_MAX);
+        let (count, behind) = walls.clone().fold((0, 0), |(count, behind), wall| {
+            (count + 1, behind + usize::from(wall < earliest))
+        });
+        if behind <= (count - 1) / 2 {
+            return now;
+        }
+        let mut walls: Vec<u64> = walls.collect();
         walls.sort_unstable();
         // The middle one, or of two the earlier.
         let most = walls.get((walls.len() - 1) / 2).copied().unwrap_or(now.wall());
         let latest = most.saturating_add(WALL_AHEAD_MAX);
-        if now.wall() <= latest {
-            return now;
-        }
         Now { mono: now.mono, wall_earliest: most.min(now.wall_earliest), wall_latest: latest }
     }
 }
@@ -194,5 +199,40 @@ mod tests {
         assert_eq!(beat(&mut peers, strange, at(180)), []);
         assert_eq!(beat(&mut peers, strange, at(200)), [News::Lost(other)]);
         assert_eq!(beat(&mut peers, store, at(210)), [News::Found(other)]);
+    }
+
+    #[test]
+    fn a_clock_is_moderated_when_it_is_far_ahead_of_most_and_only_then() {
+        let at = Instant(5);
+        let own = 1_000 * WALL_AHEAD_MAX;
+        let now = Now { mono: at, wall_earliest: own, wall_latest: own };
+        let moderated = |walls: &[u64]| {
+            let peer = |wall: &u64| Peer {
+                store: StoreId([2; 16]),
+                heard: at,
+                incarnation: Incarnation(1),
+                lost: false,
+                strange: false,
+                wall: Some((*wall, at)),
+            };
+            let peers = Peers {
+                incarnation: Incarnation(1),
+                store: StoreId([1; 16]),
+                every: Duration(1),
+                patience: Duration(1),
+                beat_at: at,
+                peers: (2..).map(NodeId).zip(walls.iter().map(peer)).collect(),
+            };
+            peers.moderate(now).wall_latest
+        };
+        let (near, far) = (own - WALL_AHEAD_MAX, own - WALL_AHEAD_MAX - 1);
+        assert_eq!(moderated(&[]), own);
+        assert_eq!(moderated(&[near]), own);
+        assert_eq!(moderated(&[far]), far + WALL_AHEAD_MAX, "of two the earlier");
+        assert_eq!(moderated(&[far, near]), own);
+        assert_eq!(moderated(&[far, far - 9]), far + WALL_AHEAD_MAX, "the middle one");
+        assert_eq!(moderated(&[far, far, near, near]), own);
+        assert_eq!(moderated(&[far, far, far, near]), far + WALL_AHEAD_MAX);
+        assert_eq!(moderated(&[own + 9, own + 9]), own, "it is behind the others");
     }
 }

@@ -13,22 +13,20 @@ pub(super) struct Gate {
 impl Running {
     /// Empties the lanes' queues, then lets go what is ready.
     pub(super) fn pump(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
-        // Time may have come for something in the store; later rounds of the loop only bring it posts.
-        let mut store_due = true;
         loop {
             while let Some(post) = self.next_post() {
-                store_due |= matches!(post, Post::Store(_));
                 self.deliver(config, now, post, effects);
             }
             if core::mem::take(&mut self.checkpoint_wanted) {
                 self.logs.checkpoint();
-                store_due = true;
+                self.store_due = true;
             }
-            if core::mem::take(&mut store_due) {
+            if self.store_due {
                 self.with_store(config, effects, |logs, chunks, out| {
                     logs.pump(now, out);
                     chunks.pump(now.mono, out);
                 });
+                self.store_due = false;
             }
             if self.queues.iter().all(VecDeque::is_empty) {
                 break;
@@ -105,6 +103,7 @@ impl Running {
         effects: &mut Vec<Effect>,
         step: impl FnOnce(&mut Logs, &mut Chunks, &mut Out<'_>),
     ) {
+        self.store_due = true;
         let (mut posts, mut ios, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         let mut out =
             Out { posts: &mut posts, ios: &mut ios, hashes: &mut hashes, halt: &mut self.halted };

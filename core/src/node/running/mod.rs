@@ -92,6 +92,8 @@ pub(super) struct Running {
     /// A queue for the store lane, one for the router, one for each lane of shards.
     queues: Vec<VecDeque<Post>>,
     shuffle: Option<Rng>,
+    /// The store lane was told something, or time may have come for it.
+    store_due: bool,
     upkeep_at: Instant,
     checkpoint_at: Instant,
     checkpoint_wanted: bool,
@@ -144,10 +146,11 @@ impl Running {
             gates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             hashing: BTreeMap::new(),
-            rounds: Rounds::default(),
+            rounds: Rounds::new(config.tuning.heartbeat),
             support: support::Given::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
             shuffle: config.tuning.shuffle_lanes.then(|| rng.fork()),
+            store_due: true,
             upkeep_at: now.mono + UPKEEP_EVERY,
             checkpoint_at: now.mono + config.tuning.checkpoint_every,
             checkpoint_wanted: false,
@@ -232,6 +235,7 @@ impl Running {
                 }
             }
         }
+        self.store_due |= timer;
         if !leaving {
             self.on_time(config, now, effects);
             if timer {
@@ -364,7 +368,7 @@ impl Running {
             }
             Head::SupportReply { round, support } => {
                 if round.incarnation == self.superblock.incarnation {
-                    self.on_support(from, round.number, support);
+                    self.on_support(from, round.number, support, effects);
                 }
                 return;
             }
@@ -448,7 +452,7 @@ impl Running {
             self.timer_of.remove(&group);
             self.enqueue(Post::Replica(group, ReplicaInput::Timer), effects, config);
         }
-        self.expire_rounds(now.mono);
+        self.expire_rounds(now.mono, effects);
         if self.router.deadline().is_some_and(|at| at <= now.mono) {
             self.enqueue(Post::Router(RouterInput::Timer), effects, config);
         }

@@ -83,6 +83,7 @@ impl Running {
             effects.push(Effect::Stopped);
         } else {
             self.logs.settle();
+            self.store_due = true;
             self.pump(config, now, effects);
         }
     }
