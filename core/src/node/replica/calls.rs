@@ -62,13 +62,8 @@ impl Replica {
     pub(in super::super) fn may_be_supported(&self) -> bool {
         let planted = self.seat.planted.is(Bug::ReadWithoutQuorum);
         let ready = self.leads() && self.damage.is_none() && self.raft.read_index().is_some();
-        let (known, needed) = self.supporters();
-        ready && !planted && needed > 0 && known.count() >= needed
-    }
-
-    /// Whose support can be had, and of how many it takes with this leader to be a quorum.
-    pub(in super::super) fn supporters(&self) -> (impl Iterator<Item = NodeId>, usize) {
-        (self.followers.known(self.term), raft::majority(self.voters) - 1)
+        let known = self.followers.known(self.term);
+        ready && !planted && known > 0 && known + 1 >= raft::majority(self.voters)
     }
 
     /// Whether what nodes say now proves that this replica still leads.

@@ -146,7 +146,7 @@ impl Running {
             gates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             hashing: BTreeMap::new(),
-            rounds: Rounds::new(config.tuning.heartbeat),
+            rounds: Rounds::default(),
             support: support::Given::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
             shuffle: config.tuning.shuffle_lanes.then(|| rng.fork()),
@@ -368,7 +368,7 @@ impl Running {
             }
             Head::SupportReply { round, support } => {
                 if round.incarnation == self.superblock.incarnation {
-                    self.on_support(from, round.number, support, effects);
+                    self.on_support(from, round.number, support);
                 }
                 return;
             }
@@ -452,7 +452,7 @@ impl Running {
             self.timer_of.remove(&group);
             self.enqueue(Post::Replica(group, ReplicaInput::Timer), effects, config);
         }
-        self.expire_rounds(now.mono, effects);
+        self.expire_rounds(now.mono);
         if self.router.deadline().is_some_and(|at| at <= now.mono) {
             self.enqueue(Post::Router(RouterInput::Timer), effects, config);
         }

@@ -6,9 +6,8 @@
 //! waits for nobody. A round begins at a timer, never with the read that wants it: what else has arrived by then, which
 //! the driver hands in before it looks at the time, goes with it.
 //!
-//! A round asks peers for their support ([`super::super::support`]): as many as a quorum of each group needs, and the
-//! others when those don't answer soon or don't suffice. Groups for which all of them can't be enough, or turn out
-//! not to be, ask their followers with heartbeats.
+//! A round asks the peers' nodes for their support ([`super::super::support`]). Groups for which that can't be
+//! enough, or turns out not to be, ask their followers with heartbeats.
 
 use super::super::support::Support;
 use super::*;
@@ -16,24 +15,17 @@ use super::*;
 /// A round that takes longer doesn't hold the next one up: some group in it may have lost its quorum.
 const ROUND_MAX: Duration = Duration::from_millis(1);
 
-/// A peer that takes longer to answer is late: the others are asked, and before it from then on.
-const ANSWER_MAX: Duration = Duration::from_millis(5);
-
 /// The groups with reads to confirm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rounds {
-    /// How long a question is open before followers are asked otherwise.
-    patience: Duration,
     waiting: BTreeSet<GroupId>,
     underway: BTreeSet<GroupId>,
     /// When the next begins at the latest.
     next_at: Instant,
     /// The last round. Counts up from 1.
     number: u64,
-    /// Questions that are open, by their round.
+    /// Questions that are not answered by all, by their round.
     open: BTreeMap<u64, Question>,
-    /// When a peer was late last.
-    late: BTreeMap<NodeId, Instant>,
 }
 
 /// A question for support.
@@ -41,43 +33,14 @@ pub(super) struct Rounds {
 struct Question {
     /// Of these groups reads wait for it.
     groups: BTreeSet<GroupId>,
-    asked: BTreeSet<NodeId>,
-    /// Who may be asked as well.
-    spared: BTreeSet<NodeId>,
+    /// How many peers were asked.
+    asked: usize,
     said: BTreeMap<NodeId, Support>,
-    begun: Instant,
-}
-
-impl Question {
-    const fn new(begun: Instant) -> Self {
-        Self {
-            groups: BTreeSet::new(),
-            asked: BTreeSet::new(),
-            spared: BTreeSet::new(),
-            said: BTreeMap::new(),
-            begun,
-        }
-    }
-
-    /// When something has to be done about it.
-    fn due(&self, patience: Duration) -> Instant {
-        self.begun + if self.spared.is_empty() { patience } else { ANSWER_MAX }
-    }
+    /// Then the groups ask their followers.
+    until: Instant,
 }
 
 impl Rounds {
-    pub(super) const fn new(heartbeat: Duration) -> Self {
-        Self {
-            patience: if heartbeat.0 > ANSWER_MAX.0 { heartbeat } else { ANSWER_MAX },
-            waiting: BTreeSet::new(),
-            underway: BTreeSet::new(),
-            next_at: Instant(0),
-            number: 0,
-            open: BTreeMap::new(),
-            late: BTreeMap::new(),
-        }
-    }
-
     /// A group has a read.
     pub(super) fn ask(&mut self, group: GroupId) {
         self.waiting.insert(group);
@@ -88,12 +51,12 @@ impl Rounds {
         self.underway.remove(&group);
     }
 
-    /// When the next round begins, or a question of an earlier one has to be looked at.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let at = if self.underway.is_empty() { Instant(0) } else { self.next_at };
         let next = (!self.waiting.is_empty()).then_some(at);
-        let open = self.open.values().map(|question| question.due(self.patience));
-        next.into_iter().chain(open).min()
+        // All questions are given the same time, so the first one is the first to be given up.
+        let first = self.open.first_key_value().map(|(_, question)| question.until);
+        next.into_iter().chain(first).min()
     }
 
     /// The groups of the next round, if it begins now.
@@ -107,112 +70,70 @@ impl Rounds {
         self.number += 1;
         groups
     }
-
-    /// Has a group's quorum asked: `supporters` of whom so many are `needed`. Those first who have not been late for
-    /// longest; and of equals, every leader has others in mind.
-    fn choose(
-        &self,
-        me: NodeId,
-        (supporters, needed): (impl Iterator<Item = NodeId>, usize),
-        question: &mut Question,
-    ) {
-        let mut nodes: Vec<NodeId> = supporters.collect();
-        let late = |node: &NodeId| self.late.get(node).copied().unwrap_or_default();
-        nodes.sort_by_key(|node| (late(node), node.0.wrapping_sub(me.0)));
-        let known = nodes.iter().filter(|node| question.asked.contains(node)).count();
-        let mut missing = needed.saturating_sub(known);
-        for node in nodes {
-            if !question.asked.contains(&node) && missing > 0 {
-                question.asked.insert(node);
-                question.spared.remove(&node);
-                missing -= 1;
-            } else if !question.asked.contains(&node) {
-                question.spared.insert(node);
-            }
-        }
-    }
 }
 
 impl Running {
     /// Begins the next round, if it is time.
     pub(super) fn begin_round(&mut self, config: &Config, now: Instant, effects: &mut Vec<Effect>) {
-        let mut question = Question::new(now);
-        let begun = self.rounds.begin(now);
-        let round = self.rounds.number;
-        for group in begun {
-            let replica = self.replicas.get(&group).filter(|replica| replica.may_be_supported());
-            let Some(replica) = replica else {
+        let groups = self.rounds.begin(now);
+        let number = self.rounds.number;
+        let (mut supported, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+        for group in groups {
+            let replica = self.replicas.get(&group);
+            if replica.is_some_and(Replica::may_be_supported) {
+                supported.insert(group);
+                nodes.extend(self.groups.get(&group).into_iter().flatten());
+                self.push(Post::Replica(group, ReplicaInput::AwaitSupport { round: number }));
+            } else {
                 self.push(Post::Replica(group, ReplicaInput::Confirm));
-                continue;
-            };
-            self.rounds.choose(config.me, replica.supporters(), &mut question);
-            question.groups.insert(group);
-            self.push(Post::Replica(group, ReplicaInput::AwaitSupport { round }));
+            }
         }
-        if !question.groups.is_empty() {
-            self.ask_support(round, &question.asked, effects);
-            self.rounds.open.insert(round, question);
+        nodes.remove(&config.me);
+        if nodes.is_empty() {
+            return;
         }
-    }
-
-    fn ask_support(&self, number: u64, peers: &BTreeSet<NodeId>, effects: &mut Vec<Effect>) {
         let round = CallId { incarnation: self.superblock.incarnation, number };
-        for to in peers {
+        for to in &nodes {
             let message = Head::SupportQuery { round }.into();
             effects.push(Effect::Send { to: *to, message });
         }
+        let (asked, until) = (nodes.len(), now + config.tuning.heartbeat);
+        let question = Question { groups: supported, asked, said: BTreeMap::new(), until };
+        self.rounds.open.insert(number, question);
     }
 
     /// A peer's word, in answer to a question of this boot.
-    pub(super) fn on_support(
-        &mut self,
-        from: NodeId,
-        round: u64,
-        support: Support,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(mut question) = self.rounds.open.remove(&round) else { return };
+    pub(super) fn on_support(&mut self, from: NodeId, number: u64, support: Support) {
+        let Some(mut question) = self.rounds.open.remove(&number) else { return };
         question.said.insert(from, support);
-        let (replicas, said) = (&self.replicas, &question.said);
-        let supported =
-            |group: &GroupId| replicas.get(group).is_some_and(|replica| replica.is_supported(said));
-        let confirmed: Vec<GroupId> = question.groups.extract_if(.., |it| supported(it)).collect();
+        let said = &question.said;
+        let supported = |group: &GroupId| {
+            self.replicas.get(group).is_some_and(|replica| replica.is_supported(said))
+        };
+        let confirmed: Vec<GroupId> = question.groups.extract_if(.., supported).collect();
         for group in confirmed {
-            self.push(Post::Replica(group, ReplicaInput::Supported { round }));
+            self.push(Post::Replica(group, ReplicaInput::Supported { round: number }));
         }
-        if question.groups.is_empty() {
-            return;
-        }
-        if question.said.len() == question.asked.len() {
-            self.go_on_asking(round, question, effects);
+        if question.said.len() < question.asked && !question.groups.is_empty() {
+            self.rounds.open.insert(number, question);
         } else {
-            self.rounds.open.insert(round, question);
+            self.give_up(number, question);
         }
     }
 
-    /// Those who were asked did not answer in time, or not well enough.
-    fn go_on_asking(&mut self, round: u64, mut question: Question, effects: &mut Vec<Effect>) {
-        let more = core::mem::take(&mut question.spared);
-        if more.is_empty() {
-            for group in question.groups {
-                self.push(Post::Replica(group, ReplicaInput::Unsupported { round }));
-            }
-            return;
+    /// Gives up the questions that should have been answered by now.
+    pub(super) fn expire_rounds(&mut self, now: Instant) {
+        while let Some(first) = self.rounds.open.first_entry()
+            && first.get().until <= now
+        {
+            let (number, question) = first.remove_entry();
+            self.give_up(number, question);
         }
-        self.ask_support(round, &more, effects);
-        question.asked.extend(more);
-        self.rounds.open.insert(round, question);
     }
 
-    /// Looks after questions that should have been answered by now.
-    pub(super) fn expire_rounds(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let patience = self.rounds.patience;
-        let due = |_: &u64, question: &mut Question| question.due(patience) <= now;
-        let late: Vec<(u64, Question)> = self.rounds.open.extract_if(.., due).collect();
-        for (round, question) in late {
-            let silent = question.asked.iter().filter(|node| !question.said.contains_key(node));
-            self.rounds.late.extend(silent.map(|node| (*node, now)));
-            self.go_on_asking(round, question, effects);
+    fn give_up(&mut self, round: u64, question: Question) {
+        for group in question.groups {
+            self.push(Post::Replica(group, ReplicaInput::Unsupported { round }));
         }
     }
 }
@@ -223,11 +144,10 @@ mod tests {
 
     const A: GroupId = GroupId(1);
     const B: GroupId = GroupId(2);
-    const PATIENCE: Duration = Duration::from_millis(100);
 
     #[test]
     fn what_comes_during_a_round_waits_for_the_next() {
-        let mut rounds = Rounds::new(PATIENCE);
+        let mut rounds = Rounds::default();
         let now = Instant(5);
         assert!(rounds.begin(now).is_empty() && rounds.deadline().is_none());
         rounds.ask(A);
@@ -242,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_round_without_a_quorum_holds_the_next_up_for_a_while_only() {
-        let mut rounds = Rounds::new(PATIENCE);
+        let mut rounds = Rounds::default();
         rounds.ask(A);
         assert_eq!(rounds.begin(Instant(0)).len(), 1);
         rounds.ask(B);
@@ -252,26 +172,5 @@ mod tests {
         rounds.end(A);
         rounds.ask(A);
         assert!(rounds.begin(due).is_empty(), "the late one ends no other round");
-    }
-
-    #[test]
-    fn no_more_peers_are_asked_than_a_quorum_needs_and_who_was_late_is_spared() {
-        let (me, n2, n3, n4) = (NodeId(1), NodeId(2), NodeId(3), NodeId(4));
-        let mut rounds = Rounds::new(PATIENCE);
-        let chosen = |rounds: &Rounds, groups: &[&[NodeId]]| {
-            let mut question = Question::new(Instant(0));
-            for group in groups {
-                rounds.choose(me, (group.iter().copied(), 1), &mut question);
-            }
-            assert!(question.asked.is_disjoint(&question.spared));
-            question.asked
-        };
-        assert_eq!(chosen(&rounds, &[&[n2, n3]]), BTreeSet::from([n2]));
-        assert_eq!(chosen(&rounds, &[&[n2, n3], &[n3, n2]]), BTreeSet::from([n2]));
-        assert_eq!(chosen(&rounds, &[&[n2, n3], &[n3, n4]]), BTreeSet::from([n2, n3]));
-        rounds.late.insert(n2, Instant(7));
-        assert_eq!(chosen(&rounds, &[&[n2, n3]]), BTreeSet::from([n3]));
-        rounds.late.insert(n3, Instant(8));
-        assert_eq!(chosen(&rounds, &[&[n2, n3]]), BTreeSet::from([n2]));
     }
 }
