@@ -443,6 +443,9 @@ impl Recovery {
         }
         let what = format!("batches {expected} to {}", seq - 1);
         self.report(file, batch.from, what, DamageKind::IdentityLost, out);
+        // Where the segment's header is lost as well, the one that is written in its place begins with them: the next
+        // boot is to miss them again, because what this one makes of it may never become durable.
+        self.expected = Some(expected);
         // Some of the missing ones may never have been synced: what follows them doesn't count.
         seq - 1 > self.mark
     }

@@ -1,6 +1,6 @@
 //! Damage: before the mark it is reported and costs as little as possible, beyond it the log is cut.
 
-use super::super::{Config, DamageKind, RecoveredPayload};
+use super::super::{Config, DamageKind, LogDamage, RecoveredPayload};
 use super::disk::Disk;
 use super::{Opened, Record, Rig, assert_records, config, record, recover};
 use crate::machine::{FileId, FileKind};
@@ -81,6 +81,33 @@ fn a_lost_block_before_the_mark_is_reported_and_the_rest_survives() {
             }
         }
     }
+}
+
+/// The boot that finds a loss may fail before anything that it makes of it is durable.
+#[test]
+fn what_is_lost_is_missed_at_every_boot_whatever_the_one_before_mended() {
+    let (mut rig, _) = marked();
+    let mut seen = 0;
+    // Also once the older segments are gone: then nothing says with which batch the rest begins.
+    while let Some((oldest, file)) = rig.disk.files.first_key_value() {
+        let (oldest, bytes) = (*oldest, file.bytes.len());
+        for at in (512..bytes).step_by(512) {
+            let mut disk = rig.disk.clone();
+            disk.zero(oldest, 0..512);
+            disk.zero(oldest, at..bytes.min(at + 2048)); // the longest batch
+            let lost = |opened: &Opened| {
+                let lost = |it: &&LogDamage| it.kind == DamageKind::IdentityLost;
+                opened.damages.iter().filter(lost).count()
+            };
+            let first = reopen(&mut disk);
+            let (again, third) = (reopen(&mut disk), reopen(&mut disk));
+            seen += lost(&first);
+            assert_eq!((lost(&again), lost(&third)), (lost(&first), lost(&first)), "{oldest} {at}");
+            assert_eq!(again.records, first.records, "{oldest} {at}");
+        }
+        rig.disk.files.remove(&oldest);
+    }
+    assert!(seen > 0, "nothing was missed at all");
 }
 
 #[test]
