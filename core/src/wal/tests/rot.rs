@@ -110,6 +110,61 @@ fn what_is_lost_is_missed_at_every_boot_whatever_the_one_before_mended() {
     assert!(seen > 0, "nothing was missed at all");
 }
 
+/// Four synced batches of a record and a kilobyte each; the last, which alone says that those before it are synced, is
+/// torn. And where they begin.
+fn torn_after_three() -> (Rig, FileId, impl Fn(usize) -> usize) {
+    let mut rig = Rig::new(&config());
+    rig.append_each((1..=4).map(|n| record(n, 400)));
+    let id = FileId::new(FileKind::Wal, 1);
+    let at = |batch: usize| 512 + (batch - 1) * 1024;
+    assert_eq!(rig.log.segments().next().unwrap().used as usize, at(5));
+    rig.disk.flip(id, at(4) + 300, 1);
+    (rig, id, at)
+}
+
+#[test]
+fn a_loss_that_only_a_torn_batch_tells_of_is_not_forgotten_with_it() {
+    let (mut rig, id, at) = torn_after_three();
+    rig.disk.zero(id, at(3)..at(4));
+    let reopen = |rig: &mut Rig| recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+    let is_lost = |damage: &LogDamage| damage.kind == DamageKind::IdentityLost;
+    let left = [record(1, 400), record(2, 400)];
+    for boot in 0..3 {
+        let opened = reopen(&mut rig);
+        assert_records(&opened.records, &left, &boot);
+        assert!(opened.damages.iter().any(is_lost), "boot {boot}");
+        rig.log = opened.log;
+    }
+    rig.append_each([record(9, 400)]);
+    rig.settle();
+    let opened = reopen(&mut rig);
+    assert_records(&opened.records, &[left[0].clone(), left[1].clone(), record(9, 400)], &"after");
+    assert!(opened.damages.iter().any(is_lost));
+}
+
+#[test]
+fn a_payload_lost_before_a_torn_batch_does_not_become_torn_itself() {
+    let (mut rig, id, at) = torn_after_three();
+    rig.disk.flip(id, at(3) + 300, 1);
+    for boot in 0..3 {
+        let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+        assert_eq!(opened.records.len(), 3, "boot {boot}");
+        assert_eq!(opened.records[2].payload, RecoveredPayload::Lost, "boot {boot}");
+    }
+}
+
+#[test]
+fn what_a_torn_batch_said_is_said_again_by_an_idle_log() {
+    let (mut rig, id, at) = torn_after_three();
+    let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+    assert_eq!((opened.records.len(), opened.damages.len()), (3, 0));
+    rig.log = opened.log;
+    rig.settle();
+    rig.disk.zero(id, at(3)..at(4));
+    let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+    assert_eq!(opened.damages.len(), 1, "{:?}", opened.damages);
+}
+
 #[test]
 fn a_log_without_marks_cut_at_any_byte_is_a_prefix_and_goes_on() {
     let lazy = Config { eager_sync: false, ..config() };
