@@ -51,7 +51,7 @@ impl Recovery {
         let Some(stat) = self.known.get_mut(&segment) else {
             unreachable!("segment {segment} was walked and is not known")
         };
-        let (seq, synced_seq) = (self.mark + 1, self.mark);
+        let (seq, synced_seq) = (self.expected.unwrap_or(0).max(self.mark + 1), self.mark);
         let block_bytes = u32::try_from(block).unwrap_or(u32::MAX); // 64 KiB at the most
         let place = Place { segment, offset: at, seq, synced_seq, block_bytes };
         let batch = record::encode_batch(Vec::new(), place, &self.seal);

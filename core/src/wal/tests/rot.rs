@@ -1,10 +1,12 @@
 //! Damage: before the mark it is reported and costs as little as possible, beyond it the log is cut.
 
+use super::super::record::{Place, Seal, SegmentHeader, encode_batch};
 use super::super::{Config, DamageKind, LogDamage, RecoveredPayload};
 use super::disk::Disk;
 use super::{Opened, Record, Rig, assert_records, config, record, recover};
 use crate::machine::{FileId, FileKind};
 use crate::rng::Rng;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// Three segments of batches with one to three records, all marked.
@@ -163,6 +165,33 @@ fn what_a_torn_batch_said_is_said_again_by_an_idle_log() {
     rig.disk.zero(id, at(3)..at(4));
     let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
     assert_eq!(opened.damages.len(), 1, "{:?}", opened.damages);
+}
+
+#[test]
+fn the_mark_in_place_of_a_torn_batch_follows_unsynced_ones_that_are_whole() {
+    // The last one was written when the third was synced, the one before it when the first was.
+    let (config, id) = (config(), FileId::new(FileKind::Wal, 1));
+    let mut bytes = SegmentHeader::new(&config, 1, 1).block().to_vec();
+    for (seq, synced_seq) in [(1, 0), (2, 1), (3, 1), (4, 1), (5, 3)] {
+        let mut record = record(seq, 400);
+        record.payload_crc = Some(crc32fast::hash(&record.payload.concat()));
+        let offset = bytes.len() as u64;
+        let place = Place { segment: 1, offset, seq, synced_seq, block_bytes: 512 };
+        let batch = encode_batch(vec![record], place, &Seal::new(&config.store, config.kind));
+        bytes.extend(batch.data.concat());
+    }
+    let (block, batch) = (512, (bytes.len() - 512) / 5);
+    bytes[block + 4 * batch + 300] ^= 1;
+    bytes[block + batch..block + 2 * batch].fill(0);
+    let mut disk = Disk::default();
+    disk.place(id, bytes);
+    let left = [record(1, 400), record(3, 400), record(4, 400)];
+    for boot in 0..3 {
+        let opened = recover(&mut disk, &config, &mut Rng::new(3)).unwrap();
+        assert_records(&opened.records, &left, &boot);
+        let kinds: Vec<DamageKind> = opened.damages.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [DamageKind::IdentityLost], "boot {boot}");
+    }
 }
 
 #[test]
