@@ -55,6 +55,8 @@ pub struct Network {
     weather: Weather,
     /// Whether every message takes exactly the typical time.
     even: bool,
+    /// Whether everything has healed.
+    healed: bool,
     /// What becomes of these messages, by link, tick and number, whatever the weather.
     given: BTreeMap<[u64; 4], Vec<u64>>,
     /// What became of every message so far, if that is to be remembered.
@@ -103,6 +105,7 @@ impl Network {
             seed,
             weather,
             even: false,
+            healed: false,
             given: BTreeMap::new(),
             fates: None,
             links: BTreeMap::new(),
@@ -178,6 +181,11 @@ impl Network {
             return fate;
         }
         let drawn = draw.latency(weather.delay);
+        // A message that takes long holds up what follows it on its link. If each could, a link with thousands of
+        // messages a second would never be free, and no election would outlast it: after the healing only the first of
+        // a tick may.
+        let held_up = !self.healed || weather.reorder || number == 1;
+        let drawn = if held_up { drawn } else { drawn.min(weather.delay + weather.delay / 2) };
         let drawn = if self.even { weather.delay } else { drawn };
         let mut takes = given.cloned().unwrap_or_else(|| vec![drawn]);
         if given.is_none() {
@@ -302,6 +310,7 @@ impl Network {
             link.clogged_until = 0;
         }
         self.limits.heal();
+        self.healed = true;
         self.weather = Weather::calm(self.weather.delay.min(CALM_DELAY_MAX));
     }
 
@@ -340,6 +349,25 @@ mod tests {
         let arrived = arrivals(&mut network, 1000);
         assert!(arrived.iter().all(|times| times.len() == 1));
         assert!(arrived.is_sorted());
+    }
+
+    /// How many of so many messages of each millisecond arrive more than ten typical delays late, in thousandths.
+    fn held_up(network: &mut Network, each: u64) -> u64 {
+        let sent: Vec<u64> = (0..10_000 * each).map(|at| at * ((1 << 20) / each)).collect();
+        let late = |at: &&u64| network.send(**at, N1, N2, 0).arrivals[0] > **at + 10_000_000;
+        sent.iter().filter(late).count() as u64 * 1000 / sent.len() as u64
+    }
+
+    #[test]
+    fn a_healed_link_is_held_up_by_time_and_not_by_how_much_it_carries() {
+        let network = || Network::new(1, Weather::calm(1_000_000));
+        assert!(held_up(&mut network(), 16) > 200, "each of them may hold up the others");
+        let mut healed = network();
+        healed.heal();
+        let busy = held_up(&mut healed.clone(), 16);
+        assert!((5..100).contains(&busy), "{busy}");
+        let idle = held_up(&mut healed, 1);
+        assert!(busy.abs_diff(idle) < 20, "{busy} {idle}");
     }
 
     #[test]

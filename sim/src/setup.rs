@@ -370,7 +370,7 @@ fn draw_classes(draw: &mut Draw, seed: u64, nodes: u32, races: bool) -> BTreeSet
 
 /// Every other run of a build that has fault points has some of them, unless its faults are given: what is given is
 /// all there is. Only who has led for long collects: where leases are to run out (`leases`) nobody is made to step down.
-/// And batches of one record are for few groups: the votes of hundreds, each synced alone, outlast any election.
+/// And some are for few groups ([`suits_many_groups`]).
 fn draw_points(
     seed: u64,
     overrides: &Overrides,
@@ -393,13 +393,18 @@ fn draw_points(
     let mut points: BTreeMap<Point, u16> = Point::ALL.iter().filter_map(one).collect();
     points.retain(|point, _| !leases || !point.moves_leaders());
     if shards > SHARDS_OF_SLOW_POINTS_MAX {
-        points.retain(|point, _| *point != Point::BatchOne && !point.moves_leaders());
+        points.retain(|point, _| suits_many_groups(*point));
     }
     points
 }
 
-/// Up to here a log may be made to write one record at a time, and leaders may be made to go. With more groups than
-/// this the log never ends the elections, and a listing of all groups finds one without a leader every time.
+/// Whether a cluster of many groups gets on with it. The votes of hundreds of groups, each synced alone, outlast any
+/// election; and a listing asks all of them, and finds some whose leader goes, or refuses it, every time.
+const fn suits_many_groups(point: Point) -> bool {
+    !matches!(point, Point::BatchOne | Point::ReadElsewhere) && !point.moves_leaders()
+}
+
+/// Up to here groups are few.
 const SHARDS_OF_SLOW_POINTS_MAX: u16 = 16;
 
 fn draw_speed(draw: &mut Draw) -> Speed {
@@ -510,6 +515,18 @@ mod tests {
             let spare = usize::from(setup.replication) / 2;
             assert!(setup.victims.len() <= spare, "seed {seed}: {:?}", setup.victims);
             assert!(setup.shards.is_power_of_two() && setup.shards <= 256);
+        }
+    }
+
+    #[test]
+    fn points_that_many_groups_do_not_survive_are_for_few() {
+        let many = |setup: &Setup| setup.shards > SHARDS_OF_SLOW_POINTS_MAX;
+        let setups = (0..1000).map(|seed| Setup::draw(seed, &Overrides::default()));
+        let (many, few): (Vec<Setup>, Vec<Setup>) = setups.partition(many);
+        for point in Point::ALL {
+            let of = |setups: &[Setup]| setups.iter().any(|it| it.points.contains_key(point));
+            assert_eq!(of(&few), planted::COMPILED_IN, "{point:?}");
+            assert_eq!(of(&many), planted::COMPILED_IN && suits_many_groups(*point), "{point:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 #![cfg(feature = "planted-bugs")]
 
 use ironseed_core::planted::Point;
+use ironseed_sim::choices::{Calm, Knob};
 use ironseed_sim::faults::Class;
 use ironseed_sim::run::{Order, run};
 use ironseed_sim::setup::Overrides;
@@ -55,4 +56,30 @@ fn a_point_changes_a_run_and_nothing_is_drawn_where_faults_are_given() {
     let one = BTreeMap::from([(Point::BatchOne.name().to_owned(), 1024)]);
     assert_eq!(hash(Some(one.clone())), hash(Some(one.clone())));
     assert_ne!(hash(Some(one)), none);
+}
+
+/// Segments of few records hold less than the groups need, so none of them can be freed for good.
+#[test]
+fn a_log_of_too_few_segments_is_not_written_anew_without_end() {
+    for seed in [3, 4, 5, 7, 8] {
+        let segments = |most| {
+            let points = [(Point::BatchOne, 1024), (Point::SegmentEarly, 256)];
+            let overrides = Overrides {
+                nodes: Some(1),
+                shards: Some(2),
+                millis: Some(4_000),
+                workload: Some("kv".into()),
+                faults: Some(Vec::new()),
+                calm: vec![Calm::Disks, Calm::Tuning, Calm::Clients],
+                tuning: BTreeMap::from([(Knob::WalSegmentsMax, most)]),
+                points: Some(points.map(|(point, rate)| (point.name().into(), rate)).into()),
+                ..Overrides::default()
+            };
+            let report = run(&Order { overrides, ..Order::new(seed) }, None);
+            assert_eq!(report.violation, None, "seed {seed}");
+            report.stats.rare.get("segment-started").copied().unwrap_or(0)
+        };
+        let (few, many) = (segments(2), segments(1_000));
+        assert!(many > 10 && few < 3 * many, "seed {seed}: {few} in place of {many}");
+    }
 }

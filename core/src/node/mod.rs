@@ -37,6 +37,7 @@
 //!   anything. Wrong clocks can make a slow read end in an error, never in wrong bytes.
 
 pub mod api;
+mod balance;
 mod boot;
 mod chunks;
 mod cleaner;

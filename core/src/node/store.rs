@@ -6,10 +6,12 @@
 //! the replicas refuse new writes ([`ReplicaInput::DiskFull`]), and reads go on.
 //!
 //! **Trimming.** When the log has more segments than it should, the groups that still need its oldest segment
-//! write what they need anew ([`ReplicaInput::Restate`]), so that no slow group holds the disk. The
-//! table log is cleaned in the same way, oldest segment first (`cleaner`).
+//! write what they need anew ([`ReplicaInput::Restate`]), so that no slow group holds the disk. Where they need more
+//! than so many segments hold, that would never end: no more is written anew than was written for the first time
+//! ([`Balance`]), and the log is longer. The table log is cleaned in the same way, oldest segment first (`cleaner`).
 
 use super::api::FsyncPolicy;
+use super::balance::Balance;
 use super::cleaner::Cleaner;
 use super::patient::{Patient, Report};
 use super::post::{Post, ReplicaInput};
@@ -86,6 +88,7 @@ pub(super) struct Settings {
     pub(super) fsync: FsyncPolicy,
     pub(super) checkpoint_every: Duration,
     pub(super) wal_segments_max: usize,
+    pub(super) wal_segment_bytes: u64,
     pub(super) planted: Planted,
 }
 
@@ -103,6 +106,7 @@ pub(super) struct Logs {
     wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
     wal_damaged: Option<u64>,
     restating: BTreeMap<GroupId, Option<u64>>,
+    balance: Balance,
     pub(super) frames: BTreeMap<u64, Vec<(GroupId, Location)>>,
     pub(super) cleaner: Cleaner,
     /// Segments that go once the table log is durable through here.
@@ -127,6 +131,7 @@ impl Logs {
             wal_groups: found.wal_groups,
             wal_damaged: found.wal_damaged,
             restating: BTreeMap::new(),
+            balance: Balance::new(settings.wal_segment_bytes),
             frames: found.frames,
             cleaner: Cleaner::default(),
             cleaned: Vec::new(),
@@ -270,6 +275,8 @@ impl Logs {
                         | LogTag::Restated { group, .. } => *group,
                     };
                     self.wal_groups.entry(location.segment).or_default().insert(group);
+                    let anew = matches!(tag, LogTag::Restated { .. });
+                    self.balance.on_written(location.bytes, anew);
                     match tag {
                         LogTag::Part(_) => {}
                         // A persist is never reported before an earlier one that waits for its sync.
@@ -394,6 +401,10 @@ impl Logs {
             let groups = self.wal_groups.get(&number).into_iter().flatten();
             let wanted: Vec<GroupId> = groups.copied().collect();
             if !wanted.is_empty() {
+                // A damaged segment goes at any price; and a full disk has written nothing that could pay.
+                if number > damaged && !self.full && !self.balance.allows() {
+                    return;
+                }
                 let room = RESTATE_AT_ONCE.saturating_sub(self.restating.len());
                 let new: Vec<GroupId> = wanted
                     .into_iter()

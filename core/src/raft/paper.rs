@@ -33,6 +33,7 @@ fn log(terms: &[u64]) -> Vec<Entry> {
 }
 
 /// One replica, what it last put out, and what it has on disk.
+#[derive(Clone)]
 struct Replica {
     group: Group,
     out: Vec<Output>,
@@ -70,17 +71,22 @@ impl Replica {
     fn leader(voters: u32, term: u64, terms: &[u64]) -> Self {
         let hard_state = HardState { term: Term(term - 1), ..HardState::default() };
         let mut replica = Self::restored(voters, hard_state, log(terms));
-        replica.input(Input::Campaign);
-        replica.sync();
+        replica.elect(voters, term);
+        replica
+    }
+
+    /// Has it elected in the term after its own.
+    fn elect(&mut self, voters: u32, term: u64) {
+        self.input(Input::Campaign);
+        self.sync();
         for pre in [true, false] {
             for peer in 2..=voters {
                 let body = Body::VoteReply { pre, campaign: Term(term), ballot: Ballot::Granted };
-                replica.hear(NodeId(peer), term - u64::from(pre), body);
-                replica.sync();
+                self.hear(NodeId(peer), term - u64::from(pre), body);
+                self.sync();
             }
         }
-        assert_eq!((replica.group.role(), replica.group.term()), (Role::Leader, Term(term)));
-        replica
+        assert_eq!((self.group.role(), self.group.term()), (Role::Leader, Term(term)));
     }
 
     fn input(&mut self, input: Input) {
@@ -447,6 +453,47 @@ fn s7_a_follower_behind_the_leaders_log_is_sent_the_state() {
     assert!(leader.sent().iter().any(|(to, body, _)| {
         *to == OTHER && matches!(body, Body::Append { prev, .. } if *prev == at(4, 1))
     }));
+}
+
+/// A follower may say less of its log than there is. Whoever has no state to send must not wait for it to arrive.
+#[test]
+fn s7_a_leader_with_a_damaged_state_asks_again_for_what_it_can_t_send() {
+    let mut leader = Replica::leader(3, 1, &[]);
+    for id in 0..3 {
+        leader.input(Input::Propose { id, command: "x".into() });
+        leader.sync();
+    }
+    leader.matched(ONE, 1, 4);
+    leader.input(Input::Applied { index: Index(4) });
+    leader.input(Input::Compact { upto: Index(3) });
+    leader.sync();
+    for is_damaged in [false, true] {
+        let mut leader = leader.clone();
+        if is_damaged {
+            leader.input(Input::StateDamaged);
+            assert_eq!(leader.group.role(), Role::Follower);
+        } else {
+            leader.hear(ONE, 1, vote_request(true, 2, at(4, 1)));
+            leader.hear(ONE, 2, Body::Outdated);
+            leader.sync();
+        }
+        let term = leader.group.term().0 + 1;
+        leader.elect(3, term);
+        let hint = at(0, 0);
+        let mismatch = AppendOutcome::Mismatch { prev_index: Index(4), hint };
+        leader.hear(ONE, term, Body::AppendReply { outcome: mismatch, counts: true });
+        let wants = Output::WantSnapshot { to: ONE };
+        assert_eq!(leader.out.contains(&wants), !is_damaged, "{:?}", leader.out);
+        leader.now = leader.now + Duration::from_millis(100);
+        leader.input(Input::Timer);
+        let (round, match_index, counts, quiet) = (2, Index(0), true, false);
+        let reply = Body::HeartbeatReply { round, match_index, counts, quiet };
+        leader.hear(ONE, term, reply);
+        let asks = |(to, body, _): &(NodeId, Body, _)| {
+            *to == ONE && matches!(body, Body::Append { prev, .. } if *prev == at(3, 1))
+        };
+        assert_eq!(leader.sent().iter().any(asks), is_damaged, "{:?}", leader.out);
+    }
 }
 
 #[test]

@@ -190,6 +190,7 @@ impl Group {
         out: &mut Vec<Output>,
     ) {
         let (now, last) = (self.now, self.log.last().index);
+        let compacted = self.log.compacted().index;
         let State::Leader(leadership) = &mut self.state else { return };
         let Some(progress) = leadership.followers.get_mut(&from) else { return };
         assert!(match_index <= last, "{from:?} matches {match_index:?}, we end at {last:?}");
@@ -203,6 +204,11 @@ impl Group {
         let look = match_index < last && progress.suspect_loss(round, inflight_max);
         if look && self.config.planted.forces(Point::ProbeAgain, now.0) {
             progress.probe(progress.match_index.next());
+        }
+        if look && self.damaged && progress.flow == Flow::Snapshot {
+            // There is no state to give it. It may have all that our log no longer has and have said less: whoever has
+            // it can take over.
+            progress.probe(compacted.next());
         }
         self.on_match(from, match_index, out);
         if look {

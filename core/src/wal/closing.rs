@@ -1,6 +1,6 @@
 //! The end of recovery: the torn tail is overwritten, what was written is synced, unused files are removed.
 
-use super::record::SegmentHeader;
+use super::record::{self, Place, SegmentHeader};
 use super::recovery::{Flow, Phase, Recovery, Walk};
 use super::segment::Segments;
 use super::{RecoveryOutput, SegmentLog};
@@ -30,9 +30,37 @@ impl Recovery {
         self.unused.extend(later);
         let segment = walk.file.file.number;
         let Range { start: at, end } = dirt.unwrap_or(from..from);
-        self.phase = Phase::Erase { segment, at, end };
+        let forgets = self.damaged_seq > self.mark_kept && from + block <= walk.file.bytes;
+        self.phase = match forgets {
+            true => Phase::Mark { segment, at: from, end, block },
+            false => Phase::Erase { segment, at, end },
+        };
         self.header_lost = walk.header.is_none();
         Flow::Continue
+    }
+
+    /// An empty batch that says how far the log is synced, as one of an idle log.
+    pub(super) fn write_mark(
+        &mut self,
+        segment: u64,
+        (at, end): (u64, u64),
+        block: u64,
+        ops: &mut OpIds,
+        out: &mut Vec<RecoveryOutput>,
+    ) -> Flow {
+        let Some(stat) = self.known.get_mut(&segment) else {
+            unreachable!("segment {segment} was walked and is not known")
+        };
+        let (seq, synced_seq) = (self.expected.unwrap_or(0).max(self.mark + 1), self.mark);
+        let block_bytes = u32::try_from(block).unwrap_or(u32::MAX); // 64 KiB at the most
+        let place = Place { segment, offset: at, seq, synced_seq, block_bytes };
+        let batch = record::encode_batch(Vec::new(), place, &self.seal);
+        (stat.used, stat.last_seq) = (batch.header.end(), seq);
+        (self.mark_kept, self.expected) = (synced_seq, Some(seq + 1));
+        self.phase = Phase::SyncMark { segment, at: stat.used, end };
+        let file = FileId::new(self.config.kind, segment);
+        self.issue(Io::Write { file, offset: at, data: batch.data }, 1, ops, out);
+        Flow::Wait
     }
 
     pub(super) fn erase(
@@ -102,7 +130,7 @@ impl Recovery {
         let last_seq = self.expected.map_or(0, |expected| expected - 1).max(self.mark);
         let known = core::mem::take(&mut self.known);
         let segments = Segments::new(known, current, next);
-        let seqs = (last_seq, self.record_seq, self.mark);
+        let seqs = (last_seq, self.record_seq, self.mark_kept.min(self.mark));
         let log = SegmentLog::open(self.config.clone(), segments, seqs);
         out.push(RecoveryOutput::Finished(Box::new(log)));
         self.phase = Phase::Done;

@@ -48,7 +48,8 @@
 //! hands records and damages out in slices. Records beyond the mark are accepted only if they are whole, and
 //! are **written again in place** and synced before [`RecoveryOutput::Finished`]: they may stand in the
 //! page cache only, left there by a process that was killed, or by one whose sync failed. What follows the
-//! cut is overwritten with zeros before anything is appended, so it can't come back.
+//! cut is overwritten with zeros before anything is appended, so it can't come back. If it alone said how far the log was
+//! synced, and something before that is damaged, a mark takes its place: the next boot is to see the damage too.
 //!
 //! # Caveats
 //!

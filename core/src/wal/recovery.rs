@@ -6,6 +6,8 @@
 //! 2. **Walk** all segments in order. At or before the mark, a batch that is missing or can't be identified
 //!    and a payload with a wrong checksum are damage. Beyond it the first of these is the torn tail:
 //!    the log ends before it. A whole batch beyond the mark is written again in place.
+//!    What is cut may be all that says how far the log was synced: then a mark is written in its place, or the next boot
+//!    would take what is damaged now for torn.
 //! 3. **Close.** Zeros over the torn tail, sync, removal of what is unused, sync of the directory.
 
 use super::piecewise::Patchwork;
@@ -43,6 +45,10 @@ pub struct Recovery {
     pub(super) patchwork: Option<Patchwork>,
     /// The last batch known to be synced.
     pub(super) mark: u64,
+    /// The highest mark in what the log keeps.
+    pub(super) mark_kept: u64,
+    /// The last batch of which damage was reported that costs something.
+    pub(super) damaged_seq: u64,
     /// Files without a batch, to be removed.
     pub(super) unused: Vec<u64>,
     pub(super) known: BTreeMap<u64, SegmentStat>,
@@ -66,6 +72,19 @@ pub(super) enum Phase {
     Find(usize, Option<Walk>),
     /// Hands out the segment at this index; the second is the index of the last.
     Walk(usize, usize, Option<Walk>),
+    /// Writes the mark over the torn tail, before what says so there is erased.
+    Mark {
+        segment: u64,
+        at: u64,
+        end: u64,
+        block: u64,
+    },
+    /// Makes it durable.
+    SyncMark {
+        segment: u64,
+        at: u64,
+        end: u64,
+    },
     /// Overwrites the last segment from `at` on.
     Erase {
         segment: u64,
@@ -124,6 +143,8 @@ impl Recovery {
             waiting: None,
             patchwork: None,
             mark: 0,
+            mark_kept: 0,
+            damaged_seq: 0,
             unused: Vec::new(),
             known: BTreeMap::new(),
             expected: None,
@@ -178,6 +199,15 @@ impl Recovery {
             let flow = match core::mem::replace(&mut self.phase, Phase::Done) {
                 Phase::Find(index, walk) => self.find(index, walk, ops, out),
                 Phase::Walk(index, last, walk) => self.walk(index, last, walk, ops, out),
+                Phase::Mark { segment, at, end, block } => {
+                    self.write_mark(segment, (at, end), block, ops, out)
+                }
+                Phase::SyncMark { segment, at, end } => {
+                    self.phase = Phase::Erase { segment, at, end };
+                    let file = FileId::new(self.config.kind, segment);
+                    self.issue(Io::Sync { file }, 1, ops, out);
+                    Flow::Wait
+                }
                 Phase::Erase { segment, at, end } => self.erase(segment, at, end, ops, out),
                 Phase::Header { segment } => self.write_header(segment, ops, out),
                 Phase::Sync => self.sync(ops, out),
@@ -344,6 +374,9 @@ impl Recovery {
                 self.report(file, end, what, DamageKind::IdentityLost, out);
             }
         }
+        if let Some(header) = header {
+            self.mark_kept = self.mark_kept.max(header.first_seq.saturating_sub(1));
+        }
         self.expected = header.map(|header| header.first_seq).or(expected);
     }
 
@@ -442,7 +475,11 @@ impl Recovery {
             return true;
         }
         let what = format!("batches {expected} to {}", seq - 1);
+        self.damaged_seq = seq - 1;
         self.report(file, batch.from, what, DamageKind::IdentityLost, out);
+        // Where the segment's header is lost as well, the one that is written in its place begins with them: the next
+        // boot is to miss them again, because what this one makes of it may never become durable.
+        self.expected = Some(expected);
         // Some of the missing ones may never have been synced: what follows them doesn't count.
         seq - 1 > self.mark
     }
@@ -461,6 +498,7 @@ impl Recovery {
             let torn = self.is_torn(header.seq);
             if !torn {
                 let what = format!("directory of batch {}", header.seq);
+                self.damaged_seq = header.seq;
                 self.report(file, offset, what, DamageKind::IdentityLost, out);
             }
             return torn;
@@ -491,6 +529,7 @@ impl Recovery {
                 Some(None) => {
                     let what = format!("payload of {:?}", entry.identity);
                     let kind = DamageKind::PayloadLost(entry.identity);
+                    self.damaged_seq = header.seq;
                     self.report(file, entry.location.offset, what, kind, out);
                     RecoveredPayload::Lost
                 }
@@ -535,6 +574,7 @@ impl Recovery {
     fn note_batch(&mut self, walk: &Walk, header: &BatchHeader) {
         // Without a segment header or a batch before, the first one that is there begins the segment.
         self.expected.get_or_insert(header.seq);
+        self.mark_kept = self.mark_kept.max(header.synced_seq);
         let stat = self.stat(walk);
         stat.used = header.end();
         stat.last_seq = header.seq;

@@ -115,6 +115,7 @@ impl Running {
             fsync: config.fsync,
             checkpoint_every: config.tuning.checkpoint_every,
             wal_segments_max: usize::try_from(config.tuning.wal_segments_max).unwrap_or(usize::MAX),
+            wal_segment_bytes: config.tuning.wal_segment_bytes,
             planted: config.planted,
         };
         let log_ops = [ops.wal.clone(), ops.table.clone(), ops.reads.clone()];

@@ -1,10 +1,12 @@
 //! Damage: before the mark it is reported and costs as little as possible, beyond it the log is cut.
 
-use super::super::{Config, DamageKind, RecoveredPayload};
+use super::super::record::{Place, Seal, SegmentHeader, encode_batch};
+use super::super::{Config, DamageKind, LogDamage, RecoveredPayload};
 use super::disk::Disk;
 use super::{Opened, Record, Rig, assert_records, config, record, recover};
 use crate::machine::{FileId, FileKind};
 use crate::rng::Rng;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// Three segments of batches with one to three records, all marked.
@@ -80,6 +82,115 @@ fn a_lost_block_before_the_mark_is_reported_and_the_rest_survives() {
                 assert_eq!(opened.damages, [], "{id} {at}");
             }
         }
+    }
+}
+
+/// The boot that finds a loss may fail before anything that it makes of it is durable.
+#[test]
+fn what_is_lost_is_missed_at_every_boot_whatever_the_one_before_mended() {
+    let (mut rig, _) = marked();
+    let mut seen = 0;
+    // Also once the older segments are gone: then nothing says with which batch the rest begins.
+    while let Some((oldest, file)) = rig.disk.files.first_key_value() {
+        let (oldest, bytes) = (*oldest, file.bytes.len());
+        for at in (512..bytes).step_by(512) {
+            let mut disk = rig.disk.clone();
+            disk.zero(oldest, 0..512);
+            disk.zero(oldest, at..bytes.min(at + 2048)); // the longest batch
+            let lost = |opened: &Opened| {
+                let lost = |it: &&LogDamage| it.kind == DamageKind::IdentityLost;
+                opened.damages.iter().filter(lost).count()
+            };
+            let first = reopen(&mut disk);
+            let (again, third) = (reopen(&mut disk), reopen(&mut disk));
+            seen += lost(&first);
+            assert_eq!((lost(&again), lost(&third)), (lost(&first), lost(&first)), "{oldest} {at}");
+            assert_eq!(again.records, first.records, "{oldest} {at}");
+        }
+        rig.disk.files.remove(&oldest);
+    }
+    assert!(seen > 0, "nothing was missed at all");
+}
+
+/// Four synced batches of a record and a kilobyte each; the last, which alone says that those before it are synced, is
+/// torn. And where they begin.
+fn torn_after_three() -> (Rig, FileId, impl Fn(usize) -> usize) {
+    let mut rig = Rig::new(&config());
+    rig.append_each((1..=4).map(|n| record(n, 400)));
+    let id = FileId::new(FileKind::Wal, 1);
+    let at = |batch: usize| 512 + (batch - 1) * 1024;
+    assert_eq!(rig.log.segments().next().unwrap().used as usize, at(5));
+    rig.disk.flip(id, at(4) + 300, 1);
+    (rig, id, at)
+}
+
+#[test]
+fn a_loss_that_only_a_torn_batch_tells_of_is_not_forgotten_with_it() {
+    let (mut rig, id, at) = torn_after_three();
+    rig.disk.zero(id, at(3)..at(4));
+    let reopen = |rig: &mut Rig| recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+    let is_lost = |damage: &LogDamage| damage.kind == DamageKind::IdentityLost;
+    let left = [record(1, 400), record(2, 400)];
+    for boot in 0..3 {
+        let opened = reopen(&mut rig);
+        assert_records(&opened.records, &left, &boot);
+        assert!(opened.damages.iter().any(is_lost), "boot {boot}");
+        rig.log = opened.log;
+    }
+    rig.append_each([record(9, 400)]);
+    rig.settle();
+    let opened = reopen(&mut rig);
+    assert_records(&opened.records, &[left[0].clone(), left[1].clone(), record(9, 400)], &"after");
+    assert!(opened.damages.iter().any(is_lost));
+}
+
+#[test]
+fn a_payload_lost_before_a_torn_batch_does_not_become_torn_itself() {
+    let (mut rig, id, at) = torn_after_three();
+    rig.disk.flip(id, at(3) + 300, 1);
+    for boot in 0..3 {
+        let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+        assert_eq!(opened.records.len(), 3, "boot {boot}");
+        assert_eq!(opened.records[2].payload, RecoveredPayload::Lost, "boot {boot}");
+    }
+}
+
+#[test]
+fn what_a_torn_batch_said_is_said_again_by_an_idle_log() {
+    let (mut rig, id, at) = torn_after_three();
+    let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+    assert_eq!((opened.records.len(), opened.damages.len()), (3, 0));
+    rig.log = opened.log;
+    rig.settle();
+    rig.disk.zero(id, at(3)..at(4));
+    let opened = recover(&mut rig.disk, &config(), &mut rig.rng).unwrap();
+    assert_eq!(opened.damages.len(), 1, "{:?}", opened.damages);
+}
+
+#[test]
+fn the_mark_in_place_of_a_torn_batch_follows_unsynced_ones_that_are_whole() {
+    // The last one was written when the third was synced, the one before it when the first was.
+    let (config, id) = (config(), FileId::new(FileKind::Wal, 1));
+    let mut bytes = SegmentHeader::new(&config, 1, 1).block().to_vec();
+    for (seq, synced_seq) in [(1, 0), (2, 1), (3, 1), (4, 1), (5, 3)] {
+        let mut record = record(seq, 400);
+        record.payload_crc = Some(crc32fast::hash(&record.payload.concat()));
+        let offset = bytes.len() as u64;
+        let place = Place { segment: 1, offset, seq, synced_seq, block_bytes: 512 };
+        let batch = encode_batch(vec![record], place, &Seal::new(&config.store, config.kind));
+        bytes.extend(batch.data.concat());
+    }
+    let (block, batch) = (512, (bytes.len() - 512) / 5);
+    bytes[block + 4 * batch + 300] ^= 1;
+    bytes[block + batch..block + 2 * batch].fill(0);
+    let mut disk = Disk::default();
+    disk.place(id, bytes);
+    let left = [record(1, 400), record(3, 400), record(4, 400)];
+    for boot in 0..3 {
+        let opened = recover(&mut disk, &config, &mut Rng::new(3)).unwrap();
+        assert_records(&opened.records, &left, &boot);
+        let kinds: Vec<DamageKind> = opened.damages.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [DamageKind::IdentityLost], "boot {boot}");
     }
 }
 
