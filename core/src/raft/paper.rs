@@ -487,7 +487,7 @@ fn s7_a_leader_with_a_damaged_state_asks_again_for_what_it_can_t_send() {
         leader.now = leader.now + Duration::from_millis(100);
         leader.input(Input::Timer);
         let (round, match_index, counts, quiet) = (2, Index(0), true, false);
-        let reply = Body::HeartbeatReply { round, match_index, counts, quiet };
+        let reply = Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 };
         leader.hear(ONE, term, reply);
         let asks = |(to, body, _): &(NodeId, Body, _)| {
             *to == ONE && matches!(body, Body::Append { prev, .. } if *prev == at(3, 1))
