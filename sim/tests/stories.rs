@@ -53,6 +53,7 @@ stories! {
     messages_are_late_and_double = "messages-are-late-and-double";
     a_bucket_is_deleted_under_a_write = "a-bucket-is-deleted-under-a-write";
     an_upload_outlives_its_leader = "an-upload-outlives-its-leader";
+    a_quiet_leader_is_read = "a-quiet-leader-is-read";
 }
 
 #[test]

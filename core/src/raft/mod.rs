@@ -22,7 +22,8 @@
 //!   durable watermark, though its appends leave before its sync.
 //! - **Nothing is applied that isn't durable here**, so a restart never finds a state that is ahead of its
 //!   own log, except where the disk itself forgot.
-//! - **Linearizable reads** cost one round of heartbeats for all that arrive together (ReadIndex).
+//! - **Linearizable reads** cost one round of heartbeats for all that arrive together (ReadIndex). A node can do with less,
+//!   over all its groups ([`Group::read_index`], `node/support.rs`).
 //! - **No disturbance** (thesis 9.6, 4.2.3, 6.2): a replica asks before it raises the term; whoever hears
 //!   a leader doesn't vote it out; a leader that a quorum doesn't answer steps down.
 //! - **Damage is not absence** (protocol-aware recovery, FAST '18). An entry whose payload is damaged
@@ -71,7 +72,7 @@
 //!
 //! - **No membership change** (Raft 6): voters are fixed when the group is founded. [`Configuration`] is
 //!   versioned and travels with compaction and snapshots already, because readmission needs it.
-//! - **No leases**: a read always costs a round (thesis 6.4.1 would save it with clocks).
+//! - **No leases**: a read always costs a question and an answer (thesis 6.4.1 would save them with clocks).
 //! - **An unanimous election** is how a group starts whose every replica abstains. It can lose what every
 //!   holder forgot: that is what an fsync policy other than `always` means. A replaced store
 //!   ([`Standing::Blank`]) takes no part in it, so replacing a majority of disks ends in waiting for an
