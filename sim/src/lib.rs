@@ -22,9 +22,10 @@
 //! read and edited ([`choices`]). The file goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it. A
 //! [`report`] shows a run as one page.
 //!
-//! **Caveats.** Memberships don't change and disks are not replaced yet. Misdirected writes, a bandwidth
-//! limit of a link and broken frames (the contract has whole messages) are not simulated.
+//! **Caveats.** Memberships don't change yet, so a disk that is replaced stays a stranger's. Broken frames (the
+//! contract has whole messages) are not simulated.
 
+pub mod ablation;
 pub mod bench;
 pub mod checkers;
 pub mod choices;

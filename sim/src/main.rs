@@ -74,6 +74,9 @@ enum Command {
     },
     /// Plants bug after bug and says which are caught, by what and how soon (needs the feature `planted-bugs`).
     Bugs(verbs::bugs::Options),
+    /// Leaves fault classes and oracles out, one at a time, and says which bugs then escape (needs the feature
+    /// `planted-bugs`).
+    Ablate(verbs::ablate::Options),
 }
 
 fn main() -> ExitCode {
@@ -139,5 +142,6 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Shrink(options) => verbs::shrink::execute(options),
         Command::Report(options) => verbs::report::execute(options),
         Command::Bugs(options) => verbs::bugs::execute(&options),
+        Command::Ablate(options) => verbs::ablate::execute(&options),
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! A panic in a machine is a violation like any other: an assertion is an oracle.
 
+use crate::ablation::Removal;
 use crate::checkers::{Violation, check_history, collection, liveness};
 use crate::choices::Choices;
 use crate::setup::{Overrides, Setup};
@@ -34,6 +35,8 @@ pub struct Order {
     pub planted: Planted,
     /// World time at which to stop without a verdict, nanoseconds.
     pub until: Option<u64>,
+    /// What it goes without.
+    pub without: Option<Removal>,
     /// Whether the record of choices is complete: what clients do in words, and the fates of messages.
     pub telling: bool,
 }
@@ -47,6 +50,7 @@ impl Order {
             overrides: Overrides::default(),
             planted: Planted::NONE,
             until: None,
+            without: None,
             telling: false,
         }
     }
@@ -85,14 +89,21 @@ pub fn run_machine<M: Machine>(order: &Order, sink: Option<Sink>) -> Report {
 
 fn run_traced<M: Machine>(order: &Order, tracer: Tracer) -> Report {
     quiet_panics();
-    let setup = Setup::draw(order.seed, &order.overrides);
+    let mut setup = Setup::draw(order.seed, &order.overrides);
+    if let Some(removal) = order.without {
+        removal.apply(&mut setup);
+    }
     let mut world = World::<M>::new(setup, order.planted, tracer);
+    world.without = order.without;
     if order.telling {
         world.tell();
     }
     RUNNING.set(true);
     set_pulse(order.seed, 0);
-    let verdict = catch_unwind(AssertUnwindSafe(|| live(&mut world, order.until)));
+    let verdict = catch_unwind(AssertUnwindSafe(|| {
+        let verdict = live(&mut world, order.until);
+        unless_silenced(&world, verdict)
+    }));
     set_pulse(order.seed, IDLE);
     RUNNING.set(false);
     let violation = verdict.unwrap_or_else(|_| {
@@ -157,7 +168,16 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     let findings = check_history(&world.history, &world.clients.contents);
     world.stats.searches = findings.searched;
     world.stats.searches_given_up = findings.given_up;
-    findings.violations.into_iter().next()
+    findings.violations.into_iter().find(|violation| world.counts(violation))
+}
+
+/// What the last oracle says of a run that another one ended whose word does not count.
+fn unless_silenced<M: Machine>(world: &World<M>, verdict: Option<Violation>) -> Option<Violation> {
+    if verdict.as_ref().is_none_or(|violation| world.counts(violation)) {
+        return verdict;
+    }
+    let findings = check_history(&world.history, &world.clients.contents);
+    findings.violations.into_iter().find(|violation| world.counts(violation))
 }
 
 /// Waits until whoever was told to stop has stopped.

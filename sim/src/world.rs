@@ -23,6 +23,7 @@ mod watching;
 
 pub use self::machine::Machine;
 
+use crate::ablation::Removal;
 use crate::checkers::collection::Leftovers;
 use crate::checkers::oracles::{self, Healing, Oracles};
 use crate::checkers::{Violation, liveness};
@@ -101,6 +102,8 @@ pub struct World<M> {
     led: BTreeMap<GroupId, usize>,
     oracles: Oracles,
     violation: Option<Violation>,
+    /// What the run goes without.
+    pub without: Option<Removal>,
     /// Where each unanswered request is.
     asked: BTreeMap<Call, (usize, RequestId)>,
     /// The furthest ahead that any wall clock has ever been.
@@ -172,6 +175,7 @@ impl<M: Machine> World<M> {
                 .with(&setup.deliveries),
             oracles: Oracles::new(&setup, setup.syncs_always()),
             violation: None,
+            without: None,
             asked: BTreeMap::new(),
             furthest_clock: setup.clock_bound as i64,
             wakes: Vec::new(),
@@ -272,8 +276,17 @@ impl<M: Machine> World<M> {
         }
     }
 
+    /// Whether the run goes without the oracle that saw this.
+    #[must_use]
+    pub fn counts(&self, violation: &Violation) -> bool {
+        !self.without.is_some_and(|removal| removal.silences(violation.checker))
+    }
+
     /// The first violation counts: what follows may follow from it.
     fn violate(&mut self, violation: Violation) {
+        if !self.counts(&violation) {
+            return;
+        }
         if self.violation.is_none() {
             self.tracer.note(|| Note::Violated);
         }

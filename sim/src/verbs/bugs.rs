@@ -3,6 +3,7 @@
 use super::common::{Common, guard, plant, text_of, write_text};
 use clap::Args;
 use ironseed_sim::bench::{self, Scale};
+use ironseed_sim::run::Order;
 use ironseed_sim::seedfile::parse_bug;
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
@@ -53,7 +54,8 @@ pub(crate) fn execute(options: &Options) -> Result<bool, String> {
         if !wanted(number) {
             continue;
         }
-        let tally = bench::bench(row, plant(row.map(|row| row.number))?, scale, &pulses);
+        let planted = plant(row.map(|row| row.number))?;
+        let tally = bench::bench(row, &Order { planted, ..Order::new(0) }, scale, &pulses);
         let _ = writeln!(stdout(), "{}", tally.markdown());
         tallies.push(tally);
     }
@@ -66,7 +68,7 @@ pub(crate) fn execute(options: &Options) -> Result<bool, String> {
         write_text(path, &format!("{figures:#}\n"))?;
     }
     if let Some((path, text)) = document {
-        let text = bench::insert(&text, &bench::table(&tallies, scale));
+        let text = bench::insert(&text, "bugs", &bench::table(&tallies, scale));
         write_text(path, &text.map_err(|error| format!("{}: {error}", path.display()))?)?;
     }
     let good = tallies.iter().filter(|tally| tally.is_good()).count();

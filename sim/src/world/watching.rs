@@ -18,7 +18,9 @@ impl<M: Machine> World<M> {
         }
         let (now, id) = (self.now, slot.id);
         let violation = self.oracles.on_state(now, id, group, position, hash);
-        self.violation = self.violation.take().or(violation);
+        if let Some(violation) = violation {
+            self.violate(violation);
+        }
         self.watch_prey(node, group, position.index);
     }
 
