@@ -6,10 +6,15 @@
 use ironseed_sim::run::Order;
 use ironseed_sim::seedfile::SeedFile;
 use ironseed_sim::story::story;
-use std::path::Path;
+use std::path::PathBuf;
+
+fn folder() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs tests");
+    PathBuf::from(package).join("tests/stories")
+}
 
 fn told(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/stories/{name}.toml"));
+    let path = folder().join(format!("{name}.toml"));
     let text = std::fs::read_to_string(&path).expect("a story has its file");
     let file = SeedFile::parse(&text).expect("it is one of the corpus' form");
     file.config.check().expect("it can be");
@@ -58,8 +63,7 @@ stories! {
 
 #[test]
 fn every_file_is_told() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
-    let mut files: Vec<String> = std::fs::read_dir(folder)
+    let mut files: Vec<String> = std::fs::read_dir(folder())
         .expect("the stories")
         .map(|entry| entry.expect("can be read").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))

@@ -259,6 +259,7 @@ fn fuzz(args: &Args) -> Result {
     let seed = args.first_seed()?.to_string();
     let mut command = Command::new(shell::build("ironseed-fuzz", "ironseed-fuzz", false, &[])?);
     command.args(["--seed", &seed]).current_dir(shell::root());
+    command.env("CARGO_MANIFEST_DIR", shell::root().join("tests/fuzz"));
     shell::run(command)
 }
 

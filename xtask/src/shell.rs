@@ -36,9 +36,11 @@ impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// The checkout that this tool was built from.
+/// The checkout in which this tool was started. Cargo says so as it runs it; that in which it was built may be another one,
+/// which had the same folder for what is compiled, and is gone.
 pub(crate) fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR");
+    let manifest = manifest.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     manifest.parent().expect("xtask lies in the workspace").to_path_buf()
 }
 

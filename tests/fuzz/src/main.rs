@@ -160,7 +160,8 @@ fn watched(target: &Target, args: &Campaign) -> std::io::Result<bool> {
 
 fn report(target: &Target, input: &[u8], what: &str) -> std::io::Result<()> {
     let file = run::keep(target, input)?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(""));
+    let package = run::package();
+    let root = package.ancestors().nth(2).unwrap_or(Path::new(""));
     let shown = file.strip_prefix(root).unwrap_or(&file).display();
     say(&format!("{}: {what}", target.name));
     say(&format!(

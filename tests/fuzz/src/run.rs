@@ -5,7 +5,7 @@ use crate::{ALLOCATOR, Target, Verdict};
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -106,7 +106,14 @@ fn is_warm(target: &Target) -> bool {
 /// The folder with the corpus of a target.
 #[must_use]
 pub fn folder(target: &Target) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name)
+    package().join("corpus").join(target.name)
+}
+
+/// Where this package lies: as whoever starts the program says, for it may have been built in another checkout.
+#[must_use]
+pub fn package() -> PathBuf {
+    let said = std::env::var_os("CARGO_MANIFEST_DIR");
+    said.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// Files of the corpus by their names.
