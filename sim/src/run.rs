@@ -150,10 +150,25 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
             world.wake_clients();
         }
     }
-    if world.thaw()
-        && let Some(violation) = all_stop(world, limit)
-    {
-        return Some(violation);
+    // Nothing is owed to who is not steady before.
+    let steady = world.is_steady() && {
+        if let Some(violation) = watch_leaders(world, limit) {
+            return Some(violation);
+        }
+        world.elected_anew().is_empty()
+    };
+    if world.thaw() {
+        if steady {
+            let wrong = watch_leaders(world, limit);
+            let anew = world.elected_anew();
+            let unseated = || liveness::unseated(world.now(), &anew);
+            if let Some(violation) = wrong.or_else(|| (!anew.is_empty()).then(unseated)) {
+                return Some(violation);
+            }
+        }
+        if let Some(violation) = all_stop(world, limit) {
+            return Some(violation);
+        }
     }
     if let Some(violation) = redundancy_returns(world, limit) {
         return Some(violation);
@@ -178,6 +193,13 @@ fn unless_silenced<M: Machine>(world: &World<M>, verdict: Option<Violation>) -> 
     }
     let findings = check_history(&world.history, &world.clients.contents);
     findings.violations.into_iter().find(|violation| world.counts(violation))
+}
+
+/// Counts elections for a while.
+fn watch_leaders<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
+    world.count_elections();
+    let until = world.now() + world.setup.tuning.election.0 * liveness::STEADY_ELECTIONS;
+    world.run(limit.min(until), |_| false)
 }
 
 /// Waits until whoever was told to stop has stopped.

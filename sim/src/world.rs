@@ -12,6 +12,7 @@ mod ambush;
 mod asking;
 mod burden;
 mod disaster;
+mod echoes;
 mod frozen;
 mod hunt;
 mod looping;
@@ -42,6 +43,7 @@ use crate::trace::{Kind, Note, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
 use burden::Burden;
 use bytes::Bytes;
+use echoes::Echoes;
 use hunt::Hunt;
 use ironseed_core::codec;
 use ironseed_core::kv::table::Table;
@@ -101,6 +103,9 @@ pub struct World<M> {
     /// Who was last elected to lead each group.
     led: BTreeMap<GroupId, usize>,
     oracles: Oracles,
+    /// How often each group got a leader, since they were last counted.
+    elections: BTreeMap<GroupId, u64>,
+    echoes: Echoes,
     violation: Option<Violation>,
     /// What the run goes without.
     pub without: Option<Removal>,
@@ -174,6 +179,8 @@ impl<M: Machine> World<M> {
                 .even(setup.is_calm(Calm::Network))
                 .with(&setup.deliveries),
             oracles: Oracles::new(&setup, setup.syncs_always()),
+            elections: BTreeMap::new(),
+            echoes: Echoes::new(&setup),
             violation: None,
             without: None,
             asked: BTreeMap::new(),
@@ -464,6 +471,8 @@ impl<M: Machine> World<M> {
             self.spring(node, Moment::Elected);
         }
         self.led.insert(group, node);
+        *self.elections.entry(group).or_default() += 1;
+        self.echo(node, group, term);
         if !self.hunts.is_empty() {
             self.scent(node, group);
         }
@@ -536,6 +545,7 @@ impl<M: Machine> World<M> {
                 self.violate(Violation::new("codec", self.now, what));
             }
         }
+        self.echoes.hear(node, target, &message);
         let copies = vec![message; fate.arrivals.len()];
         for (at, message) in fate.arrivals.into_iter().zip(copies) {
             let delay = at.saturating_sub(self.now);

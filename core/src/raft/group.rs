@@ -217,9 +217,9 @@ impl Group {
             | Body::AppendReply { .. }
             | Body::VoteReply { .. }
             | Body::PayloadReply { .. } => {}
-            // Whoever asks for votes doubts the leader: ask it.
-            Body::VoteRequest { .. } => self.wake(true, out),
-            _ => self.wake(false, out),
+            // Whoever asks for votes doubts the leader: ask it. And what else comes from others, late or at a wrong address,
+            // must not leave some of the group awake beside a leader that sleeps.
+            _ => self.wake(self.leader != Some(from) || term != self.term, out),
         }
         if let Body::VoteRequest { pre: true, campaign, last, .. } = body {
             return self.on_pre_vote_request(from, campaign, last, out); // changes no term

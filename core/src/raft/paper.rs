@@ -598,6 +598,29 @@ fn a_candidate_begins_no_other_term_before_its_own_vote_is_durable() {
     assert_eq!((replica.group.role(), replica.group.term()), (Role::Leader, Term(2)));
 }
 
+/// Half a group that is awake beside a leader that sleeps would elect another one.
+#[test]
+fn a_quiet_follower_that_a_late_message_wakes_asks_its_leader() {
+    let mut replica = Replica::follower(2, &[1]);
+    let unanimous = false;
+    let rest = |round, quiesce| {
+        let (commit_index, last) = (Index(1), at(1, 1));
+        Body::Heartbeat { commit_index, last, round, quiesce, unanimous }
+    };
+    replica.append(2, at(1, 1), vec![], 1);
+    replica.sync();
+    let nudged = |replica: &Replica| replica.sent().contains(&(ONE, Body::Nudge, None));
+    let late = [(OTHER, 1, Body::Nudge, true), (OTHER, 2, Body::Outdated, true)];
+    let led = [(ONE, 1, rest(1, false), true), (ONE, 2, rest(2, false), false)];
+    for (from, term, body, asks) in late.into_iter().chain(led) {
+        replica.hear(ONE, 2, rest(1, true));
+        assert!(replica.group.is_quiet());
+        replica.hear(from, term, body.clone());
+        assert!(!replica.group.is_quiet(), "{from:?} {term} {body:?}");
+        assert_eq!(nudged(&replica), asks, "{from:?} {term} {body:?}");
+    }
+}
+
 /// A disk that lies: nothing that the leader could send would help, and asking at once would never end.
 #[test]
 fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {

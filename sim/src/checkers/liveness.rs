@@ -35,6 +35,16 @@ pub fn stuck(at: u64, healed: u64, unfinished: &[String]) -> Violation {
     Violation::new("liveness", at, what)
 }
 
+/// What is said when a group's leader was replaced for no reason but that somebody came back.
+#[must_use]
+pub fn unseated(at: u64, groups: &[GroupId]) -> Violation {
+    let what = format!("who came back unseated the leaders of {groups:?}");
+    Violation::new("liveness", at, what)
+}
+
+/// For so many election timeouts it is watched whether leaders stay.
+pub const STEADY_ELECTIONS: u64 = 10;
+
 /// What still lacks redundancy: replicas that abstain, are damaged or lag, chunks without a copy where one
 /// belongs. Nothing of that may last once all nodes run and can reach each other, or the next fault takes
 /// what no fault before it could have taken.

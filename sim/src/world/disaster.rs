@@ -221,6 +221,7 @@ impl<M: Machine> World<M> {
         self.note_catches();
         self.hunts.clear();
         self.end_burdens();
+        self.echoes.end();
         self.ambushes.clear();
         self.loops.clear();
         self.network.heal();

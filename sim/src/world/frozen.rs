@@ -5,6 +5,9 @@
 use super::*;
 use crate::setup::Frozen;
 
+/// The slowest messages take so many times the typical delay.
+const SLOWEST: u64 = 100;
+
 impl<M: Machine> World<M> {
     /// Freezes this run's rest, if it has one. To be called when everything has healed.
     ///
@@ -44,6 +47,55 @@ impl<M: Machine> World<M> {
     /// Whether a node is left out.
     pub(super) fn is_frozen(&self, node: usize) -> bool {
         self.frozen.contains(&node)
+    }
+
+    /// Whether the others have leaders that have no reason to change. They have one where leaders are made to go, where
+    /// a replica is damaged or does not count, where a heartbeat may take as long as followers wait, and where one of the
+    /// rest has gone on to a later term. Who is down may have.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        let forced = self.setup.points.keys().any(|point| point.moves_leaders());
+        let is_well = |node: &Slot<M>| {
+            let status = node.machine.as_ref().and_then(M::status);
+            let groups = status.into_iter().flat_map(|status| status.groups);
+            groups
+                .into_iter()
+                .all(|it| !it.abstaining && it.damaged.is_none() && it.entries_lost == 0)
+        };
+        let delay = self.setup.weather.delay * SLOWEST;
+        let in_time = (delay + self.setup.tuning.heartbeat.0) * 2 < self.setup.tuning.election.0;
+        let terms = |frozen: bool| {
+            let slots =
+                self.slots.iter().enumerate().filter(move |(at, _)| self.is_frozen(*at) == frozen);
+            let statuses = slots.filter_map(|(_, slot)| slot.machine.as_ref()?.status());
+            let mut terms = BTreeMap::new();
+            for group in statuses.flat_map(|status| status.groups) {
+                let term: &mut Term = terms.entry(group.group).or_default();
+                *term = group.term.max(*term);
+            }
+            terms
+        };
+        let (ours, theirs) = (terms(false), terms(true));
+        let behind = theirs.iter().all(|(group, term)| ours.get(group) >= Some(term));
+        let down = self.frozen.iter().any(|node| !self.slots[*node].is_up());
+        let core = self.slots.iter().enumerate().filter(|(at, _)| !self.is_frozen(*at));
+        !forced
+            && in_time
+            && behind
+            && !down
+            && !self.frozen.is_empty()
+            && core.map(|(_, slot)| slot).all(is_well)
+    }
+
+    /// From now on elections are counted.
+    pub fn count_elections(&mut self) {
+        self.elections.clear();
+    }
+
+    /// Groups that got a new leader since then.
+    #[must_use]
+    pub fn elected_anew(&self) -> Vec<GroupId> {
+        self.elections.keys().copied().collect()
     }
 
     /// The others have gone on without them: the rest comes back. Returns whether there was any.
