@@ -94,6 +94,8 @@ struct InFlight {
     io: Io,
     /// For a sync: the file and what was complete of it. For a directory sync: the changes it covers.
     covers: Covers,
+    /// When it would complete on a disk that is not slow, if this one was.
+    unslowed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,15 +153,25 @@ impl Disk {
             Io::SyncDir => Covers::Names { upto: self.name_changes_made },
             _ => Covers::Nothing,
         };
-        let replaced = self.in_flight.insert(op, InFlight { io, covers });
-        assert!(replaced.is_none(), "{op:?} is under way twice on n{}", self.node);
         let drawn = draw.latency(typical);
-        if self.even { typical } else { drawn }.saturating_mul(self.slowness)
+        let takes = if self.even { typical } else { drawn };
+        let slowed = takes.saturating_mul(self.slowness);
+        let unslowed = now + takes;
+        let is_slowed = self.slowness > 1;
+        let under_way = InFlight { io, covers, unslowed: is_slowed.then_some(unslowed) };
+        let replaced = self.in_flight.insert(op, under_way);
+        assert!(replaced.is_none(), "{op:?} is under way twice on n{}", self.node);
+        slowed
+    }
+
+    /// Operations that were taken on while the disk was slow, and when they complete if it is so no more.
+    pub fn slowed(&self) -> impl Iterator<Item = (OpId, u64)> {
+        self.in_flight.iter().filter_map(|(op, under_way)| Some((*op, under_way.unslowed?)))
     }
 
     /// Carries an operation out at this world time. `None` when a crash has taken it.
     pub fn complete(&mut self, now: u64, op: OpId) -> Option<Completion> {
-        let InFlight { io, covers } = self.in_flight.remove(&op)?;
+        let InFlight { io, covers, .. } = self.in_flight.remove(&op)?;
         let mut completion =
             Completion { result: Ok(IoDone::Ok), synced: None, names_synced: false };
         match (io, covers) {

@@ -229,6 +229,12 @@ impl<M: Machine> World<M> {
         for node in 0..self.slots.len() {
             let slot = &mut self.slots[node];
             slot.disk.heal();
+            // What a slow disk has begun it ends like any other.
+            let (slowed, boot): (Vec<_>, _) = (slot.disk.slowed().collect(), slot.boot);
+            for (op, at) in slowed {
+                self.schedule(at.saturating_sub(self.now), Event::Disk { node, boot, op });
+            }
+            let slot = &mut self.slots[node];
             slot.clock.set_offset(self.furthest_clock);
             slot.up_at = self.now;
             slot.stopping = slot.stopping.map(|_| self.now);
