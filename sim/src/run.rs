@@ -18,6 +18,7 @@ use crate::trace::{Kind, Recorder, Sink, Tracer};
 use crate::world::{Machine, World};
 use ironseed_core::node::Node;
 use ironseed_core::planted::Planted;
+use ironseed_core::types::GroupId;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -150,25 +151,8 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
             world.wake_clients();
         }
     }
-    // Nothing is owed to who is not steady before.
-    let steady = world.is_steady() && {
-        if let Some(violation) = watch_leaders(world, limit) {
-            return Some(violation);
-        }
-        world.elected_anew().is_empty()
-    };
-    if world.thaw() {
-        if steady {
-            let wrong = watch_leaders(world, limit);
-            let anew = world.elected_anew();
-            let unseated = || liveness::unseated(world.now(), &anew);
-            if let Some(violation) = wrong.or_else(|| (!anew.is_empty()).then(unseated)) {
-                return Some(violation);
-            }
-        }
-        if let Some(violation) = all_stop(world, limit) {
-            return Some(violation);
-        }
+    if let Some(violation) = rest_returns(world, limit) {
+        return Some(violation);
     }
     if let Some(violation) = redundancy_returns(world, limit) {
         return Some(violation);
@@ -195,11 +179,40 @@ fn unless_silenced<M: Machine>(world: &World<M>, verdict: Option<Violation>) -> 
     findings.violations.into_iter().find(|violation| world.counts(violation))
 }
 
-/// Counts elections for a while.
-fn watch_leaders<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
-    world.count_elections();
+/// The rest comes back, if there is one, and unseats nobody: who has lost touch asks first (pre-vote), and is refused
+/// by whoever hears a leader. Where leaders changed without it, it may be that they would have changed anyway.
+fn rest_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
+    let mut steady = world.is_steady();
+    if steady {
+        let (wrong, anew) = watch_leaders(world, limit);
+        if wrong.is_some() {
+            return wrong;
+        }
+        steady = anew.is_empty();
+    }
+    if !world.thaw() {
+        return None;
+    }
+    if steady {
+        let (wrong, anew) = watch_leaders(world, limit);
+        let unseated = || liveness::unseated(world.now(), &anew);
+        let wrong = wrong.or_else(|| (!anew.is_empty()).then(unseated));
+        if wrong.is_some() {
+            return wrong;
+        }
+    }
+    all_stop(world, limit)
+}
+
+/// For a while, which groups get a new leader.
+fn watch_leaders<M: Machine>(
+    world: &mut World<M>,
+    limit: u64,
+) -> (Option<Violation>, Vec<GroupId>) {
+    world.watch_elections();
     let until = world.now() + world.setup.tuning.election.0 * liveness::STEADY_ELECTIONS;
-    world.run(limit.min(until), |_| false)
+    let wrong = world.run(limit.min(until), |_| false);
+    (wrong, world.elected_anew())
 }
 
 /// Waits until whoever was told to stop has stopped.

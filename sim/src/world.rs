@@ -103,8 +103,8 @@ pub struct World<M> {
     /// Who was last elected to lead each group.
     led: BTreeMap<GroupId, usize>,
     oracles: Oracles,
-    /// How often each group got a leader, since they were last counted.
-    elections: BTreeMap<GroupId, u64>,
+    /// Groups that got a leader since they were last watched.
+    elected: BTreeSet<GroupId>,
     echoes: Echoes,
     violation: Option<Violation>,
     /// What the run goes without.
@@ -179,7 +179,7 @@ impl<M: Machine> World<M> {
                 .even(setup.is_calm(Calm::Network))
                 .with(&setup.deliveries),
             oracles: Oracles::new(&setup, setup.syncs_always()),
-            elections: BTreeMap::new(),
+            elected: BTreeSet::new(),
             echoes: Echoes::new(&setup),
             violation: None,
             without: None,
@@ -471,7 +471,7 @@ impl<M: Machine> World<M> {
             self.spring(node, Moment::Elected);
         }
         self.led.insert(group, node);
-        *self.elections.entry(group).or_default() += 1;
+        self.elected.insert(group);
         self.echo(node, group, term);
         if !self.hunts.is_empty() {
             self.scent(node, group);

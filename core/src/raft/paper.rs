@@ -431,8 +431,8 @@ fn s5_4_2_entries_of_an_earlier_term_are_committed_only_with_one_of_this_term() 
     assert_eq!(leader.commit_index(), 3);
 }
 
-#[test]
-fn s7_a_follower_behind_the_leaders_log_is_sent_the_state() {
+/// A leader of term 1 and three voters, whose log of four entries begins after the third. ONE has all of them.
+fn compacted_leader() -> Replica {
     let mut leader = Replica::leader(3, 1, &[]);
     leader.matched(ONE, 1, 1);
     for id in 0..3 {
@@ -443,6 +443,12 @@ fn s7_a_follower_behind_the_leaders_log_is_sent_the_state() {
     leader.input(Input::Applied { index: Index(4) });
     leader.input(Input::Compact { upto: Index(3) });
     assert_eq!(leader.group.compacted(), at(3, 1));
+    leader
+}
+
+#[test]
+fn s7_a_follower_behind_the_leaders_log_is_sent_the_state() {
+    let mut leader = compacted_leader();
     let mismatch = AppendOutcome::Mismatch { prev_index: Index(0), hint: at(0, 0) };
     leader.hear(OTHER, 1, Body::AppendReply { outcome: mismatch, counts: true });
     assert_eq!(leader.out, [Output::WantSnapshot { to: OTHER }]);
@@ -458,14 +464,7 @@ fn s7_a_follower_behind_the_leaders_log_is_sent_the_state() {
 /// A follower may say less of its log than there is. Whoever has no state to send must not wait for it to arrive.
 #[test]
 fn s7_a_leader_with_a_damaged_state_asks_again_for_what_it_can_t_send() {
-    let mut leader = Replica::leader(3, 1, &[]);
-    for id in 0..3 {
-        leader.input(Input::Propose { id, command: "x".into() });
-        leader.sync();
-    }
-    leader.matched(ONE, 1, 4);
-    leader.input(Input::Applied { index: Index(4) });
-    leader.input(Input::Compact { upto: Index(3) });
+    let mut leader = compacted_leader();
     leader.sync();
     for is_damaged in [false, true] {
         let mut leader = leader.clone();

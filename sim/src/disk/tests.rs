@@ -185,3 +185,16 @@ fn latencies_vary_with_a_tail_and_repeat_with_the_seed() {
     assert!(first.iter().max() > Some(&10_000_000), "no tail");
     assert!(first.iter().min() >= Some(&500_000));
 }
+
+#[test]
+fn what_a_slow_disk_has_begun_is_known_with_the_time_that_it_takes_otherwise() {
+    let mut rig = Rig::ready(1);
+    let usual = rig.issue(Io::Sync { file: A });
+    rig.disk.slow(64);
+    let op = OpId(77);
+    let takes = rig.disk.issue(5, op, Io::SyncDir);
+    let slowed: Vec<(OpId, u64)> = rig.disk.slowed().collect();
+    assert_eq!(slowed, [(op, 5 + takes / 64)], "not {usual:?}");
+    rig.disk.complete(9, op).expect("nothing crashed");
+    assert_eq!(rig.disk.slowed().count(), 0);
+}

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::setup::Frozen;
+use ironseed_core::node::status::GroupStatus;
 
 /// The slowest messages take so many times the typical delay.
 const SLOWEST: u64 = 100;
@@ -55,47 +56,41 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn is_steady(&self) -> bool {
         let forced = self.setup.points.keys().any(|point| point.moves_leaders());
-        let is_well = |node: &Slot<M>| {
-            let status = node.machine.as_ref().and_then(M::status);
-            let groups = status.into_iter().flat_map(|status| status.groups);
-            groups
-                .into_iter()
-                .all(|it| !it.abstaining && it.damaged.is_none() && it.entries_lost == 0)
-        };
         let delay = self.setup.weather.delay * SLOWEST;
         let in_time = (delay + self.setup.tuning.heartbeat.0) * 2 < self.setup.tuning.election.0;
-        let terms = |frozen: bool| {
-            let slots =
-                self.slots.iter().enumerate().filter(move |(at, _)| self.is_frozen(*at) == frozen);
-            let statuses = slots.filter_map(|(_, slot)| slot.machine.as_ref()?.status());
-            let mut terms = BTreeMap::new();
-            for group in statuses.flat_map(|status| status.groups) {
-                let term: &mut Term = terms.entry(group.group).or_default();
-                *term = group.term.max(*term);
-            }
-            terms
-        };
-        let (ours, theirs) = (terms(false), terms(true));
-        let behind = theirs.iter().all(|(group, term)| ours.get(group) >= Some(term));
         let down = self.frozen.iter().any(|node| !self.slots[*node].is_up());
-        let core = self.slots.iter().enumerate().filter(|(at, _)| !self.is_frozen(*at));
-        !forced
-            && in_time
-            && behind
-            && !down
-            && !self.frozen.is_empty()
-            && core.map(|(_, slot)| slot).all(is_well)
+        if self.frozen.is_empty() || forced || !in_time || down {
+            return false;
+        }
+        let is_well =
+            |of: &GroupStatus| !of.abstaining && of.damaged.is_none() && of.entries_lost == 0;
+        let terms = self.groups_of(false).fold(BTreeMap::new(), |mut terms, of| {
+            let term: &mut Term = terms.entry(of.group).or_default();
+            *term = of.term.max(*term);
+            terms
+        });
+        self.groups_of(false).all(|of| is_well(&of))
+            && self.groups_of(true).all(|of| terms.get(&of.group) >= Some(&of.term))
     }
 
-    /// From now on elections are counted.
-    pub fn count_elections(&mut self) {
-        self.elections.clear();
+    /// All groups on the nodes that are frozen, or on the others.
+    fn groups_of(&self, frozen: bool) -> impl Iterator<Item = GroupStatus> {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(move |(node, _)| self.is_frozen(*node) == frozen)
+            .filter_map(|(_, slot)| slot.machine.as_ref()?.status())
+            .flat_map(|status| status.groups)
+    }
+
+    /// From now on it is noted which groups elect.
+    pub fn watch_elections(&mut self) {
+        self.elected.clear();
     }
 
     /// Groups that got a new leader since then.
     #[must_use]
     pub fn elected_anew(&self) -> Vec<GroupId> {
-        self.elections.keys().copied().collect()
+        self.elected.iter().copied().collect()
     }
 
     /// The others have gone on without them: the rest comes back. Returns whether there was any.
@@ -114,5 +109,22 @@ impl<M: Machine> World<M> {
             }
         }
         true
+    }
+}
+
+#[cfg(all(test, feature = "planted-bugs"))]
+mod tests {
+    use crate::run::{Order, run};
+    use ironseed_core::planted::{Bug, Planted};
+
+    /// Row 17 costs a healthy cluster its leaders, and no progress: only who watches the leaders sees it.
+    #[test]
+    fn who_comes_back_and_unseats_a_leader_is_seen() {
+        let planted = Planted::with(Bug::PreVoteDisrupts);
+        let seen = (1..).find_map(|seed| {
+            let order = Order { planted, ..Order::new(seed) };
+            run(&order, None).violation.filter(|violation| violation.what.contains("unseated"))
+        });
+        assert_eq!(seen.map(|violation| violation.checker), Some("liveness"));
     }
 }

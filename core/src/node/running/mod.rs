@@ -15,7 +15,8 @@
 //! # The path of an input
 //!
 //! An input becomes posts (`mod`), posts are delivered until none is left, and the messages that this step has
-//! for one peer leave in one envelope (`lanes`). Reads of many groups are confirmed in one round (`rounds`). The superblock and the graceful stop are in `stopping`.
+//! for one peer leave in one envelope (`lanes`). Reads of many groups are confirmed in one round (`rounds`). The
+//! superblock and the graceful stop are in `stopping`.
 //!
 //! # Caveats
 //!
