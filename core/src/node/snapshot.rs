@@ -1,4 +1,5 @@
-//! Snapshots between replicas: a clone of the leader's state, fetched in slices.
+//! Snapshots between replicas: a clone of the leader's state, fetched in slices; or of a follower's, for a leader
+//! whose own is damaged.
 //!
 //! The leader offers; the follower pulls slice after slice, each by the last key that it has, so that
 //! lost, late and repeated messages do no harm. The leader's copy stands still however long it takes
@@ -88,7 +89,8 @@ impl Replica {
     }
 
     pub(super) fn start_snapshot(&mut self, to: NodeId, cx: &mut Cx<'_>) {
-        if !self.leads() || self.damage.is_some() || self.outgoing.contains_key(&to) {
+        let asked = self.leads() || self.leader == Some(to);
+        if !asked || self.damage.is_some() || self.outgoing.contains_key(&to) {
             return;
         }
         self.log_changes(cx);
@@ -187,13 +189,13 @@ impl Replica {
         self.pull(cx);
     }
 
-    /// Whether a state at `position` is of use: further than what is here, or what is here is damaged. One that
-    /// was installed while this replica led may not have been taken by Raft: then once more.
+    /// Whether a state at `position` is of use: further than what is here, or fit to replace what is damaged here. One
+    /// that was installed while this replica led may not have been taken by Raft: then once more.
     fn wants(&self, position: Position) -> bool {
         let applied = self.state.mark().position.index;
-        self.damage.is_some()
-            || position.index > applied
-            || position.index == applied && self.raft.wants_snapshot(position)
+        let mends = self.damage.is_some() || position.index == applied;
+        let further = self.damage.is_none() && position.index > applied;
+        further || mends && self.raft.wants_snapshot(position)
     }
 
     fn pull(&mut self, cx: &mut Cx<'_>) {

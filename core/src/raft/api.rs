@@ -186,7 +186,7 @@ pub enum Input {
     /// Stand for election now, pre-vote first.
     Campaign,
     /// The state above is damaged: ask the leader for all of it, and lead only if no other log can win, until
-    /// another replica has this one's.
+    /// another replica has this one's or has given a state that fits it.
     StateDamaged,
 }
 
@@ -255,11 +255,11 @@ pub enum Output {
         /// Who leads, if known.
         leader: Option<NodeId>,
     },
-    /// A follower needs entries that the log no longer has, or its own state is damaged: send it the
+    /// A follower needs entries that the log no longer has, or its state is damaged, or the leader's is: send it the
     /// state, with its position, this replica's term and [`super::Group::configuration_at`] the
     /// position; then feed [`Input::SnapshotSent`] or [`Input::SnapshotFailed`].
     WantSnapshot {
-        /// The follower.
+        /// The follower; at a follower its leader.
         to: NodeId,
     },
     /// This replica counts again. The node may record that nothing is forgotten in this group.

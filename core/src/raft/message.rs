@@ -108,7 +108,8 @@ pub enum Body {
     /// The sender abstains because it may have forgotten promises of an earlier boot, and asks to be
     /// readmitted under the incarnation of this message.
     ReadmitRequest,
-    /// The sender's state is damaged: it needs all of it.
+    /// The sender's state is damaged: it needs all of it. To the leader, or from a leader to a follower whose log
+    /// has everything that its own has compacted.
     SnapshotRequest,
 }
 

@@ -214,6 +214,9 @@ impl Group {
         if look {
             self.send_appends(from, true, out);
         }
+        if self.damaged && match_index >= compacted {
+            self.say(from, Body::SnapshotRequest, None, out);
+        }
         self.maybe_confirm_reads(out);
         self.maybe_go_quiet(out);
     }

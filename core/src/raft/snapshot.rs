@@ -1,5 +1,9 @@
 //! Compaction, and the state that replaces it for a follower that lags behind it (Raft 7). The node
 //! streams the state; this decides who needs it and what it means for the log.
+//!
+//! A leader with a damaged state can't give any. It takes one from a follower, at a position that its own log has: by
+//! log matching that is what its own would be. Otherwise a group might wait for ever in which nobody else can win an
+//! election: one abstains, another lags behind what the leader has compacted.
 
 use super::api::{Configuration, Event, Output, Standing, Write};
 use super::group::{Group, State};
@@ -14,7 +18,7 @@ impl Group {
     #[must_use]
     pub fn wants_snapshot(&self, position: Position) -> bool {
         if matches!(self.state, State::Leader(_)) {
-            return false;
+            return self.damaged && self.log.contains(position);
         }
         let lost = self.log.first_lost().is_some_and(|lost| lost <= position.index);
         let whole = self.damaged && position.index >= self.log.compacted().index;
@@ -37,7 +41,7 @@ impl Group {
         self.disk.write(Write::Compacted { position, configuration });
     }
 
-    /// The state was replaced by the leader's.
+    /// The state was replaced by the leader's, or a leader's by a follower's.
     pub(super) fn on_snapshot_installed(
         &mut self,
         term: Term,
@@ -66,8 +70,11 @@ impl Group {
         self.damaged = false;
         self.verified = self.verified.max(position.index); // committed, so every leader has it
         self.draw_election();
+        if let State::Leader(leadership) = &mut self.state {
+            leadership.transfer = None; // it can lead itself now
+        }
         Self::trace(Event::SnapshotInstalled { position }, out);
-        if let Some(leader) = self.leader {
+        if let Some(leader) = self.leader.filter(|leader| *leader != self.config.me) {
             let outcome = AppendOutcome::Matched { match_index: position.index };
             let counts = self.standing == Standing::Full;
             self.say(leader, Body::AppendReply { outcome, counts }, self.disk.gate(), out);
@@ -99,9 +106,14 @@ impl Group {
         }
     }
 
-    /// A follower's own state is damaged. Its log isn't: entries still go to it.
+    /// A follower's own state is damaged. Its log isn't: entries still go to it. Or the leader's is.
     pub(super) fn on_snapshot_request(&mut self, from: NodeId, out: &mut Vec<Output>) {
-        let State::Leader(leadership) = &mut self.state else { return };
+        let State::Leader(leadership) = &mut self.state else {
+            if self.leader == Some(from) && !self.damaged {
+                out.push(Output::WantSnapshot { to: from });
+            }
+            return;
+        };
         let Some(progress) = leadership.followers.get_mut(&from) else { return };
         if !core::mem::replace(&mut progress.snapshot_asked, true) {
             out.push(Output::WantSnapshot { to: from });

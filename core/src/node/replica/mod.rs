@@ -7,8 +7,8 @@
 //! makes the commit index a read index; the query is evaluated once that is applied, and a body that is only on disk is fetched before the answer.
 //!
 //! A replica whose state is damaged votes and acknowledges entries (its log is intact) but neither applies nor
-//! answers until a leader's snapshot has replaced the state. It leads only where its log alone can win an election,
-//! and gives that log and leadership away.
+//! answers until a peer's snapshot has replaced the state. It leads only where its log alone can win an election, until
+//! a follower has that log and takes over, or has given it a state.
 
 mod calls;
 
@@ -92,7 +92,7 @@ pub(super) struct Replica {
     pub(super) next_generation: Option<u64>,
     role: Role,
     term: Term,
-    leader: Option<NodeId>,
+    pub(super) leader: Option<NodeId>,
     pub(super) led_since: Instant,
     pub(super) next_id: u64,
     /// Proposals of this step that Raft has not yet placed.
