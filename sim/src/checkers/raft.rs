@@ -158,6 +158,20 @@ impl Raft {
         wrong.map(|what| Violation::new("raft", at, what))
     }
 
+    /// Who leads or led in this term, if it has not gone on to another nor lost its memory since.
+    #[must_use]
+    pub fn leads_still(&self, group: GroupId, term: Term) -> Option<NodeId> {
+        let leader = *self.leaders.get(&(group, term))?;
+        let replica = self.replicas.get(&(leader, group))?;
+        (replica.term == term).then_some(leader)
+    }
+
+    /// The last entry of a group that is known to be committed.
+    #[must_use]
+    pub fn newest(&self, group: GroupId) -> Option<Position> {
+        self.newest.get(&group).map(|(position, _)| *position)
+    }
+
     /// A node has begun to lead in this term. `lacks` says whether an entry is missing from its log.
     pub fn complete(
         &self,

@@ -8,7 +8,7 @@ use super::judge::{Case, Judge};
 use super::{ddmin, simpler};
 use crate::choices::{Calm, Delivery, Knob, Step};
 use crate::faults::{self, Planned};
-use crate::setup::{Overrides, Setup};
+use crate::setup::{NO_REGION, Overrides, Region, Setup};
 use ironseed_core::node::api::Tuning;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +78,7 @@ impl<'a> Passes<'a> {
                 shards: Some(setup.shards),
                 lanes: Some(setup.lanes),
                 workload: Some(setup.mix.kind.into()),
+                region: Some(setup.region.map_or(NO_REGION, Region::name).into()),
                 faults: Some(setup.classes.iter().copied().collect()),
                 plan: Some(choices.plan.clone()),
                 points: Some(

@@ -1,0 +1,132 @@
+//! Regions: parts of the space of runs where bugs of one kind live, each searched on purpose by some of the runs.
+//!
+//! What is drawn independently rarely comes together. Where two leaders of one group believe in themselves, where logs
+//! part in more than their tails, where a deletion meets the next one of the same bucket, a bug shows only if several
+//! rare things are there at once: few nodes, one busy group, faults that follow its leaders, and clients that all want the
+//! same. A run of a region has those; everything else of it is drawn as ever. No region knows of a bug.
+
+use super::Overrides;
+use crate::draw::{Domain, Draw};
+use crate::faults::Class;
+use crate::workload::mix::{RACES, RELAYS};
+use ironseed_core::planted::Point;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Region {
+    /// Leaders of one busy group follow one another, and who led does not hear of it at once.
+    Succession,
+    /// One bucket is made, filled, emptied and deleted by everybody at once.
+    Buckets,
+}
+
+/// What a run of a region has in place of what it would have drawn.
+#[derive(Clone, Debug)]
+pub(super) struct Aim {
+    pub(super) region: Region,
+    pub(super) nodes: u32,
+    pub(super) replication: u8,
+    pub(super) shards: u16,
+    pub(super) millis: u64,
+    pub(super) workload: &'static str,
+    pub(super) classes: BTreeSet<Class>,
+    pub(super) points: BTreeMap<Point, u16>,
+    /// For the clients and their keys.
+    pub(super) draw: Draw,
+}
+
+/// What a seed file says of a run that is of no region.
+pub const NO_REGION: &str = "none";
+/// One run in so many is of some region.
+const ONE_IN: u64 = 4;
+
+impl Region {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Succession, Self::Buckets];
+
+    /// What it is called in seed files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Succession => "succession",
+            Self::Buckets => "buckets",
+        }
+    }
+
+    /// The region of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|region| region.name() == name)
+    }
+
+    /// The region of this seed, if it is of one. Where faults are given, they are all there is.
+    pub(super) fn draw(seed: u64, overrides: &Overrides) -> Option<Aim> {
+        let mut draw = Draw::new(seed, Domain::Setup, &[15]);
+        let given = overrides.faults.is_some() || overrides.plan.is_some();
+        let drawn = !given && draw.chance(1, ONE_IN);
+        let region = [Self::Succession, Self::Buckets][draw.weighted(&[3, 1])];
+        let region = match overrides.region.as_deref() {
+            Some(name) => Self::named(name)?,
+            None if drawn => region,
+            None => return None,
+        };
+        Some(region.aim(Draw::new(seed, Domain::Setup, &[15, region as u64])))
+    }
+
+    fn aim(self, mut draw: Draw) -> Aim {
+        let five = self == Self::Succession && draw.chance(1, 4);
+        let often: &[(Class, u64)] = match self {
+            Self::Succession => &[
+                (Class::Hunt, 8),
+                (Class::Estrange, 6),
+                (Class::Echo, 6),
+                (Class::Duplicate, 4),
+                (Class::Reorder, 2),
+                (Class::Burden, 2),
+                (Class::OneWay, 2),
+                (Class::Stop, 2),
+                (Class::Kill, 2),
+                (Class::PowerLoss, 3),
+            ],
+            Self::Buckets => &[
+                (Class::Ambush, 12),
+                (Class::Hunt, 2),
+                (Class::Loss, 2),
+                (Class::Estrange, 2),
+                (Class::OneWay, 2),
+                (Class::Pause, 2),
+                (Class::Kill, 1),
+            ],
+        };
+        let classes = often.iter().filter(|(_, rate)| draw.chance(*rate, 12)).map(|(of, _)| *of);
+        let classes = classes.collect();
+        let forced: &[Point] = match self {
+            Self::Succession => &[
+                Point::AppendOne,
+                Point::HintLow,
+                Point::ProbeAgain,
+                Point::TransferAway,
+                Point::StepDown,
+                Point::ElectionSoon,
+            ],
+            Self::Buckets => &[Point::TransferAway, Point::ReadElsewhere, Point::ApplyOne],
+        };
+        let points = forced.iter().filter(|_| draw.chance(1, 2));
+        let points = points.map(|point| (*point, point.often())).collect();
+        Aim {
+            region: self,
+            nodes: if five { 5 } else { 3 },
+            replication: if five { 5 } else { 3 },
+            shards: if draw.chance(3, 4) { 1 } else { 2 },
+            millis: draw.between(2_000, 4_000),
+            workload: match self {
+                Self::Succession => *draw.pick(&[RELAYS, RELAYS, "kv", "kv-swaps"]),
+                Self::Buckets => RACES,
+            },
+            classes,
+            points,
+            draw,
+        }
+    }
+}
