@@ -180,7 +180,12 @@ impl Class {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
             Self::ClockDrift | Self::Echo => 0,
-            Self::Hunt | Self::Estrange | Self::Ambush | Self::Swizzle | Self::CrashLoop | Self::Burden => 2,
+            Self::Hunt
+            | Self::Estrange
+            | Self::Ambush
+            | Self::Swizzle
+            | Self::CrashLoop
+            | Self::Burden => 2,
             Self::DiskLoss => 4,
             _ => 8,
         }
@@ -502,9 +507,7 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
         | Fault::DiskFull { node, .. }
         | Fault::DiskSlow { node, .. }
         | Fault::ClockStep { node, .. } => there(node),
-        Fault::Hunt { group, .. }
-        | Fault::Burden { group, .. }
-        | Fault::Estrange { group, .. } => {
+        Fault::Hunt { group, .. } | Fault::Burden { group, .. } | Fault::Estrange { group, .. } => {
             setup.nodes.len() > 1 && *group <= u32::from(setup.shards)
         }
         Fault::Storm { .. } | Fault::Ambush { .. } => setup.nodes.len() > 1,

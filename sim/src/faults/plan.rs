@@ -17,10 +17,8 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
         let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
         for _ in 0..count {
             // Clients may be through with their work early, and some faults lie in wait for them.
-            let waits = matches!(
-                class,
-                Class::Hunt | Class::Ambush | Class::Burden | Class::Estrange
-            );
+            let waits =
+                matches!(class, Class::Hunt | Class::Ambush | Class::Burden | Class::Estrange);
             let latest = if waits { setup.duration / 3 } else { setup.duration };
             let at = draw.below(latest);
             if class == Class::Swizzle {

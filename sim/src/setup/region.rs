@@ -6,6 +6,7 @@
 //! same. A run of a region has those; everything else of it is drawn as ever. No region knows of a bug.
 
 use super::Overrides;
+use crate::disk::Speed;
 use crate::draw::{Domain, Draw};
 use crate::faults::Class;
 use crate::workload::mix::{RACES, RELAYS};
@@ -32,6 +33,9 @@ pub(super) struct Aim {
     pub(super) workload: &'static str,
     pub(super) classes: BTreeSet<Class>,
     pub(super) points: BTreeMap<Point, u16>,
+    /// A typical delay of the network and what disks are like, where clients are to get much done between two looks of a
+    /// node at anything.
+    pub(super) quick: Option<(u64, Speed)>,
     /// For the clients and their keys.
     pub(super) draw: Draw,
 }
@@ -65,7 +69,7 @@ impl Region {
         let mut draw = Draw::new(seed, Domain::Setup, &[15]);
         let given = overrides.faults.is_some() || overrides.plan.is_some();
         let drawn = !given && draw.chance(1, ONE_IN);
-        let region = [Self::Succession, Self::Buckets][draw.weighted(&[3, 1])];
+        let region = [Self::Succession, Self::Buckets][draw.weighted(&[2, 1])];
         let region = match overrides.region.as_deref() {
             Some(name) => Self::named(name)?,
             None if drawn => region,
@@ -79,7 +83,7 @@ impl Region {
         let often: &[(Class, u64)] = match self {
             Self::Succession => &[
                 (Class::Hunt, 8),
-                (Class::Estrange, 6),
+                (Class::Estrange, 9),
                 (Class::Echo, 6),
                 (Class::Duplicate, 4),
                 (Class::Reorder, 2),
@@ -101,27 +105,34 @@ impl Region {
         };
         let classes = often.iter().filter(|(_, rate)| draw.chance(*rate, 12)).map(|(of, _)| *of);
         let classes = classes.collect();
-        let forced: &[Point] = match self {
+        let forced: &[(Point, u64)] = match self {
             Self::Succession => &[
-                Point::AppendOne,
-                Point::HintLow,
-                Point::ProbeAgain,
-                Point::TransferAway,
-                Point::StepDown,
-                Point::ElectionSoon,
+                (Point::AppendOne, 6),
+                (Point::HintLow, 6),
+                (Point::ProbeAgain, 6),
+                (Point::TransferAway, 9),
+                (Point::StepDown, 4),
+                (Point::ElectionSoon, 6),
             ],
-            Self::Buckets => &[Point::TransferAway, Point::ReadElsewhere, Point::ApplyOne],
+            Self::Buckets => &[(Point::TransferAway, 4), (Point::ApplyOne, 4)],
         };
-        let points = forced.iter().filter(|_| draw.chance(1, 2));
-        let points = points.map(|point| (*point, point.often())).collect();
+        let points = forced.iter().filter(|(_, rate)| draw.chance(*rate, 12));
+        let points = points.map(|(point, _)| (*point, point.often())).collect();
+        let quick = self == Self::Buckets && draw.chance(3, 4);
+        let quick = quick.then(|| {
+            let delay = draw.magnitude(20_000, 150_000);
+            let sync = draw.magnitude(50_000, 300_000);
+            (delay, Speed { write: 5_000, sync, read: 50_000 })
+        });
         Aim {
+            quick,
             region: self,
             nodes: if five { 5 } else { 3 },
             replication: if five { 5 } else { 3 },
             shards: if draw.chance(3, 4) { 1 } else { 2 },
             millis: draw.between(2_000, 4_000),
             workload: match self {
-                Self::Succession => *draw.pick(&[RELAYS, RELAYS, "kv", "kv-swaps"]),
+                Self::Succession => *draw.pick(&[RELAYS, RELAYS, RELAYS, "kv", "kv-swaps"]),
                 Self::Buckets => RACES,
             },
             classes,

@@ -8,7 +8,7 @@ use super::judge::{Case, Judge};
 use super::{ddmin, simpler};
 use crate::choices::{Calm, Delivery, Knob, Step};
 use crate::faults::{self, Planned};
-use crate::setup::{NO_REGION, Overrides, Region, Setup};
+use crate::setup::{Overrides, Setup};
 use ironseed_core::node::api::Tuning;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,8 @@ impl<'a> Passes<'a> {
                 shards: Some(setup.shards),
                 lanes: Some(setup.lanes),
                 workload: Some(setup.mix.kind.into()),
-                region: Some(setup.region.map_or(NO_REGION, Region::name).into()),
+                // Where faults are given, no region is drawn.
+                region: setup.region.map(|region| region.name().into()),
                 faults: Some(setup.classes.iter().copied().collect()),
                 plan: Some(choices.plan.clone()),
                 points: Some(

@@ -115,6 +115,9 @@ const KINDS: &[(&str, [u32; FAMILIES])] = &[
     (RELAYS, [0, 0, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 88]),
 ];
 
+/// Of the races what empties a bucket and fills it again: put, delete; bucket create, delete.
+const TURNOVER: [u32; FAMILIES] = [0, 0, 0, 0, 0, 20, 0, 2, 30, 0, 0, 18, 30, 0, 0, 0, 0];
+
 /// Many clients put into a bucket or two that others delete and make again. Never drawn as one of the others
 /// is: [`crate::setup`] says which runs have it.
 pub const RACES: &str = "bucket-races";
@@ -170,6 +173,9 @@ impl Mix {
                 self.clients = draw.between(5, 8) as u32;
                 self.operations_max = draw.magnitude(300, 1_200);
                 self.body_weights = [1, 0, 0];
+                if draw.chance(2, 3) {
+                    self.weights = TURNOVER;
+                }
             }
             _ => self.operations_max = draw.magnitude(200, 1_000),
         }

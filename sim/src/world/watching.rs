@@ -71,7 +71,8 @@ impl<M: Machine> World<M> {
             return Vec::new();
         }
         let Some(machine) = &self.slots[node].machine else { return Vec::new() };
-        let appends = |body: &Body| matches!(body, Body::Append { entries, .. } if !entries.is_empty());
+        let appends =
+            |body: &Body| matches!(body, Body::Append { entries, .. } if !entries.is_empty());
         let mut held = Vec::new();
         for (group, _) in messages.iter().filter(|(_, message)| appends(&message.body)) {
             let newest = self.oracles.newest(*group);
