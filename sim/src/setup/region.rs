@@ -132,12 +132,59 @@ impl Region {
             shards: if draw.chance(3, 4) { 1 } else { 2 },
             millis: draw.between(2_000, 4_000),
             workload: match self {
-                Self::Succession => *draw.pick(&[RELAYS, RELAYS, RELAYS, "kv", "kv-swaps"]),
+                Self::Succession => [RELAYS, "kv", "kv-swaps"][draw.weighted(&[3, 1, 1])],
                 Self::Buckets => RACES,
             },
             classes,
             points,
             draw,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::Setup;
+
+    fn regions(overrides: &Overrides) -> Vec<Option<Region>> {
+        (0..400).map(|seed| Setup::draw(seed, overrides).region).collect()
+    }
+
+    #[test]
+    fn a_quarter_of_the_runs_is_of_a_region_and_what_is_given_is_of_none() {
+        let drawn = regions(&Overrides::default());
+        for region in Region::ALL {
+            let count = drawn.iter().filter(|of| **of == Some(*region)).count();
+            assert!((20..120).contains(&count), "{region:?} in {count} of 400");
+            let named = Overrides { region: Some(region.name().into()), ..Overrides::default() };
+            assert!(regions(&named).iter().all(|of| *of == Some(*region)));
+            assert_eq!(named.check(), Ok(()));
+        }
+        let given = Overrides { faults: Some(Vec::new()), ..Overrides::default() };
+        let none = Overrides { region: Some(NO_REGION.into()), ..Overrides::default() };
+        for overrides in [given, none] {
+            assert!(regions(&overrides).iter().all(Option::is_none));
+            assert_eq!(overrides.check(), Ok(()));
+        }
+        let unknown = Overrides { region: Some("nowhere".into()), ..Overrides::default() };
+        assert!(unknown.check().is_err());
+    }
+
+    #[test]
+    fn a_region_changes_no_seed_that_is_of_none() {
+        let kind = |seed, overrides: &Overrides| {
+            let setup = Setup::draw(seed, overrides);
+            (setup.region, format!("{setup:?}"))
+        };
+        let none = Overrides { region: Some(NO_REGION.into()), ..Overrides::default() };
+        let (mut same, mut other) = (0, 0);
+        for seed in 0..100 {
+            let (region, drawn) = kind(seed, &Overrides::default());
+            let (_, plain) = kind(seed, &none);
+            assert_eq!(region.is_none(), drawn == plain, "seed {seed}");
+            if region.is_none() { same += 1 } else { other += 1 }
+        }
+        assert!(same > 50 && other > 10, "{same} and {other}");
     }
 }
