@@ -83,6 +83,10 @@ pub enum Class {
     CrashLoop,
     /// Whoever leads has a slow disk, and some of the others do not hear it.
     Burden,
+    /// Whoever stands for election against a leader is cut off from it.
+    Estrange,
+    /// Who stands for election hears answers again that it was given in earlier ones.
+    Echo,
 }
 
 impl Class {
@@ -117,6 +121,8 @@ impl Class {
         Self::Swizzle,
         Self::CrashLoop,
         Self::Burden,
+        Self::Estrange,
+        Self::Echo,
     ];
 
     /// Classes that came after seeds had been recorded: they are drawn apart, so that every seed kept the
@@ -133,6 +139,12 @@ impl Class {
                 | Self::CrashLoop
                 | Self::Burden
         )
+    }
+
+    /// Whether only runs of some region draw it ([`crate::setup::Region`]).
+    #[must_use]
+    pub const fn is_regional(self) -> bool {
+        matches!(self, Self::Estrange | Self::Echo)
     }
 
     /// Whether it has no meaning, or no recovery, on a single node.
@@ -157,6 +169,8 @@ impl Class {
                 | Self::Reset
                 | Self::Swizzle
                 | Self::Burden
+                | Self::Estrange
+                | Self::Echo
         )
     }
 
@@ -165,8 +179,13 @@ impl Class {
         match self {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
-            Self::ClockDrift => 0,
-            Self::Hunt | Self::Ambush | Self::Swizzle | Self::CrashLoop | Self::Burden => 2,
+            Self::ClockDrift | Self::Echo => 0,
+            Self::Hunt
+            | Self::Estrange
+            | Self::Ambush
+            | Self::Swizzle
+            | Self::CrashLoop
+            | Self::Burden => 2,
             Self::DiskLoss => 4,
             _ => 8,
         }
@@ -290,6 +309,14 @@ pub enum Fault {
         /// How many times.
         times: u64,
         /// How long.
+        lasts: u64,
+    },
+    /// Whoever stands for election in a group that has a leader is cut off from that one for a while, so that it hears
+    /// of its end from others, or not at once.
+    Estrange {
+        /// Which group: 0 is the meta group, the others are shards.
+        group: u32,
+        /// How long it lies in wait.
         lasts: u64,
     },
     /// Whenever a client asks for the deletion of a bucket, the node that was asked, or the one that runs the
@@ -433,6 +460,7 @@ impl Fault {
             Self::ClockStep { .. } => "clock-step",
             Self::Hunt { .. } => "hunt",
             Self::Burden { .. } => "burden",
+            Self::Estrange { .. } => "estrange",
             Self::Ambush { .. } => "ambush",
             Self::DiskLoss { left: Left::Nothing | Left::Logs, .. } => "disk-replaced",
             Self::DiskLoss { .. } => "disk-lost-in-part",
@@ -479,7 +507,7 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
         | Fault::DiskFull { node, .. }
         | Fault::DiskSlow { node, .. }
         | Fault::ClockStep { node, .. } => there(node),
-        Fault::Hunt { group, .. } | Fault::Burden { group, .. } => {
+        Fault::Hunt { group, .. } | Fault::Burden { group, .. } | Fault::Estrange { group, .. } => {
             setup.nodes.len() > 1 && *group <= u32::from(setup.shards)
         }
         Fault::Storm { .. } | Fault::Ambush { .. } => setup.nodes.len() > 1,
@@ -492,6 +520,7 @@ pub const fn is_cause(fault: &Fault) -> bool {
     match fault {
         Fault::Hunt { .. }
         | Fault::Burden { .. }
+        | Fault::Estrange { .. }
         | Fault::Ambush { .. }
         | Fault::CrashLoop { .. } => true,
         Fault::Crash { moment, .. } => !matches!(moment, Moment::Now),

@@ -5,6 +5,10 @@
 //! may fix any of it ([`Overrides`]); the rest is drawn as if nothing were fixed, so that fixing one
 //! thing does not change another.
 
+mod region;
+
+pub use region::{NO_REGION, Region};
+
 use crate::choices::{Calm, Delivery, Knob, Step};
 use crate::disk::Speed;
 use crate::draw::{Domain, Draw};
@@ -33,6 +37,9 @@ pub struct Overrides {
     pub millis: Option<u64>,
     /// Which workload, by its name in the counts.
     pub workload: Option<String>,
+    /// Which region of runs it is of, or [`NO_REGION`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// How many clients.
     pub clients: Option<u32>,
     /// How many operations all clients begin together at the most.
@@ -86,6 +93,9 @@ impl Overrides {
         )?;
         let kind = self.workload.as_deref().unwrap_or("kv");
         refuse(Mix::has_kind(kind), &format!("`workload`: there is no {kind:?}"))?;
+        let region = self.region.as_deref().unwrap_or(NO_REGION);
+        let known = region == NO_REGION || Region::named(region).is_some();
+        refuse(known, &format!("`region`: there is no {region:?}"))?;
         let clients = self.clients.unwrap_or(1);
         refuse((1..=1_000).contains(&clients), "`clients`: from 1 to 1000")?;
         let delay = self.weather.map_or(1_000_000, |weather| weather.delay);
@@ -160,6 +170,8 @@ pub struct Setup {
     pub seed: u64,
     /// All nodes.
     pub nodes: Vec<NodeId>,
+    /// Which region of runs it is of.
+    pub region: Option<Region>,
     /// How many shards.
     pub shards: u16,
     /// Replicas of a shard.
@@ -208,14 +220,18 @@ impl Setup {
     /// The kind of this seed.
     #[must_use]
     pub fn draw(seed: u64, overrides: &Overrides) -> Self {
+        let aim = Region::draw(seed, overrides);
         let mut draw = Draw::new(seed, Domain::Setup, &[]);
         let count = [1, 3, 5][draw.weighted(&[2, 7, 2])];
+        let count = aim.as_ref().map_or(count, |aim| aim.nodes);
         let count = overrides.nodes.unwrap_or(count).clamp(1, 7);
         let nodes: Vec<NodeId> = (1..=count).map(NodeId).collect();
         let shards = 1 << draw.weighted(&[10, 6, 5, 4, 3, 2, 1, 1, 1]);
+        let shards = aim.as_ref().map_or(shards, |aim| aim.shards);
         let shards = overrides.shards.unwrap_or(shards);
         let lanes = overrides.lanes.unwrap_or(1 << draw.weighted(&[4, 2, 1]));
         let replication = *draw.pick(&[3, 3, 5]);
+        let replication = aim.as_ref().map_or(replication, |aim| aim.replication);
         let replication = replication.min(if count >= 5 {
             5
         } else if count >= 3 {
@@ -223,17 +239,21 @@ impl Setup {
         } else {
             1
         });
-        let millis = overrides.millis.unwrap_or(match draw.weighted(&[6, 3, 1]) {
+        let millis = match draw.weighted(&[6, 3, 1]) {
             0 => draw.between(2_000, 4_000),
             1 => draw.between(4_000, 9_000),
             _ => draw.between(9_000, 20_000),
-        });
+        };
+        let millis = aim.as_ref().map_or(millis, |aim| aim.millis);
+        let millis = overrides.millis.unwrap_or(millis);
         let mut names = Draw::new(seed, Domain::Setup, &[1]);
         let races = Draw::new(seed, Domain::Setup, &[7]).chance(1, 8);
-        let kind = overrides.workload.as_deref().or(races.then_some(RACES));
-        let classes = match &overrides.faults {
-            Some(classes) => classes.iter().copied().collect(),
-            None => draw_classes(&mut names, seed, count, kind == Some(RACES)),
+        let kind = aim.as_ref().map(|aim| aim.workload).or(races.then_some(RACES));
+        let kind = overrides.workload.as_deref().or(kind);
+        let classes = match (&overrides.faults, &aim) {
+            (Some(classes), _) => classes.iter().copied().collect(),
+            (None, Some(aim)) => aim.classes.clone(),
+            (None, None) => draw_classes(&mut names, seed, count, kind == Some(RACES)),
         };
         let calm: BTreeSet<Calm> = overrides.calm.iter().copied().collect();
         let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
@@ -241,23 +261,27 @@ impl Setup {
         // Each node has draws of its own: with fewer of them, the others stay what they are.
         let own = |node: &NodeId| Draw::new(seed, Domain::Setup, &[9, u64::from(node.0)]);
         let drift = |node| if drifts { own(node).below(1001) as i64 - 500 } else { 0 };
+        let quick = aim.as_ref().and_then(|aim| aim.quick);
         let speed = draw_speed(&mut hardware);
+        let speed = quick.map_or(speed, |(_, speed)| speed);
         // A disk of its own kind now and then: one slow follower is a fault of its own.
         let disk = |node| {
             let mut own = Draw::new(seed, Domain::Setup, &[10, u64::from(node)]);
-            if own.chance(1, 4) { draw_speed(&mut own) } else { speed }
+            if own.chance(1, 4) && quick.is_none() { draw_speed(&mut own) } else { speed }
         };
         let disk = |node: &NodeId| match calm.contains(&Calm::Disks) {
             true => CALM_DISK,
             false => disk(node.0),
         };
-        let weather = Weather::calm(hardware.magnitude(20_000, 4_000_000));
+        let delay = hardware.magnitude(20_000, 4_000_000);
+        let weather = Weather::calm(quick.map_or(delay, |(delay, _)| delay));
         let weather = overrides.weather.unwrap_or(weather);
         let mut victims = nodes.clone();
         victims.sort_by_key(|node| Draw::new(seed, Domain::Setup, &[11, u64::from(node.0)]).next());
         victims.truncate(usize::from(replication) / 2);
         let mut tuning = draw_tuning(&mut Draw::new(seed, Domain::Setup, &[3]), weather.delay);
-        if classes.contains(&Class::Hunt) {
+        let succession = aim.as_ref().is_some_and(|aim| aim.region == Region::Succession);
+        if classes.contains(&Class::Hunt) || succession {
             tune_for_hunts(&mut tuning, &mut Draw::new(seed, Domain::Setup, &[6]), weather.delay);
         }
         if calm.contains(&Calm::Tuning) {
@@ -267,14 +291,18 @@ impl Setup {
         let clock_bound = hardware.magnitude(1_000, 100_000_000);
         let fsync = draw_fsync(&mut hardware, &tuning);
         let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
+        if let Some(aim) = &aim {
+            mix.narrow(&mut aim.draw.clone());
+        }
         mix.clients = overrides.clients.unwrap_or(mix.clients);
         let scripted = overrides.script.iter().flatten().map(|step| step.client + 1).max();
         mix.clients = mix.clients.max(scripted.unwrap_or(0));
         mix.operations_max = overrides.operations.unwrap_or(mix.operations_max);
         mix.spread(millis * 1_000_000);
         mix.steady = calm.contains(&Calm::Clients);
-        let leases = Draw::new(seed, Domain::Setup, &[8]).chance(1, 5);
-        let fsync = if calm.contains(&Calm::Syncs) { FsyncPolicy::Always } else { fsync };
+        let leases = aim.is_none() && Draw::new(seed, Domain::Setup, &[8]).chance(1, 5);
+        let fsync =
+            if calm.contains(&Calm::Syncs) || aim.is_some() { FsyncPolicy::Always } else { fsync };
         // Where nodes forget what they promised, all of them may be needed.
         let rest = (fsync == FsyncPolicy::Always)
             .then(|| Rest::draw(&mut Draw::new(seed, Domain::Setup, &[12]), &victims));
@@ -284,6 +312,7 @@ impl Setup {
             drift_ppm: nodes.iter().map(drift).collect(),
             disks: nodes.iter().map(disk).collect(),
             nodes,
+            region: aim.as_ref().map(|aim| aim.region),
             shards,
             replication,
             lanes,
@@ -300,7 +329,12 @@ impl Setup {
             plan: overrides.plan.clone(),
             script: overrides.script.clone(),
             deliveries: overrides.deliveries.clone(),
-            points: draw_points(seed, overrides, shards, leases),
+            points: match &aim {
+                Some(aim) if planted::COMPILED_IN && overrides.points.is_none() => {
+                    aim.points.clone()
+                }
+                _ => draw_points(seed, overrides, shards, leases),
+            },
             luck: overrides.luck.unwrap_or(seed),
             calm,
         }
@@ -360,6 +394,7 @@ fn draw_classes(draw: &mut Draw, seed: u64, nodes: u32, races: bool) -> BTreeSet
     Class::ALL
         .iter()
         .copied()
+        .filter(|class| !class.is_regional())
         .filter(|class| match class.is_late() {
             true => late.chance(1, 5),
             false => draw.chance(rate_of(*class), 100) || *class == Class::Ambush && races,
@@ -500,7 +535,7 @@ mod tests {
         assert!(topologies.len() > 15, "{topologies:?}");
         for class in Class::ALL {
             let with = setups.iter().filter(|setup| setup.classes.contains(class)).count();
-            let least = if *class == Class::Hunt { 25 } else { 50 };
+            let least = if *class == Class::Hunt || class.is_regional() { 25 } else { 40 };
             assert!((least..350).contains(&with), "{class:?} in {with} of 500 runs");
         }
         assert!(setups.iter().any(|setup| setup.classes.is_empty()));

@@ -13,6 +13,7 @@ mod asking;
 mod burden;
 mod disaster;
 mod echoes;
+mod estrange;
 mod frozen;
 mod hunt;
 mod looping;
@@ -95,6 +96,8 @@ pub struct World<M> {
     burdens: Vec<Burden>,
     /// Faults that cut deletions of buckets off, each with how many it has met.
     ambushes: BTreeMap<usize, u64>,
+    /// Faults that cut whoever stands for election off from the leader: of which group, and how many they have met.
+    estrangements: BTreeMap<usize, (GroupId, u64)>,
     /// Nodes that crash again and again.
     loops: Vec<Looping>,
     replaced: Replaced,
@@ -143,6 +146,7 @@ enum Event {
     Fault { number: usize, sprung: bool },
     Mend { number: usize },
     Snare { number: usize, round: u64, node: usize },
+    Echo { from: usize, to: usize, message: Box<PeerMessage> },
 }
 
 impl<M: Machine> World<M> {
@@ -198,6 +202,7 @@ impl<M: Machine> World<M> {
             hunts: Vec::new(),
             burdens: Vec::new(),
             ambushes: BTreeMap::new(),
+            estrangements: BTreeMap::new(),
             loops: Vec::new(),
             replaced: Replaced::default(),
             parted: Parted::default(),
@@ -344,6 +349,7 @@ impl<M: Machine> World<M> {
                 self.snare(number, round, node);
                 self.note_parted();
             }
+            Event::Echo { from, to, message } => self.hear_echo(from, to, *message),
             // Of an earlier life of the node.
             Event::Boot { .. }
             | Event::Disk { .. }
@@ -451,6 +457,8 @@ impl<M: Machine> World<M> {
                 }
                 if let Some((group, term)) = oracles::leads(&trace) {
                     self.elected(node, group, term);
+                } else if let Some((group, campaign, pre)) = oracles::stands(&trace) {
+                    self.stands(node, group, campaign, pre);
                 }
             }
             Effect::Stopped => self.stopped(node),
@@ -479,6 +487,14 @@ impl<M: Machine> World<M> {
         if !self.burdens.is_empty() {
             self.burden(node, group);
         }
+    }
+
+    /// A node stands for election in a group, or asks whether it should (`pre`).
+    fn stands(&mut self, node: usize, group: GroupId, campaign: Term, pre: bool) {
+        if !pre && !self.estrangements.is_empty() {
+            self.estrange(node, group);
+        }
+        self.echo_ballots(node, group, campaign, pre);
     }
 
     fn issue(&mut self, node: usize, op: OpId, io: Io) {
@@ -546,6 +562,7 @@ impl<M: Machine> World<M> {
             }
         }
         self.echoes.hear(node, target, &message);
+        self.check_match(node, &message);
         let copies = vec![message; fate.arrivals.len()];
         for (at, message) in fate.arrivals.into_iter().zip(copies) {
             let delay = at.saturating_sub(self.now);
@@ -564,7 +581,9 @@ impl<M: Machine> World<M> {
         let line = || format!("{receiver:?} <- {sender:?} {}", cut(format!("{message:?}")));
         self.tracer.event(self.now, Kind::Deliver, &[from as u64, to as u64], line);
         self.tracer.note(|| Note::Arrived { send });
+        let held = self.committed_held(to, &message);
         self.feed(to, Input::Message { from: sender, message });
+        self.check_held(to, held);
     }
 
     fn boot(&mut self, node: usize) {

@@ -206,8 +206,9 @@ impl Group {
         ballot: Ballot,
         out: &mut Vec<Output>,
     ) {
+        let planted = self.config.planted.is(Bug::AcceptOldReplies);
         let State::Candidate(candidacy) = &mut self.state else { return };
-        if candidacy.pre != pre || candidacy.campaign != campaign {
+        if candidacy.pre != pre || (candidacy.campaign != campaign && !planted) {
             return; // an answer to an earlier question
         }
         candidacy.ballots.insert(from, ballot);

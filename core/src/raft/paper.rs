@@ -199,6 +199,34 @@ fn s5_1_replies_of_an_older_term_prove_nothing() {
     assert_eq!(leader.commit_index(), 0);
 }
 
+/// Whoever stands for election in a later term was given this vote for an earlier one: the voter may have another
+/// candidate by now. The bug that counts it must make a leader of it, or nobody could see it.
+#[test]
+fn s5_2_a_vote_of_an_earlier_term_elects_nobody() {
+    let role = |planted: Planted| {
+        let mut replica = Replica::follower(3, &[1, 3]);
+        replica.group.config.planted = planted;
+        let vote = |pre, campaign| Body::VoteReply {
+            pre,
+            campaign: Term(campaign),
+            ballot: Ballot::Granted,
+        };
+        for _ in 0..2 {
+            replica.now = replica.group.deadline().unwrap();
+            replica.input(Input::Timer);
+            let campaign = replica.group.term().next().0;
+            replica.hear(OTHER, campaign - 1, vote(true, campaign));
+            replica.sync();
+        }
+        assert_eq!((replica.group.role(), replica.group.term()), (Role::Candidate, Term(5)));
+        replica.hear(OTHER, 4, vote(false, 4));
+        replica.group.role()
+    };
+    assert_eq!(role(Planted::NONE), Role::Candidate);
+    #[cfg(feature = "planted-bugs")]
+    assert_eq!(role(Planted::with(crate::planted::Bug::AcceptOldReplies)), Role::Leader);
+}
+
 #[test]
 fn s5_2_a_follower_that_hears_nothing_asks_first_and_campaigns_when_a_majority_would_elect_it() {
     let mut replica = Replica::follower(3, &[1, 3]);

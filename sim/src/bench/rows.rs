@@ -130,7 +130,7 @@ pub const PLANTED: &[Row] = &[
         9,
         "accept vote and append replies of an older term",
         "election safety",
-        "`raft`, terms of messages",
+        "`raft`, terms of messages, and the question that a vote answers",
     ),
     row(10, "ReadIndex without a quorum round", "linearizability", "`raft`, confirmation of reads"),
     row(

@@ -162,6 +162,14 @@ impl DurableLog {
         })
     }
 
+    /// The entry that is durable on a node at this index of a group's log, as far as its disk says: one that was cut
+    /// off stays there until another takes its place.
+    #[must_use]
+    pub fn entry(&self, node: NodeId, group: GroupId, index: Index) -> Option<Position> {
+        let (term, _) = self.nodes.get(&node)?.entries.get(&(group, index))?;
+        Some(Position { index, term: *term })
+    }
+
     /// The last entry of a group's log that is durable on a node; 0 if there is none. `holds` says whether the log
     /// still has an entry: one that was cut off it stays on the disk for a while.
     #[must_use]

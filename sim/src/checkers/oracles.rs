@@ -81,6 +81,18 @@ impl Oracles {
         self.raft.complete(at, node, group, term, lacks)
     }
 
+    /// Who leads a group in this term, as far as that one knows.
+    #[must_use]
+    pub fn leads_still(&self, group: GroupId, term: Term) -> Option<NodeId> {
+        self.raft.leads_still(group, term)
+    }
+
+    /// The last entry of a group that is known to be committed.
+    #[must_use]
+    pub fn newest(&self, group: GroupId) -> Option<Position> {
+        self.raft.newest(group)
+    }
+
     /// A disk operation has completed.
     pub fn on_completion(&mut self, node: NodeId, completion: &Completion, disk: &Disk) {
         if let Some(file) = completion.synced {
@@ -185,6 +197,18 @@ impl Healing {
 pub const fn leads(trace: &Trace) -> Option<(GroupId, Term)> {
     match trace {
         Trace::Role { group, role: Role::Leader, term, .. } => Some((*group, *term)),
+        _ => None,
+    }
+}
+
+/// The group in which a node stands for election, the term that it wants to lead, and whether it only asks so far.
+#[must_use]
+pub const fn stands(trace: &Trace) -> Option<(GroupId, Term, bool)> {
+    match trace {
+        Trace::Role { group, role: Role::PreCandidate, term, .. } => {
+            Some((*group, term.next(), true))
+        }
+        Trace::Role { group, role: Role::Candidate, term, .. } => Some((*group, *term, false)),
         _ => None,
     }
 }

@@ -65,6 +65,8 @@ struct Replica {
     term: Term,
     committed: Index,
     applied: Index,
+    /// The last term that it has led in this boot.
+    led: Term,
 }
 
 impl Raft {
@@ -90,6 +92,7 @@ impl Raft {
             replica.term = Term(0);
             replica.committed = Index(0);
             replica.applied = Index(0);
+            replica.led = Term(0);
         }
     }
 
@@ -107,6 +110,7 @@ impl Raft {
                 let leader = *self.leaders.entry((group, term)).or_insert(node);
                 let back = replica.term > term;
                 replica.term = replica.term.max(term);
+                replica.led = term;
                 if leader != node {
                     Some(format!("{leader:?} and {node:?} both lead {group:?} in {term:?}"))
                 } else {
@@ -156,6 +160,21 @@ impl Raft {
             }
         };
         wrong.map(|what| Violation::new("raft", at, what))
+    }
+
+    /// Who leads or led in this term, if it has not gone on to another nor booted since: what it had not synced by then
+    /// is gone, and those who have it of an earlier boot are right to say so.
+    #[must_use]
+    pub fn leads_still(&self, group: GroupId, term: Term) -> Option<NodeId> {
+        let leader = *self.leaders.get(&(group, term))?;
+        let replica = self.replicas.get(&(leader, group))?;
+        (replica.term == term && replica.led == term).then_some(leader)
+    }
+
+    /// The last entry of a group that is known to be committed.
+    #[must_use]
+    pub fn newest(&self, group: GroupId) -> Option<Position> {
+        self.newest.get(&group).map(|(position, _)| *position)
     }
 
     /// A node has begun to lead in this term. `lacks` says whether an entry is missing from its log.
@@ -223,6 +242,28 @@ mod tests {
         assert_eq!(complete(4, false), None);
         assert_eq!(complete(3, true), None, "it may have been elected before");
         assert!(complete(4, true).is_some_and(|wrong| wrong.checker == "raft"));
+    }
+
+    #[test]
+    fn whose_log_a_term_is_judged_by_is_the_leader_of_this_boot() {
+        let (mut raft, node) = (Raft::default(), NodeId(1));
+        let leads = |term| Observation::Leads { term: Term(term) };
+        let in_term = |term| Observation::Term { term: Term(term) };
+        assert_eq!(raft.leads_still(G, Term(3)), None);
+        assert_eq!(raft.observe(1, node, G, leads(3)), None);
+        assert_eq!(raft.observe(2, node, G, in_term(3)), None, "it has stepped down");
+        assert_eq!(raft.leads_still(G, Term(3)), Some(node));
+        raft.booted(node);
+        assert_eq!(
+            raft.observe(3, node, G, in_term(3)),
+            None,
+            "it has lost what it had not synced"
+        );
+        assert_eq!(raft.leads_still(G, Term(3)), None);
+        assert_eq!(raft.observe(4, node, G, leads(4)), None);
+        assert_eq!(raft.leads_still(G, Term(4)), Some(node));
+        assert_eq!(raft.observe(5, node, G, in_term(5)), None);
+        assert_eq!(raft.leads_still(G, Term(4)), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Class, Crash, Fault, Left, Moment, Operation, Planned};
 use crate::draw::{Domain, Draw};
-use crate::setup::Setup;
+use crate::setup::{Region, Setup};
 
 /// The faults of a run, by their instants.
 #[must_use]
@@ -17,7 +17,8 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
         let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
         for _ in 0..count {
             // Clients may be through with their work early, and some faults lie in wait for them.
-            let waits = matches!(class, Class::Hunt | Class::Ambush | Class::Burden);
+            let waits =
+                matches!(class, Class::Hunt | Class::Ambush | Class::Burden | Class::Estrange);
             let latest = if waits { setup.duration / 3 } else { setup.duration };
             let at = draw.below(latest);
             if class == Class::Swizzle {
@@ -89,13 +90,17 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
         }
         Class::Ambush => Fault::Ambush { lasts: draw.between(setup.duration / 4, setup.duration) },
         Class::Hunt => {
-            let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
+            let group = hunted(setup, draw);
             Fault::Hunt { group, lasts: draw.between(setup.duration / 4, setup.duration) }
         }
         Class::Burden => {
-            let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
+            let group = hunted(setup, draw);
             let lasts = draw.between(setup.duration / 4, setup.duration);
             Fault::Burden { group, times: draw.magnitude(4, 64), lasts }
+        }
+        Class::Estrange => {
+            let group = hunted(setup, draw);
+            Fault::Estrange { group, lasts: draw.between(setup.duration / 4, setup.duration) }
         }
         Class::DiskLoss | Class::Misdirect if !setup.syncs_always() => return None,
         Class::DiskLoss => {
@@ -119,8 +124,15 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
             let how = if power { Crash::Power } else { Crash::Kill };
             Fault::CrashLoop { node, how, times: draw.between(2, 8) as u32 }
         }
-        Class::ClockDrift | Class::Swizzle => return None,
+        Class::ClockDrift | Class::Swizzle | Class::Echo => return None,
     })
+}
+
+/// The group whose leaders a fault is after.
+fn hunted(setup: &Setup, draw: &mut Draw) -> u32 {
+    let group = draw.below(u64::from(setup.shards).min(HUNTED_SHARDS) + 1) as u32;
+    // Where one group is busy, it is the one.
+    if setup.region == Some(Region::Succession) { group.max(1) } else { group }
 }
 
 /// Some nodes are clogged one after another, and heal one after another in an order of its own.

@@ -20,7 +20,8 @@ fn every_class_makes_faults_within_the_run() {
             assert!(plan.is_sorted_by_key(|planned| planned.at));
             assert!(plan.iter().all(|planned| planned.at < setup.duration));
             let needs_syncs = matches!(class, Class::DiskLoss | Class::Misdirect);
-            let none = class == Class::ClockDrift || needs_syncs && !setup.syncs_always();
+            let no_fault = matches!(class, Class::ClockDrift | Class::Echo);
+            let none = no_fault || needs_syncs && !setup.syncs_always();
             assert_eq!(plan.is_empty(), none, "{class:?}");
         }
     }

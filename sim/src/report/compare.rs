@@ -258,6 +258,7 @@ pub fn describe(fault: &Fault) -> String {
             format!("{name} of n{node}, {sign}{}", Millis(by.unsigned_abs()))
         }
         Fault::Hunt { group, .. } => format!("{name} of the leaders of g{group}"),
+        Fault::Estrange { group, .. } => format!("{name} of the leaders of g{group}"),
         Fault::Burden { group, times, .. } => {
             format!("{name} on the leaders of g{group}, {times} times")
         }

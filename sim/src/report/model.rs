@@ -516,6 +516,7 @@ const fn lasts(fault: &Fault) -> Option<u64> {
         | Fault::DiskSlow { lasts, .. }
         | Fault::Hunt { lasts, .. }
         | Fault::Burden { lasts, .. }
+        | Fault::Estrange { lasts, .. }
         | Fault::Ambush { lasts }
         | Fault::DiskLoss { lasts, .. }
         | Fault::Throttle { lasts, .. }

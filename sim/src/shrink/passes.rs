@@ -78,6 +78,8 @@ impl<'a> Passes<'a> {
                 shards: Some(setup.shards),
                 lanes: Some(setup.lanes),
                 workload: Some(setup.mix.kind.into()),
+                // Where faults are given, no region is drawn.
+                region: setup.region.map(|region| region.name().into()),
                 faults: Some(setup.classes.iter().copied().collect()),
                 plan: Some(choices.plan.clone()),
                 points: Some(

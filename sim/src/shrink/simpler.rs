@@ -111,6 +111,9 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
         Fault::Hunt { group, lasts } => {
             simpler.extend(shorter(*lasts).map(|lasts| Fault::Hunt { group: *group, lasts }));
         }
+        Fault::Estrange { group, lasts } => {
+            simpler.extend(shorter(*lasts).map(|lasts| Fault::Estrange { group: *group, lasts }));
+        }
         Fault::Burden { group, times, lasts } => {
             let (group, times) = (*group, *times);
             simpler.extend(shorter(*lasts).map(|lasts| Fault::Burden { group, times, lasts }));

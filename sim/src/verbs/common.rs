@@ -77,6 +77,9 @@ pub(crate) struct Common {
     /// Which workload, by its name in the counts.
     #[arg(long)]
     workload: Option<String>,
+    /// Which region of runs: succession, buckets or none.
+    #[arg(long)]
+    region: Option<String>,
     /// How long clients and faults go on: simulated milliseconds.
     #[arg(long)]
     millis: Option<u64>,
@@ -95,6 +98,7 @@ impl Common {
             nodes: self.nodes.or(overrides.nodes),
             shards: self.shards.or(overrides.shards),
             workload: self.workload.clone().or(overrides.workload),
+            region: self.region.clone().or(overrides.region),
             millis: self.millis.or(overrides.millis),
             operations: self.operations.or(overrides.operations),
             ..overrides
@@ -115,6 +119,7 @@ impl Common {
         add("nodes", self.nodes.map(|nodes| nodes.to_string()));
         add("shards", self.shards.map(|shards| shards.to_string()));
         add("workload", self.workload.clone());
+        add("region", self.region.clone());
         add("millis", self.millis.map(|millis| millis.to_string()));
         add("operations", self.operations.map(|operations| operations.to_string()));
         text

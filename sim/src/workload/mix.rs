@@ -69,6 +69,8 @@ pub enum Operation {
     ListBuckets(u32),
     /// Puts a tag of its own on an object, or takes its tags off.
     Tags(Target, bool),
+    /// Writes so many bytes to a key, and asks for it so often as soon as that is answered, another node each time.
+    Relay(Bytes, u64, u32),
     /// Lists the uploads in progress of a bucket after this key: so many at the most.
     ListUploads(String, Option<String>, u32),
 }
@@ -96,23 +98,32 @@ pub struct Seen {
     buckets: BTreeSet<String>,
 }
 
-const FAMILIES: usize = 16;
+const FAMILIES: usize = 17;
+/// How many nodes a key is asked of that was just written.
+const RELAYED: u32 = 3;
 
 /// Weights of: kv get, put, swap, delete, scan; object put, conditional put, get, delete, list, multipart; bucket
-/// create, delete, look-up; tags, list of uploads.
+/// create, delete, look-up; tags, list of uploads; relay.
 const KINDS: &[(&str, [u32; FAMILIES])] = &[
-    ("kv", [30, 30, 20, 10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-    ("kv-swaps", [20, 5, 70, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-    ("objects", [0, 0, 0, 0, 0, 30, 10, 30, 10, 15, 5, 5, 0, 2, 8, 2]),
-    ("multipart", [0, 0, 0, 0, 0, 5, 5, 25, 10, 5, 45, 5, 0, 0, 4, 10]),
-    ("buckets", [0, 0, 0, 0, 0, 15, 2, 5, 15, 5, 3, 25, 20, 10, 2, 3]),
-    ("mixed", [10, 10, 10, 5, 5, 15, 5, 15, 5, 8, 5, 5, 4, 3, 4, 3]),
-    (RACES, [0, 0, 0, 0, 0, 18, 3, 4, 30, 2, 12, 14, 20, 2, 1, 3]),
+    ("kv", [30, 30, 20, 10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ("kv-swaps", [20, 5, 70, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ("objects", [0, 0, 0, 0, 0, 30, 10, 30, 10, 15, 5, 5, 0, 2, 8, 2, 0]),
+    ("multipart", [0, 0, 0, 0, 0, 5, 5, 25, 10, 5, 45, 5, 0, 0, 4, 10, 0]),
+    ("buckets", [0, 0, 0, 0, 0, 15, 2, 5, 15, 5, 3, 25, 20, 10, 2, 3, 0]),
+    ("mixed", [10, 10, 10, 5, 5, 15, 5, 15, 5, 8, 5, 5, 4, 3, 4, 3, 0]),
+    (RACES, [0, 0, 0, 0, 0, 18, 3, 4, 30, 2, 12, 14, 20, 2, 1, 3, 0]),
+    (RELAYS, [0, 0, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 88]),
 ];
+
+/// Of the races what empties a bucket and fills it again: put, delete; bucket create, delete.
+const TURNOVER: [u32; FAMILIES] = [0, 0, 0, 0, 0, 20, 0, 2, 30, 0, 0, 18, 30, 0, 0, 0, 0];
 
 /// Many clients put into a bucket or two that others delete and make again. Never drawn as one of the others
 /// is: [`crate::setup`] says which runs have it.
 pub const RACES: &str = "bucket-races";
+/// Whoever has written a key asks every node for it at once: what one node has acknowledged no other may have missed.
+/// Drawn as the one above.
+pub const RELAYS: &str = "relays";
 
 impl Mix {
     /// The workload of a run.
@@ -145,6 +156,29 @@ impl Mix {
             mix.object_keys = mix.object_keys.min(2);
         }
         mix
+    }
+
+    /// All clients want the same few things, and soon again.
+    pub(crate) fn narrow(&mut self, draw: &mut Draw) {
+        self.kv_keys = draw.between(1, 2);
+        self.kv_bytes_max = draw.magnitude(16, 256);
+        (self.buckets, self.object_keys) = (1, draw.between(1, 2));
+        self.pace = draw.magnitude(5, 60);
+        match self.kind {
+            RELAYS => {
+                self.clients = draw.between(1, 4) as u32;
+                self.operations_max = draw.magnitude(100, 600);
+            }
+            RACES => {
+                self.clients = draw.between(5, 8) as u32;
+                self.operations_max = draw.magnitude(300, 1_200);
+                self.body_weights = [1, 0, 0];
+                if draw.chance(2, 3) {
+                    self.weights = TURNOVER;
+                }
+            }
+            _ => self.operations_max = draw.magnitude(200, 1_000),
+        }
     }
 
     /// Whether there is a kind of this name.
@@ -201,6 +235,7 @@ impl Mix {
             12 => Operation::DeleteBucket(self.bucket(draw)),
             14 => Operation::Tags(self.target(draw), draw.chance(5, 6)),
             15 => self.list_uploads(draw),
+            16 => Operation::Relay(self.kv_key(draw), self.kv_len(draw), RELAYED),
             _ if draw.chance(1, 2) => Operation::HeadBucket(self.bucket(draw)),
             _ => Operation::ListBuckets(draw.magnitude(1, 20) as u32),
         }
@@ -339,6 +374,7 @@ impl Operation {
             Self::ListBuckets(_) => "list-buckets",
             Self::Tags(..) => "tags",
             Self::ListUploads(..) => "list-uploads",
+            Self::Relay(..) => "relay",
         }
     }
 
@@ -372,6 +408,7 @@ impl Operation {
             | Self::HeadBucket(bucket)
             | Self::ListUploads(bucket, ..) => bucket.clone(),
             Self::ListBuckets(limit) => format!("{limit} at the most"),
+            Self::Relay(key, len, _) => format!("{}, {len} bytes", String::from_utf8_lossy(key)),
         };
         format!("{} {about}", self.name())
     }
@@ -392,6 +429,14 @@ impl Operation {
                 let body = |(part, len)| Body { seed: name + part, len };
                 let bodies = (1..).zip(lens).map(body).collect();
                 Script::multipart(target, bodies, finish)
+            }
+            Self::Relay(key, len, times) => {
+                let put = KvChoice::Put(key.clone(), len, Expect::Any).request(name);
+                Script::relay(
+                    Request::Kv(put),
+                    Request::Kv(KvChoice::Get(key).request(name)),
+                    times,
+                )
             }
             Self::CreateBucket(bucket) => Script::single(Request::CreateBucket { bucket }),
             Self::DeleteBucket(bucket) => Script::single(Request::DeleteBucket { bucket }),

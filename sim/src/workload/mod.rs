@@ -214,7 +214,10 @@ impl Clients {
         let mut issues = Vec::new();
         while let Some((tag, request)) = script.poll(now) {
             let roams = draw.chance(1, 8) && !mix.steady;
-            if !up.contains(node) || roams {
+            if script.goes_round() && tag > 1 {
+                let next = up.iter().position(|other| other == node).map_or(0, |at| at + 1);
+                *node = up[next % up.len()];
+            } else if !up.contains(node) || roams {
                 *node = *draw.pick(up);
             }
             waiting.insert(tag, request.clone());

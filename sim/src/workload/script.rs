@@ -58,6 +58,8 @@ pub struct Script {
 enum Stage {
     /// One request, and perhaps what to ask should it be refused.
     Single { request: Box<Option<Request>>, release: Option<Request> },
+    /// A write, and the look at it that is taken so often as soon as it is answered.
+    Relay { write: Option<Box<Request>>, look: Box<Request>, left: u32 },
     /// A put: the body goes up, then the record.
     Put { upload: Upload, target: Target, condition: Condition, etag: ETag },
     /// A read: the record comes, then the body.
@@ -79,6 +81,19 @@ impl Script {
     #[must_use]
     pub fn single(request: Request) -> Self {
         Self::new(Stage::Single { request: Box::new(Some(request)), release: None })
+    }
+
+    /// One request, and as soon as it is answered another one so many times at once.
+    #[must_use]
+    pub fn relay(write: Request, look: Request, times: u32) -> Self {
+        let (write, look) = (Some(Box::new(write)), Box::new(look));
+        Self::new(Stage::Relay { write, look, left: times })
+    }
+
+    /// Whether what is asked next is for another node.
+    #[must_use]
+    pub const fn goes_round(&self) -> bool {
+        matches!(self.stage, Stage::Relay { write: None, .. })
     }
 
     /// Puts a body.
@@ -115,6 +130,15 @@ impl Script {
     pub fn poll(&mut self, now: u64) -> Option<(u64, Request)> {
         let (ticket, request) = match &mut self.stage {
             Stage::Single { request, .. } => (None, request.take()?),
+            Stage::Relay { write, look, left } => match write.take() {
+                Some(write) => (None, *write),
+                // What it has written has to be answered first.
+                None if self.waiting > 0 && self.tags == 1 || *left == 0 => return None,
+                None => {
+                    *left -= 1;
+                    (None, (**look).clone())
+                }
+            },
             Stage::Lookup { request, .. } => (None, request.take()?),
             Stage::Put { upload, .. } => {
                 let call = upload.poll(now)?;
@@ -149,6 +173,11 @@ impl Script {
                     None => Stage::Done,
                     release => Stage::Single { request: Box::new(release), release: None },
                 }
+            }
+            Stage::Relay { write, look, left } => {
+                self.finish(&outcome);
+                let over = left == 0 && self.waiting == 0;
+                if over { Stage::Done } else { Stage::Relay { write, look, left } }
             }
             Stage::Lookup { target, .. } => self.after_lookup(now, target, outcome, contents),
             Stage::Download(mut download) => {

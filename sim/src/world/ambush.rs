@@ -8,6 +8,7 @@
 use super::{Event, Machine, World};
 use crate::draw::{Domain, Draw};
 use crate::faults::{Fault, Planned};
+use crate::setup::Region;
 use ironseed_core::types::GroupId;
 
 impl<M: Machine> World<M> {
@@ -26,7 +27,11 @@ impl<M: Machine> World<M> {
             draw.shuffle(&mut to);
             to.truncate(draw.between(1, to.len().max(1) as u64) as usize);
             // A deletion is a dozen one-way trips: the cut may fall between any two of them.
-            let at = self.now + draw.magnitude(1_000, typical * 24);
+            let mut at = self.now + draw.magnitude(1_000, typical * 24);
+            // Where that is what is looked for, as often late in it: whoever asked waits for what became of it.
+            if self.setup.region == Some(Region::Buckets) && draw.chance(1, 2) {
+                at = self.now + draw.between(typical * 2, typical * 24);
+            }
             let both_ways = draw.chance(2, 3);
             let (mut from, lasts) = (vec![node], draw.magnitude(typical * 4, LASTS_MAX));
             if !both_ways && draw.chance(1, 2) {

@@ -93,6 +93,11 @@ impl<M: Machine> World<M> {
                 self.schedule(*lasts, Event::Mend { number });
                 true
             }
+            Fault::Estrange { group, lasts } => {
+                self.estrangements.insert(number, (GroupId(*group), 0));
+                self.schedule(*lasts, Event::Mend { number });
+                true
+            }
             Fault::Ambush { lasts } => {
                 self.ambushes.insert(number, 0);
                 self.schedule(*lasts, Event::Mend { number });
@@ -192,6 +197,9 @@ impl<M: Machine> World<M> {
             }
             Fault::Hunt { .. } => self.end_hunt(number),
             Fault::Burden { .. } => self.end_burden(number),
+            Fault::Estrange { .. } => {
+                self.estrangements.remove(&number);
+            }
             Fault::Ambush { .. } => {
                 self.ambushes.remove(&number);
             }
@@ -223,6 +231,7 @@ impl<M: Machine> World<M> {
         self.end_burdens();
         self.echoes.end();
         self.ambushes.clear();
+        self.estrangements.clear();
         self.loops.clear();
         self.network.heal();
         self.note_parted();

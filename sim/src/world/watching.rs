@@ -1,6 +1,8 @@
 //! How nodes are looked at from outside, while they run and at the end.
 
 use super::*;
+use ironseed_core::node::message::Head;
+use ironseed_core::raft::{AppendOutcome, Body};
 
 impl<M: Machine> World<M> {
     /// Looks at a group's state on every node.
@@ -22,6 +24,74 @@ impl<M: Machine> World<M> {
             self.violate(violation);
         }
         self.watch_prey(node, group, position.index);
+    }
+
+    /// What a follower acknowledges as equal is equal to what the leader has: of whoever leads that term the log is
+    /// asked. Without it a wrong acknowledgement shows only when something is committed by it and lost.
+    pub(super) fn check_match(&mut self, follower: usize, message: &PeerMessage) {
+        let Head::Raft(messages) = &message.head else { return };
+        if !self.setup.syncs_always() || self.setup.shards > CLOSELY_WATCHED_SHARDS_MAX {
+            return;
+        }
+        for (group, message) in messages {
+            let Body::AppendReply { outcome: AppendOutcome::Matched { match_index }, counts: true } =
+                &message.body
+            else {
+                continue;
+            };
+            let slot = &self.slots[follower];
+            let state = slot.machine.as_ref().and_then(|machine| machine.state_of(*group));
+            // What the state has in it is committed, and what the log had there may be of before.
+            if state.is_none_or(|(applied, _)| applied.index >= *match_index) {
+                continue;
+            }
+            let at = self.oracles.durable.entry(slot.id, *group, *match_index);
+            let leader = self.oracles.leads_still(*group, message.term);
+            let leader = leader.and_then(|id| self.slots.iter().find(|slot| slot.id == id));
+            let machine = leader.and_then(|leader| leader.machine.as_ref());
+            let (Some(at), Some(machine)) = (at, machine) else { continue };
+            if machine.holds_entry(*group, at) == Some(false) {
+                let what = format!(
+                    "{:?} acknowledges {at:?} of {group:?}, which the leader of {:?} has not",
+                    slot.id, message.term
+                );
+                return self.violate(Violation::new("raft", self.now, what));
+            }
+        }
+    }
+
+    /// The last committed entries of the groups that a message has entries for, as far as this node has them.
+    pub(super) fn committed_held(
+        &self,
+        node: usize,
+        message: &PeerMessage,
+    ) -> Vec<(GroupId, Position)> {
+        let Head::Raft(messages) = &message.head else { return Vec::new() };
+        if !self.setup.syncs_always() || self.slots[node].paused.is_some() {
+            return Vec::new();
+        }
+        let Some(machine) = &self.slots[node].machine else { return Vec::new() };
+        let appends =
+            |body: &Body| matches!(body, Body::Append { entries, .. } if !entries.is_empty());
+        let mut held = Vec::new();
+        for (group, _) in messages.iter().filter(|(_, message)| appends(&message.body)) {
+            let newest = self.oracles.newest(*group);
+            let holds = |entry: &Position| machine.holds_entry(*group, *entry) == Some(true);
+            held.extend(newest.filter(holds).map(|entry| (*group, entry)));
+        }
+        held
+    }
+
+    /// What is committed is cut off no log that had it.
+    pub(super) fn check_held(&mut self, node: usize, held: Vec<(GroupId, Position)>) {
+        for (group, entry) in held {
+            let machine = self.slots[node].machine.as_ref();
+            if machine.and_then(|machine| machine.holds_entry(group, entry)) == Some(false) {
+                let id = self.slots[node].id;
+                let what = format!("{id:?} cuts {entry:?} of {group:?} off, which is committed");
+                self.violate(Violation::new("raft", self.now, what));
+            }
+        }
     }
 
     /// What is left of blobs now. Of each shard the replica that is furthest says what is needed.
