@@ -54,6 +54,23 @@ impl Duration {
     }
 }
 
+/// The first of these deadlines, where `None` is never.
+///
+/// Written out, because drivers ask after every step: of `into_iter().flatten().min()` the compiler makes kilobytes of
+/// vector code.
+#[must_use]
+pub fn first_of<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> {
+    let mut first = None;
+    for at in deadlines {
+        first = match (first, at) {
+            (Some(first), Some(at)) if first <= at => Some(first),
+            (first, None) => first,
+            (_, at) => at,
+        };
+    }
+    first
+}
+
 impl core::ops::Add<Duration> for Instant {
     type Output = Self;
     fn add(self, span: Duration) -> Self {

@@ -546,10 +546,13 @@ impl<M: Machine> World<M> {
             }
         }
         self.echoes.hear(node, target, &message);
-        let copies = vec![message; fate.arrivals.len()];
-        for (at, message) in fate.arrivals.into_iter().zip(copies) {
+        let mut message = Some(Box::new(message));
+        let mut arrivals = fate.arrivals.into_iter().peekable();
+        while let Some(at) = arrivals.next() {
+            let is_last = arrivals.peek().is_none();
+            let copy = if is_last { message.take() } else { message.clone() };
+            let Some(message) = copy else { break };
             let delay = at.saturating_sub(self.now);
-            let message = Box::new(message);
             self.schedule(delay, Event::Deliver { from: node, to: target, send, message });
         }
     }
