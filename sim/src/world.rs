@@ -520,7 +520,7 @@ impl<M: Machine> World<M> {
             let what = format!("{from:?} sends to {to:?}, which is no peer");
             return self.violate(Violation::new("contract", self.now, what));
         };
-        let bulk = if message.is_bulk() { message.encode().1.len() as u64 } else { 0 };
+        let bulk = if message.is_bulk() { message.body.len() as u64 } else { 0 };
         self.check_stranger(node, &message);
         let bytes = match self.network.is_narrow(from, to) {
             true => bulk + message.encode().0.len() as u64,

@@ -130,6 +130,8 @@ pub(super) struct Replica {
     pub(super) rubble: Vec<Rubble<Slot>>,
     disk_full: bool,
     continue_posted: bool,
+    /// The deadline that the node knows of.
+    pub(super) timer: Option<Instant>,
 }
 
 impl Replica {
@@ -168,6 +170,7 @@ impl Replica {
             rubble: Vec::new(),
             disk_full: false,
             continue_posted: false,
+            timer: None,
         }
     }
 

@@ -41,8 +41,11 @@ impl Running {
                 break;
             }
         }
-        for (to, messages) in core::mem::take(&mut self.outgoing) {
-            effects.push(Effect::Send { to, message: Head::Raft(messages).into() });
+        for (to, messages) in &mut self.outgoing {
+            if !messages.is_empty() {
+                let message = Head::Raft(core::mem::take(messages)).into();
+                effects.push(Effect::Send { to: *to, message });
+            }
         }
     }
 
@@ -96,10 +99,7 @@ impl Running {
         let now = self.peers.moderate(now);
         step(replica, &mut cx(config, now, &mut posts, outputs));
         let deadline = replica.deadline();
-        let old = match deadline {
-            Some(at) => self.timer_of.insert(group, at),
-            None => self.timer_of.remove(&group),
-        };
+        let old = core::mem::replace(&mut replica.timer, deadline);
         if old != deadline {
             old.map(|at| self.timers.remove(&(at, group)));
             deadline.map(|at| self.timers.insert((at, group)));

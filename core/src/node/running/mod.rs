@@ -82,8 +82,8 @@ pub(super) struct Running {
     logs: Logs,
     chunks: Chunks,
     pub(super) replicas: BTreeMap<GroupId, Replica>,
+    /// What every replica's `timer` says, in order.
     timers: BTreeSet<(Instant, GroupId)>,
-    timer_of: BTreeMap<GroupId, Instant>,
     router: Router,
     pub(super) peers: Peers,
     gates: BTreeMap<GroupId, Gate>,
@@ -143,7 +143,6 @@ impl Running {
             groups,
             replicas,
             timers: BTreeSet::new(),
-            timer_of: BTreeMap::new(),
             router,
             peers: Peers::new(config, &charter, &superblock, now.mono),
             superblock,
@@ -451,7 +450,9 @@ impl Running {
                 break;
             }
             self.timers.remove(&(at, group));
-            self.timer_of.remove(&group);
+            if let Some(replica) = self.replicas.get_mut(&group) {
+                replica.timer = None;
+            }
             self.enqueue(Post::Replica(group, ReplicaInput::Timer), effects, config);
         }
         self.expire_rounds(now.mono);
