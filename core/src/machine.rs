@@ -340,3 +340,19 @@ impl OpIds {
         op
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_deadline_wins_and_none_is_never() {
+        let at = |ns| Some(Instant(ns));
+        assert_eq!(first_of([]), None);
+        assert_eq!(first_of([None, None]), None);
+        assert_eq!(first_of([None, at(5), None]), at(5));
+        assert_eq!(first_of([at(7), None, at(3), at(4)]), at(3));
+        assert_eq!(first_of([at(u64::MAX), None]), at(u64::MAX));
+        assert_eq!(first_of([at(0), at(1)]), at(0));
+    }
+}

@@ -546,12 +546,8 @@ impl<M: Machine> World<M> {
             }
         }
         self.echoes.hear(node, target, &message);
-        let mut message = Some(Box::new(message));
-        let mut arrivals = fate.arrivals.into_iter().peekable();
-        while let Some(at) = arrivals.next() {
-            let is_last = arrivals.peek().is_none();
-            let copy = if is_last { message.take() } else { message.clone() };
-            let Some(message) = copy else { break };
+        let copies = core::iter::repeat_n(Box::new(message), fate.arrivals.len());
+        for (at, message) in fate.arrivals.into_iter().zip(copies) {
             let delay = at.saturating_sub(self.now);
             self.schedule(delay, Event::Deliver { from: node, to: target, send, message });
         }
