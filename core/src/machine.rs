@@ -54,6 +54,23 @@ impl Duration {
     }
 }
 
+/// The first of these deadlines, where `None` is never.
+///
+/// Written out, because drivers ask after every step: of `into_iter().flatten().min()` the compiler makes kilobytes of
+/// vector code.
+#[must_use]
+pub fn first_of<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> {
+    let mut first = None;
+    for at in deadlines {
+        first = match (first, at) {
+            (Some(first), Some(at)) if first <= at => Some(first),
+            (first, None) => first,
+            (_, at) => at,
+        };
+    }
+    first
+}
+
 impl core::ops::Add<Duration> for Instant {
     type Output = Self;
     fn add(self, span: Duration) -> Self {
@@ -321,5 +338,21 @@ impl OpIds {
         let op = OpId(self.next);
         self.next += self.stride;
         op
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_deadline_wins_and_none_is_never() {
+        let at = |ns| Some(Instant(ns));
+        assert_eq!(first_of([]), None);
+        assert_eq!(first_of([None, None]), None);
+        assert_eq!(first_of([None, at(5), None]), at(5));
+        assert_eq!(first_of([at(7), None, at(3), at(4)]), at(3));
+        assert_eq!(first_of([at(u64::MAX), None]), at(u64::MAX));
+        assert_eq!(first_of([at(0), at(1)]), at(0));
     }
 }

@@ -208,9 +208,11 @@ impl Network {
             arrival = arrival.max(link.last_arrival + 1);
             link.last_arrival = arrival;
         }
-        fate.arrivals.push(arrival);
-        fate.arrivals
-            .extend(takes[1..].iter().map(|again| arrival + again.saturating_sub(takes[0])));
+        let first = takes[0];
+        for again in &mut takes {
+            *again = arrival + again.saturating_sub(first);
+        }
+        fate.arrivals = takes;
         fate
     }
 

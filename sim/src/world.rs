@@ -536,7 +536,7 @@ impl<M: Machine> World<M> {
             let what = format!("{from:?} sends to {to:?}, which is no peer");
             return self.violate(Violation::new("contract", self.now, what));
         };
-        let bulk = if message.is_bulk() { message.encode().1.len() as u64 } else { 0 };
+        let bulk = if message.is_bulk() { message.body.len() as u64 } else { 0 };
         self.check_stranger(node, &message);
         let bytes = match self.network.is_narrow(from, to) {
             true => bulk + message.encode().0.len() as u64,
@@ -563,10 +563,9 @@ impl<M: Machine> World<M> {
         }
         self.echoes.hear(node, target, &message);
         self.check_match(node, &message);
-        let copies = vec![message; fate.arrivals.len()];
+        let copies = core::iter::repeat_n(Box::new(message), fate.arrivals.len());
         for (at, message) in fate.arrivals.into_iter().zip(copies) {
             let delay = at.saturating_sub(self.now);
-            let message = Box::new(message);
             self.schedule(delay, Event::Deliver { from: node, to: target, send, message });
         }
     }

@@ -2,7 +2,7 @@
 
 use super::ChunkOutput;
 use super::store::{ChunkStore, Purpose, chunks_of};
-use crate::machine::{Instant, OpIds};
+use crate::machine::{Instant, OpIds, first_of};
 use crate::types::{BlobId, ChunkId};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -47,7 +47,7 @@ impl ChunkStore {
         } else {
             None
         };
-        [background, self.log.deadline()].into_iter().flatten().min()
+        first_of([background, self.log.deadline()])
     }
 
     fn wants_move(&self) -> bool {

@@ -14,6 +14,7 @@ pub use crate::types::Location as RecordLocation;
 use crate::types::{Timestamp, Version};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Bound;
 
@@ -249,15 +250,16 @@ impl Table {
 
 /// One record's share of the digest. Where the body is does not count.
 fn digest_of(key: &[u8], slot: &Slot) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(key.len() as u64).to_le_bytes());
-    hasher.update(key);
-    hasher.update(&slot.version.0.to_le_bytes());
-    hasher.update(&slot.committed.0.to_le_bytes());
-    hasher.update(&slot.body.len().to_le_bytes());
-    hasher.update(&slot.body.crc().to_le_bytes());
-    hasher.update(&slot.head);
+    // A hasher is two kilobytes, and a record a few dozen bytes.
+    let mut bytes = Vec::with_capacity(key.len() + slot.head.len() + 40);
+    bytes.extend_from_slice(&(key.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(&slot.version.0.to_le_bytes());
+    bytes.extend_from_slice(&slot.committed.0.to_le_bytes());
+    bytes.extend_from_slice(&slot.body.len().to_le_bytes());
+    bytes.extend_from_slice(&slot.body.crc().to_le_bytes());
+    bytes.extend_from_slice(&slot.head);
     let mut half = [0; 16];
-    half.iter_mut().zip(hasher.finalize().as_bytes()).for_each(|(to, from)| *to = *from);
+    half.iter_mut().zip(blake3::hash(&bytes).as_bytes()).for_each(|(to, from)| *to = *from);
     u128::from_le_bytes(half)
 }

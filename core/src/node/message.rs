@@ -233,7 +233,7 @@ pub enum Query {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Reply {
     /// It was decided.
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
     /// What the registry holds under the name.
     Resolved(Option<BucketRecord>),
     /// This replica does not lead; who does, if it knows.

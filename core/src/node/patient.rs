@@ -4,7 +4,7 @@
 use super::post::Post;
 use super::store::Out;
 use super::trace::Trace;
-use crate::machine::{Duration, Instant, IoResult, OpIds};
+use crate::machine::{Duration, Instant, IoResult, OpIds, first_of};
 use crate::types::OpId;
 use crate::wal::{Location, LogOutput, Lsn, Record, SegmentLog};
 use alloc::collections::VecDeque;
@@ -53,7 +53,7 @@ impl<T: Clone> Patient<T> {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.log.deadline(), self.retry_at].into_iter().flatten().min()
+        first_of([self.log.deadline(), self.retry_at])
     }
 
     pub(super) fn pump(&mut self, now: Instant, out: &mut Out<'_>) -> Vec<Report<T>> {

@@ -12,6 +12,7 @@ use crate::object::api::{ChunkRef, Outcome, Request};
 use crate::object::registry::BucketRecord;
 use crate::raft::{self, PersistId, Write};
 use crate::types::{BlobId, ChunkId, Damage, GroupId, Incarnation, NodeId, Position, RequestId};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -42,7 +43,7 @@ pub(crate) enum Post {
     /// Hash bulk bytes; the router is told under this token.
     Hash { token: u64, bytes: Bytes },
     /// The answer to a client.
-    Reply(RequestId, Outcome),
+    Reply(RequestId, Box<Outcome>),
     /// What happened.
     Trace(Trace),
 }
@@ -135,7 +136,7 @@ pub(crate) enum StoreInput {
 #[derive(Clone, Debug)]
 pub(crate) enum RouterInput {
     /// A client's request.
-    Request(RequestId, Request),
+    Request(RequestId, Box<Request>),
     /// The client is gone.
     Cancel(RequestId),
     /// A replica's answer to a call.

@@ -11,6 +11,7 @@ use crate::object::merge::ListUploads;
 use crate::object::query::{self as object, Reading};
 use crate::object::registry;
 use crate::types::{BlobId, ShardId};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -35,6 +36,10 @@ enum Plan {
 impl Found {
     fn ready(reply: Reply) -> Self {
         Self { plan: Plan::Ready(reply), wants: VecDeque::new(), got: Vec::new() }
+    }
+
+    fn decided(outcome: Outcome) -> Self {
+        Self::ready(Reply::Outcome(Box::new(outcome)))
     }
 
     fn new(plan: Plan, wants: impl IntoIterator<Item = RecordLocation>) -> Self {
@@ -80,7 +85,7 @@ impl Found {
                 Ok(Answer::Kv(KvAnswer::Entries { entries, truncated }))
             }
         };
-        Reply::Outcome(outcome)
+        Reply::Outcome(Box::new(outcome))
     }
 }
 
@@ -92,24 +97,18 @@ pub(super) fn evaluate(state: &State, query: &Query) -> Found {
             return Found::ready(Reply::Resolved(registry::find(table, bucket)));
         }
         Query::Settled(at) => {
-            return Found::ready(Reply::Outcome(registry::settled(
-                table,
-                at,
-                state.seat().planted,
-            )));
+            return Found::decided(registry::settled(table, at, state.seat().planted));
         }
         Query::Client { bucket, request } => (bucket, &**request),
     };
     match request {
-        Request::HeadBucket { bucket } => {
-            Found::ready(Reply::Outcome(registry::head(table, bucket)))
-        }
+        Request::HeadBucket { bucket } => Found::decided(registry::head(table, bucket)),
         Request::ListBuckets { prefix, after, limit } => {
             let answer = registry::list(table, prefix, after.as_deref(), *limit);
-            Found::ready(Reply::Outcome(Ok(answer)))
+            Found::decided(Ok(answer))
         }
         Request::Kv(KvRequest::Get { key }) => match kv::get(table, key) {
-            None => Found::ready(Reply::Outcome(Ok(Answer::Kv(KvAnswer::Value(None))))),
+            None => Found::decided(Ok(Answer::Kv(KvAnswer::Value(None)))),
             Some(found) => {
                 let wants = found.value.as_ref().err().copied();
                 Found::new(Plan::Value(found), wants)
@@ -141,7 +140,7 @@ fn evaluate_object(state: &State, home: ShardId, query: &object::Query) -> Found
             let wants: Vec<RecordLocation> = reading.wants().collect();
             Found::new(Plan::Object(reading), wants)
         }
-        Err(refusal) => Found::ready(Reply::Outcome(Err(refusal))),
+        Err(refusal) => Found::decided(Err(refusal)),
     }
 }
 
@@ -169,5 +168,5 @@ fn object_query(
 /// A request that is no read of this group: a router's mistake, refused rather than trusted.
 fn refuse(request: &Request) -> Found {
     let why = alloc::format!("no read of this group: {request:?}").chars().take(100).collect();
-    Found::ready(Reply::Outcome(Err(Refusal::Invalid(why))))
+    Found::decided(Err(Refusal::Invalid(why)))
 }

@@ -20,7 +20,7 @@ use super::trace::Trace;
 use crate::kv::frame::{Frame, Place, Placed};
 use crate::kv::table::RecordLocation;
 use crate::machine::{
-    Duration, FileId, FileKind, Halt, Instant, IoDone, IoOp, IoResult, Now, OpIds,
+    Duration, FileId, FileKind, Halt, Instant, IoDone, IoOp, IoResult, Now, OpIds, first_of,
 };
 use crate::planted::{Planted, Point};
 use crate::raft::{HardState, PersistId, Write};
@@ -142,10 +142,8 @@ impl Logs {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.wal.deadline(), self.table.deadline(), self.sync_at, Some(self.checkpoint_at)]
-            .into_iter()
-            .flatten()
-            .min()
+        let logs = [self.wal.deadline(), self.table.deadline()];
+        first_of([first_of(logs), self.sync_at, Some(self.checkpoint_at)])
     }
 
     pub(super) fn persist(&mut self, group: GroupId, id: PersistId, writes: &[Write]) {

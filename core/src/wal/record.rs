@@ -370,10 +370,7 @@ pub fn encode_batch(records: Vec<Record>, place: Place, seal: &Seal) -> EncodedB
         records: narrow(records.len() as u64),
         directory_crc: crc32fast::hash(&directory),
     };
-    let locations = match header.entries(&directory) {
-        Some(entries) => entries.into_iter().map(|entry| entry.location).collect(),
-        None => unreachable!("a directory decodes right after it was encoded: {header:?}"),
-    };
+    let locations = locations_of(&records, &header);
     let mut front = Vec::with_capacity(BATCH_HEADER_BYTES + directory.len());
     front.extend_from_slice(&header.encode(HEAD_MAGIC, seal));
     front.extend_from_slice(&directory);
@@ -389,6 +386,23 @@ pub fn encode_batch(records: Vec<Record>, place: Place, seal: &Seal) -> EncodedB
     EncodedBatch { data, header, locations }
 }
 
+/// Where the payloads of a batch stand: one after another behind the directory.
+fn locations_of(records: &[Record], header: &BatchHeader) -> Vec<Location> {
+    let segment = header.segment;
+    let mut offset = header.offset + header.directory().end as u64;
+    let locate = |record: &Record| {
+        let bytes = record.payload_bytes();
+        let at = Location { segment, offset, bytes: narrow(bytes), crc: crc_of_record(record) };
+        offset += bytes;
+        at
+    };
+    records.iter().map(locate).collect()
+}
+
+fn crc_of_record(record: &Record) -> u32 {
+    record.payload_crc.unwrap_or_else(|| crc_of(&record.payload))
+}
+
 fn encode_directory(records: &[Record]) -> Vec<u8> {
     let notes: usize = records.iter().map(|record| record.note.len()).sum();
     let mut out = Vec::with_capacity(records.len() * ENTRY_BYTES + notes);
@@ -396,7 +410,7 @@ fn encode_directory(records: &[Record]) -> Vec<u8> {
         assert!(record.note.len() <= NOTE_BYTES_MAX, "note of {} bytes", record.note.len());
         let Identity { kind, group, index, term } = record.identity;
         let note_bytes = u8::try_from(record.note.len()).unwrap_or(u8::MAX);
-        let crc = record.payload_crc.unwrap_or_else(|| crc_of(&record.payload));
+        let crc = crc_of_record(record);
         out.extend_from_slice(&[kind, note_bytes, 0, 0]);
         out.extend_from_slice(&group.0.to_le_bytes());
         out.extend_from_slice(&index.0.to_le_bytes());

@@ -148,6 +148,7 @@ impl Scanner {
             if let Some(candidate) = self.candidate.take() {
                 return self.identify(candidate);
             }
+            self.pass_zeros();
             if self.at + self.block > self.end {
                 let (dirt, unreadable) = (self.dirt.take(), self.unreadable);
                 return Found::End { from: self.pos, dirt, unreadable };
@@ -184,11 +185,23 @@ impl Scanner {
         tail.map(|header| Candidate { header, by_tail: true, tries_copy: false })
     }
 
+    /// Goes over blocks of zeros that were read, which are most: none is a batch's head or tail, or dirt.
+    fn pass_zeros(&mut self) {
+        let behind = self.at.checked_sub(self.window.base).map(to_usize);
+        let Some(rest) = behind.and_then(|behind| self.window.bytes.get(behind..)) else { return };
+        for block in rest.chunks_exact(to_usize(self.block)) {
+            let range = self.at..self.at + self.block;
+            if range.end > self.end || self.is_unreadable(&range) || !is_zero(block) {
+                return;
+            }
+            self.at = range.end;
+        }
+    }
+
     fn pass_block(&mut self, block: &[u8]) {
         let next = self.at + self.block;
         let is_unreadable = self.is_unreadable(&(self.at..next));
-        // All of it at once, for the compiler's vectors: most blocks are zeros.
-        if is_unreadable || block.iter().fold(0, |all, byte| all | byte) != 0 {
+        if is_unreadable || !is_zero(block) {
             let start = self.dirt.as_ref().map_or(self.at, |dirt| dirt.start);
             self.dirt = Some(start..next);
         }
@@ -230,6 +243,12 @@ impl Scanner {
             return Found::Batch(batch);
         }
     }
+}
+
+/// Whether all of these bytes are zero. Compared with zeros, which is what the machine does fastest.
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 512] = [0; 512];
+    bytes.chunks(ZEROS.len()).all(|piece| ZEROS.get(..piece.len()) == Some(piece))
 }
 
 /// A length inside a segment: below the address space's size.

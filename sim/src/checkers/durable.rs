@@ -76,9 +76,13 @@ impl DurableLog {
     pub fn names_synced(&mut self, node: NodeId, disk: &Disk) {
         let logs = self.nodes.entry(node).or_default();
         let named: BTreeSet<FileId> = disk.durable_files().collect();
-        logs.segments.retain(|file, _| named.contains(file));
         logs.struck.retain(|file| named.contains(file));
-        logs.entries.retain(|_, (_, file)| named.contains(file));
+        // There is a segment for every file that holds an entry.
+        let before = logs.segments.len();
+        logs.segments.retain(|file, _| named.contains(file));
+        if logs.segments.len() < before {
+            logs.entries.retain(|_, (_, file)| named.contains(file));
+        }
         for file in named {
             if file.kind != FileKind::Superblock {
                 logs.scan(file, disk, self.entry_kinds);

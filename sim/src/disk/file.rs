@@ -2,6 +2,7 @@
 
 use crate::draw::Draw;
 use bytes::Bytes;
+use core::ops::Range;
 use std::collections::BTreeMap;
 
 /// What a disk writes whole or not at all.
@@ -19,8 +20,8 @@ type Page = Box<[u8; PAGE]>;
 ///
 /// - `pages` are what a read sees: every completed write. Where there is none up to `len`, all is zero: the untouched
 ///   part of a preallocated segment costs nothing. Behind `len` a page is zero.
-/// - A sector in `unsynced` has contents that only a later sync makes durable. Its list holds what a
-///   power loss may bring back, oldest first: the durable contents, then each overwritten one.
+/// - A sector in `unsynced` has contents that only a later sync makes durable. What stands there under its number is
+///   what a power loss may bring back, oldest first: the durable contents, then each overwritten one.
 /// - A sector that is not in `unsynced` is durable as it reads.
 #[derive(Clone, Debug, Default)]
 pub struct File {
@@ -30,19 +31,12 @@ pub struct File {
     bytes_durable: usize,
     /// Completed writes so far. A sync covers those that it found here when it was issued.
     writes: u64,
-    unsynced: BTreeMap<usize, Vec<Older>>,
+    /// By sector and the write that replaced them.
+    unsynced: BTreeMap<(usize, u64), Contents>,
 }
 
-/// Contents of a sector that were overwritten before they were known durable.
-#[derive(Clone, Debug)]
-struct Older {
-    /// The write that brought these contents; 0 for what is durable.
-    written_by: u64,
-    /// The write that replaced them.
-    replaced_by: u64,
-    /// `None` is all zeros, the usual case in a preallocated segment.
-    sector: Option<Box<[u8; SECTOR]>>,
-}
+/// A sector's contents; `None` is all zeros, the usual case in a preallocated segment.
+type Contents = Option<Box<[u8; SECTOR]>>;
 
 impl File {
     /// Its length as a read sees it.
@@ -72,7 +66,7 @@ impl File {
     /// Gives it this length, with zeros where it grows.
     pub fn set_len(&mut self, len: usize) {
         if len < self.len {
-            self.unsynced.split_off(&len.div_ceil(SECTOR));
+            self.unsynced.split_off(&(len.div_ceil(SECTOR), 0));
         }
         self.cut(len);
         self.bytes_durable = self.bytes_durable.min(len);
@@ -134,13 +128,11 @@ impl File {
     /// Keeps what a power loss may bring back of a sector that is about to be overwritten.
     fn remember(&mut self, sector: usize) {
         let now = self.sector(sector);
-        let older = self.unsynced.entry(sector).or_default();
-        let written_by = older.last().map_or(0, |last| last.replaced_by);
-        older.push(Older { written_by, replaced_by: self.writes, sector: now });
+        self.unsynced.insert((sector, self.writes), now);
     }
 
-    /// A sector's contents; `None` is all zeros.
-    fn sector(&self, sector: usize) -> Option<Box<[u8; SECTOR]>> {
+    /// What a read sees of a sector.
+    fn sector(&self, sector: usize) -> Contents {
         let at = sector * SECTOR;
         let page = self.pages.get(at / PAGE)?.as_ref()?;
         let (sectors, _) = page.as_chunks::<SECTOR>();
@@ -162,16 +154,8 @@ impl File {
     /// A sync that was issued after write `covers` has completed, on a file that had `len` bytes then.
     pub fn synced(&mut self, covers: u64, len: usize) {
         self.bytes_durable = self.bytes_durable.max(len.min(self.len));
-        self.unsynced.retain(|_, older| {
-            let current = older.last().map_or(0, |last| last.replaced_by);
-            if current <= covers {
-                return false;
-            }
-            // What the sync covered is the new durable state; nothing before it can come back.
-            let durable = older.iter().rposition(|old| old.written_by <= covers).unwrap_or(0);
-            older.drain(..durable);
-            true
-        });
+        // What the sync covered is the new durable state; nothing that it replaced can come back.
+        self.unsynced.retain(|(_, replaced_by), _| *replaced_by > covers);
     }
 
     /// Power is lost: each unsynced sector becomes anything that it may be.
@@ -180,7 +164,7 @@ impl File {
         if self.len > self.bytes_durable && how != 0 && draw.chance(1, 2) {
             self.cut(self.bytes_durable);
         }
-        for (sector, older) in core::mem::take(&mut self.unsynced) {
+        for (sector, older) in self.take_unsynced() {
             // All kept, all lost, or any subset.
             let pick = match how {
                 0 => older.len(),
@@ -188,7 +172,7 @@ impl File {
                 _ => draw.below(older.len() as u64 + 1) as usize,
             };
             if let Some(old) = older.get(pick) {
-                self.restore(sector, old.sector.as_deref());
+                self.restore(sector, old.as_deref());
             }
         }
         self.bytes_durable = self.len;
@@ -196,12 +180,29 @@ impl File {
 
     /// A sync has failed: the kernel drops what it could not write, and believes the file clean.
     pub fn drop_dirty(&mut self, draw: &mut Draw) {
-        for (sector, older) in core::mem::take(&mut self.unsynced) {
+        for (sector, older) in self.take_unsynced() {
             if let Some(durable) = older.first().filter(|_| draw.chance(1, 2)) {
-                self.restore(sector, durable.sector.as_deref());
+                self.restore(sector, durable.as_deref());
             }
         }
         self.bytes_durable = self.len;
+    }
+
+    /// Every unsynced sector with what may come back of it, oldest first.
+    fn take_unsynced(&mut self) -> BTreeMap<usize, Vec<Contents>> {
+        let mut sectors = BTreeMap::<usize, Vec<Contents>>::new();
+        for ((sector, _), old) in core::mem::take(&mut self.unsynced) {
+            sectors.entry(sector).or_default().push(old);
+        }
+        sectors
+    }
+
+    /// The durable contents of the unsynced sectors of this range.
+    fn unsynced(&self, sectors: Range<usize>) -> impl Iterator<Item = (usize, &Contents)> {
+        let mut last = None;
+        let all = self.unsynced.range((sectors.start, 0)..(sectors.end, 0));
+        all.filter(move |((sector, _), _)| last.replace(*sector) != Some(*sector))
+            .map(|((sector, _), oldest)| (*sector, oldest))
     }
 
     /// What a read sees; shorter at the end.
@@ -238,8 +239,8 @@ impl File {
         let end = start.saturating_add(len).min(self.bytes_durable);
         let mut bytes = self.copy(start, end);
         let sectors = start / SECTOR..end.div_ceil(SECTOR);
-        for (&sector, older) in self.unsynced.range(sectors) {
-            let durable = older.first().and_then(|old| old.sector.as_deref());
+        for (sector, durable) in self.unsynced(sectors) {
+            let durable = durable.as_deref();
             for at in (sector * SECTOR).max(start)..((sector + 1) * SECTOR).min(end) {
                 bytes[at - start] = durable.map_or(0, |sector| sector[at % SECTOR]);
             }
@@ -252,7 +253,7 @@ impl File {
     pub fn is_at_rest(&self, offset: usize, len: usize) -> bool {
         let end = offset.saturating_add(len);
         let sectors = offset / SECTOR..end.div_ceil(SECTOR);
-        end <= self.bytes_durable && self.unsynced.range(sectors).next().is_none()
+        end <= self.bytes_durable && self.unsynced(sectors).next().is_none()
     }
 
     /// Changes bytes at rest, as only a disk that errs does.
@@ -265,7 +266,7 @@ impl File {
 
     /// Flips one bit at rest. `false` when the sector is not at rest: a rewrite of it is under way.
     pub fn flip(&mut self, offset: usize, bit: u32) -> bool {
-        if offset >= self.bytes_durable || self.unsynced.contains_key(&(offset / SECTOR)) {
+        if !self.is_at_rest(offset, 1) {
             return false;
         }
         self.page(offset)[offset % PAGE] ^= 1 << (bit % 8);

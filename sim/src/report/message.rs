@@ -1,6 +1,7 @@
 //! What a message says, in the few words that fit on an arrow.
 
 use ironseed_core::node::message::{Ask, Head, PeerMessage, Reply};
+use ironseed_core::object::api::Refusal;
 use ironseed_core::raft::{AppendOutcome, Ballot, Body, Message};
 use ironseed_core::types::GroupId;
 use serde::Serialize;
@@ -130,12 +131,17 @@ fn asked(ask: &Ask) -> String {
     }
 }
 
+fn refused(refusal: &Refusal) -> String {
+    format!("refused: {}", words(&format!("{refusal:?}")))
+}
+
 fn returned(reply: &Reply) -> String {
     match reply {
-        Reply::Outcome(Ok(_)) => "done".into(),
-        Reply::Outcome(Err(refusal)) | Reply::Refused(refusal) => {
-            format!("refused: {}", words(&format!("{refusal:?}")))
-        }
+        Reply::Outcome(outcome) => match &**outcome {
+            Ok(_) => "done".into(),
+            Err(refusal) => refused(refusal),
+        },
+        Reply::Refused(refusal) => refused(refusal),
         Reply::Resolved(found) => {
             if found.is_some() {
                 "bucket found".into()

@@ -1,6 +1,5 @@
 //! Bodies on their way in and out, through the same machines as the S3 gateway's.
 
-use super::content::Body;
 use super::script::Target;
 use bytes::Bytes;
 use ironseed_core::machine::Instant;
@@ -12,7 +11,8 @@ use ironseed_core::object::transfer::{Call, Downloader, Ticket, Uploader};
 pub(super) struct Upload {
     /// The machine.
     pub(super) uploader: Box<Uploader>,
-    body: Bytes,
+    /// What is put.
+    pub(super) body: Bytes,
     pushed: usize,
     complete: bool,
 }
@@ -32,10 +32,10 @@ pub(super) struct Download {
 }
 
 impl Upload {
-    pub(super) fn new(target: &Target, body: Body) -> Self {
+    pub(super) fn new(target: &Target, body: Bytes) -> Self {
         let (bucket, key) = (target.bucket.clone(), target.key.clone());
         let uploader = Box::new(Uploader::new(bucket, key, PUT_BYTES_MAX));
-        let mut upload = Self { uploader, body: body.bytes(), pushed: 0, complete: false };
+        let mut upload = Self { uploader, body, pushed: 0, complete: false };
         upload.feed();
         upload
     }

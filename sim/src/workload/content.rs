@@ -21,19 +21,18 @@ impl Body {
     #[must_use]
     pub fn bytes(self) -> Bytes {
         let mut draw = Draw::new(self.seed, Domain::Body, &[self.len]);
-        let mut bytes = Vec::with_capacity(self.len as usize + 8);
-        while bytes.len() < self.len as usize {
-            bytes.extend_from_slice(&draw.next().to_le_bytes());
-        }
-        bytes.truncate(self.len as usize);
+        let mut bytes = vec![0; self.len as usize];
+        let (words, rest) = bytes.as_chunks_mut::<8>();
+        words.iter_mut().for_each(|word| *word = draw.next().to_le_bytes());
+        rest.copy_from_slice(&draw.next().to_le_bytes()[..rest.len()]);
         bytes.into()
     }
+}
 
-    /// MD5 of the bytes.
-    #[must_use]
-    pub fn md5(self) -> [u8; 16] {
-        Md5::digest(self.bytes()).into()
-    }
+/// MD5 of a body's bytes.
+#[must_use]
+pub fn md5_of(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
 }
 
 /// Every body that was written in a run, by its tag.
@@ -46,16 +45,19 @@ pub struct Contents {
 impl Contents {
     /// A client puts this body whole.
     pub fn put(&mut self, body: Body) -> ETag {
-        let etag = ETag { md5: body.md5(), parts: 0 };
+        self.put_bytes(body, &body.bytes())
+    }
+
+    /// A client puts this body, whose bytes are these, whole.
+    pub fn put_bytes(&mut self, body: Body, bytes: &[u8]) -> ETag {
+        let etag = ETag { md5: md5_of(bytes), parts: 0 };
         self.bodies.insert(etag, vec![body]);
         etag
     }
 
-    /// A client writes this body as a part. Its MD5.
-    pub fn part(&mut self, body: Body) -> [u8; 16] {
-        let md5 = body.md5();
+    /// A client has written this body, whose MD5 is this, as a part.
+    pub fn part(&mut self, body: Body, md5: [u8; 16]) {
         self.parts.insert(md5, body);
-        md5
     }
 
     /// A client completes an upload out of these parts.
@@ -100,10 +102,10 @@ mod tests {
         let etag = contents.put(a);
         assert_eq!(contents.bytes(etag), Some(vec![a.bytes()]));
         assert_eq!(contents.len(etag), Some(1001));
-        let named = [
-            NamedPart { number: 1, md5: contents.part(a) },
-            NamedPart { number: 2, md5: contents.part(b) },
-        ];
+        let [first, second] = [a, b].map(|body| md5_of(&body.bytes()));
+        contents.part(a, first);
+        contents.part(b, second);
+        let named = [NamedPart { number: 1, md5: first }, NamedPart { number: 2, md5: second }];
         let whole = contents.complete(&named);
         assert_eq!(whole.parts, 2);
         assert_eq!(contents.bytes(whole), Some(vec![a.bytes(), b.bytes()]));

@@ -1,7 +1,7 @@
 //! A multipart upload as a client makes it: create, part after part, and an end of the client's choice.
 
 use super::bodies::Upload;
-use super::content::{Body, Contents};
+use super::content::{Body, Contents, md5_of};
 use super::script::Target;
 use ironseed_core::machine::Instant;
 use ironseed_core::object::api::{
@@ -31,6 +31,8 @@ pub(super) struct Multipart {
     finish: Finish,
     upload: Option<BlobId>,
     named: Vec<NamedPart>,
+    /// Of the part under way.
+    md5: [u8; 16],
     /// What is asked again once it is answered.
     again: Option<Request>,
     step: Step,
@@ -70,7 +72,8 @@ impl Multipart {
         let Target { bucket, key } = target.clone();
         let request = Request::CreateUpload { bucket, key, attributes: Attributes::default() };
         let step = Step::Asking { request: Box::new(Some(request)), purpose: Purpose::Create };
-        Self { target, bodies, finish, upload: None, named: Vec::new(), again: None, step }
+        let (upload, named, again) = (None, Vec::new(), None);
+        Self { target, bodies, finish, upload, named, md5: [0; 16], again, step }
     }
 
     pub(super) fn poll(&mut self, now: Instant) -> Option<(Option<Ticket>, Request)> {
@@ -93,7 +96,10 @@ impl Multipart {
             Step::Staging(upload) => {
                 upload.report(ticket, outcome);
                 return match upload.uploader.outcome() {
-                    Some(Ok(uploaded)) => self.put_part(uploaded),
+                    Some(Ok(uploaded)) => {
+                        let md5 = md5_of(&upload.body);
+                        self.put_part(uploaded, md5)
+                    }
                     Some(Err(failure)) if upload.uploader.is_idle() => Progress::Failed(failure),
                     // A failed upload still has its blob to drop.
                     Some(Err(_)) | None => Progress::Going,
@@ -117,7 +123,8 @@ impl Multipart {
             (Purpose::Part, Ok(Answer::Done)) => {
                 let body = self.bodies[self.named.len()];
                 let number = self.named.len() as u16 + 1;
-                self.named.push(NamedPart { number, md5: contents.part(body) });
+                contents.part(body, self.md5);
+                self.named.push(NamedPart { number, md5: self.md5 });
             }
             (_, other) => return Progress::Wrong(format!("{purpose:?} was answered {other:?}")),
         }
@@ -127,10 +134,10 @@ impl Multipart {
     /// The next part, or the end.
     fn go_on(&mut self, contents: &mut Contents) -> Progress {
         if let Some(body) = self.bodies.get(self.named.len()) {
-            let upload = Upload::new(&self.target, *body);
+            let upload = Upload::new(&self.target, body.bytes());
             // A small part has nothing to stage.
             if let Some(Ok(uploaded)) = upload.uploader.outcome() {
-                return self.put_part(uploaded);
+                return self.put_part(uploaded, md5_of(&upload.body));
             }
             self.step = Step::Staging(upload);
             return Progress::Going;
@@ -157,15 +164,12 @@ impl Multipart {
     }
 
     /// The part's bytes are staged, or need no staging: its record is next.
-    fn put_part(&mut self, uploaded: Uploaded) -> Progress {
+    fn put_part(&mut self, uploaded: Uploaded, md5: [u8; 16]) -> Progress {
+        self.md5 = md5;
         let Some(upload) = self.upload else { return Progress::Going };
         let Target { bucket, key } = self.target.clone();
-        let part = NewPart {
-            bytes: uploaded.bytes,
-            md5: self.bodies[self.named.len()].md5(),
-            checksum: None,
-            content: uploaded.content,
-        };
+        let part =
+            NewPart { bytes: uploaded.bytes, md5, checksum: None, content: uploaded.content };
         let number = self.named.len() as u16 + 1;
         let request = Request::PutPart { bucket, key, upload, number, part };
         self.step = Step::Asking { request: Box::new(Some(request)), purpose: Purpose::Part };

@@ -98,8 +98,9 @@ impl Script {
 
     /// Puts a body.
     pub fn put(target: Target, body: Body, condition: Condition, contents: &mut Contents) -> Self {
-        let etag = contents.put(body);
-        let upload = Upload::new(&target, body);
+        let bytes = body.bytes();
+        let etag = contents.put_bytes(body, &bytes);
+        let upload = Upload::new(&target, bytes);
         let mut script = Self::new(Stage::Done);
         // A small body has nothing to stage.
         script.stage = script.after_upload(upload, target, condition, etag);

@@ -27,13 +27,14 @@ use crate::kv::cow::Rubble;
 use crate::kv::frame::{Frame, Place};
 use crate::kv::state::{Event, State};
 use crate::kv::table::Slot;
-use crate::machine::{Instant, Now};
+use crate::machine::{Instant, Now, first_of};
 use crate::object::api::Refusal;
 use crate::object::command::{ObjectEvent, ObjectOp};
 use crate::object::registry;
 use crate::planted::{Bug, Point};
 use crate::raft::{self, Body, Group, Payload, Role};
 use crate::types::{Damage, GroupId, Index, NodeId, Position, Term};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -57,6 +58,8 @@ pub(super) struct Cx<'a> {
     pub(super) slice_items: usize,
     pub(super) slice_bytes: u64,
     pub(super) posts: &'a mut Vec<Post>,
+    /// What Raft says, while it is carried out: empty between two steps of Raft.
+    pub(super) outputs: &'a mut Vec<raft::Output>,
 }
 
 impl Cx<'_> {
@@ -127,6 +130,8 @@ pub(super) struct Replica {
     pub(super) rubble: Vec<Rubble<Slot>>,
     disk_full: bool,
     continue_posted: bool,
+    /// The deadline that the node knows of.
+    pub(super) timer: Option<Instant>,
 }
 
 impl Replica {
@@ -165,6 +170,7 @@ impl Replica {
             rubble: Vec::new(),
             disk_full: false,
             continue_posted: false,
+            timer: None,
         }
     }
 
@@ -207,7 +213,7 @@ impl Replica {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let collects = self.leads() && self.damage.is_none() && self.group.shard().is_some();
         let collect = if collects { self.collector.deadline() } else { None };
-        [self.raft.deadline(), collect, self.stream_deadline()].into_iter().flatten().min()
+        first_of([self.raft.deadline(), collect, self.stream_deadline()])
     }
 
     pub(super) fn handle(&mut self, input: ReplicaInput, cx: &mut Cx<'_>) {
@@ -341,11 +347,13 @@ impl Replica {
 
     /// Feeds Raft and carries out what it says.
     pub(super) fn feed(&mut self, input: raft::Input, cx: &mut Cx<'_>) {
-        let mut outputs = Vec::new();
+        // Carrying an output out may feed Raft again.
+        let mut outputs = core::mem::take(cx.outputs);
         self.raft.step(cx.now.mono, input, &mut outputs);
-        for output in outputs {
+        for output in outputs.drain(..) {
             self.carry_out(output, cx);
         }
+        *cx.outputs = outputs;
     }
 
     fn carry_out(&mut self, output: raft::Output, cx: &mut Cx<'_>) {
@@ -522,7 +530,7 @@ impl Replica {
                 let group = self.group;
                 let Caller { from, call } = caller;
                 cx.posts.push(Post::Trace(Trace::Decided { group, position, from, call }));
-                Reply::Outcome(applied.outcome)
+                Reply::Outcome(Box::new(applied.outcome))
             } else {
                 Reply::Again
             };

@@ -212,7 +212,7 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&number) else { return Ends::new() };
         let group = call.group;
         let ended = match reply {
-            Reply::Outcome(outcome) => Ended::Outcome(outcome),
+            Reply::Outcome(outcome) => Ended::Outcome(*outcome),
             Reply::Resolved(bucket) => Ended::Resolved(bucket),
             Reply::Refused(refusal) => {
                 if call.sends > 1 && !matches!(call.body, Body::Read(_) | Body::Open) {

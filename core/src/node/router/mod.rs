@@ -43,7 +43,7 @@ use self::plan::Plan;
 use super::message::Query;
 use super::post::{Post, RouterInput};
 use crate::kv::command::Op;
-use crate::machine::{Duration, Instant, Now};
+use crate::machine::{Duration, Instant, Now, first_of};
 use crate::object::api::{Outcome, Refusal, Request};
 use crate::object::command::ObjectOp;
 use crate::object::registry::{BucketEpoch, BucketState};
@@ -150,16 +150,14 @@ impl Router {
     /// When it wants [`RouterInput::Timer`].
     pub(super) fn deadline(&self) -> Option<Instant> {
         let pause = self.pauses.first().map(|(at, _)| *at);
-        [pause, self.calls.deadline(), self.bulk.deadline(), self.procedures.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let procedures = self.procedures.deadline();
+        first_of([pause, self.calls.deadline(), self.bulk.deadline(), procedures])
     }
 
     pub(super) fn handle(&mut self, now: Now, input: RouterInput, posts: &mut Vec<Post>) {
         let mut cx = Cx { now, posts, sends: Sends::new() };
         match input {
-            RouterInput::Request(id, request) => self.on_request(id, request, &mut cx),
+            RouterInput::Request(id, request) => self.on_request(id, *request, &mut cx),
             RouterInput::Cancel(id) => self.on_cancel(id),
             RouterInput::Returned { from, call, reply } => {
                 for ended in self.calls.on_return(now.mono, from, call, reply, &mut cx.sends) {
@@ -202,10 +200,10 @@ impl Router {
     fn on_request(&mut self, id: RequestId, request: Request, cx: &mut Cx<'_>) {
         let busy = self.planted.forces(Point::RequestBusy, cx.now.mono.0);
         if self.tasks.len() >= self.requests_max || busy {
-            return cx.posts.push(Post::Reply(id, Err(Refusal::Busy)));
+            return cx.posts.push(Post::Reply(id, Box::new(Err(Refusal::Busy))));
         }
         if let Err(refusal) = plan::check(&request) {
-            return cx.posts.push(Post::Reply(id, Err(refusal)));
+            return cx.posts.push(Post::Reply(id, Box::new(Err(refusal))));
         }
         self.next_task += 1;
         let task = TaskId(self.next_task);
@@ -234,7 +232,7 @@ impl Router {
 
     fn reply(&mut self, id: TaskId, outcome: Outcome, cx: &mut Cx<'_>) {
         if let Some(task) = self.forget(id) {
-            cx.posts.push(Post::Reply(task.client, outcome));
+            cx.posts.push(Post::Reply(task.client, Box::new(outcome)));
         }
     }
 

@@ -10,6 +10,15 @@ pub(super) struct Gate {
     held: VecDeque<(PersistId, NodeId, raft::Message)>,
 }
 
+/// Lists that are empty between two posts. They keep their memory, because many posts come a step, and steps are short.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scratch {
+    posts: Vec<Post>,
+    ios: Vec<IoOp>,
+    hashes: Vec<(OpId, Bytes)>,
+    pub(super) outputs: Vec<raft::Output>,
+}
+
 impl Running {
     /// Empties the lanes' queues, then lets go what is ready.
     pub(super) fn pump(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
@@ -32,8 +41,11 @@ impl Running {
                 break;
             }
         }
-        for (to, messages) in core::mem::take(&mut self.outgoing) {
-            effects.push(Effect::Send { to, message: Head::Raft(messages).into() });
+        for (to, messages) in &mut self.outgoing {
+            if !messages.is_empty() {
+                let message = Head::Raft(core::mem::take(messages)).into();
+                effects.push(Effect::Send { to: *to, message });
+            }
         }
     }
 
@@ -60,7 +72,7 @@ impl Running {
                 });
             }
             Post::Router(input) => {
-                let mut posts = Vec::new();
+                let mut posts = core::mem::take(&mut self.scratch.posts);
                 self.router.handle(now, input, &mut posts);
                 self.enqueue_all(posts, effects, config);
             }
@@ -82,14 +94,12 @@ impl Running {
         step: impl FnOnce(&mut Replica, &mut Cx<'_>),
     ) {
         let Some(replica) = self.replicas.get_mut(&group) else { return };
-        let mut posts = Vec::new();
+        let Scratch { posts, outputs, .. } = &mut self.scratch;
+        let mut posts = core::mem::take(posts);
         let now = self.peers.moderate(now);
-        step(replica, &mut cx(config, now, &mut posts));
+        step(replica, &mut cx(config, now, &mut posts, outputs));
         let deadline = replica.deadline();
-        let old = match deadline {
-            Some(at) => self.timer_of.insert(group, at),
-            None => self.timer_of.remove(&group),
-        };
+        let old = core::mem::replace(&mut replica.timer, deadline);
         if old != deadline {
             old.map(|at| self.timers.remove(&(at, group)));
             deadline.map(|at| self.timers.insert((at, group)));
@@ -104,24 +114,25 @@ impl Running {
         step: impl FnOnce(&mut Logs, &mut Chunks, &mut Out<'_>),
     ) {
         self.store_due = true;
-        let (mut posts, mut ios, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut out =
-            Out { posts: &mut posts, ios: &mut ios, hashes: &mut hashes, halt: &mut self.halted };
+        let Scratch { posts, ios, hashes, .. } = &mut self.scratch;
+        let mut posts = core::mem::take(posts);
+        let mut out = Out { posts: &mut posts, ios, hashes, halt: &mut self.halted };
         step(&mut self.logs, &mut self.chunks, &mut out);
-        effects.extend(ios.into_iter().map(Effect::Io));
-        effects.extend(hashes.into_iter().map(|(op, bytes)| Effect::Hash { op, bytes }));
+        effects.extend(ios.drain(..).map(Effect::Io));
+        effects.extend(hashes.drain(..).map(|(op, bytes)| Effect::Hash { op, bytes }));
         self.enqueue_all(posts, effects, config);
     }
 
     pub(super) fn enqueue_all(
         &mut self,
-        posts: Vec<Post>,
+        mut posts: Vec<Post>,
         effects: &mut Vec<Effect>,
         config: &Config,
     ) {
-        for post in posts {
+        for post in posts.drain(..) {
             self.enqueue(post, effects, config);
         }
+        self.scratch.posts = posts;
     }
 
     /// Sends a post on its way: to a lane's queue, or out of the node.
@@ -151,7 +162,7 @@ impl Running {
             }
             Post::Reply(id, outcome) => {
                 effects.push(Effect::Trace(Trace::Answered { request: id }));
-                effects.push(Effect::Reply { id, outcome });
+                effects.push(Effect::Reply { id, outcome: *outcome });
             }
             Post::Trace(event) => effects.push(Effect::Trace(event)),
         }
@@ -225,13 +236,19 @@ impl Running {
     }
 }
 
-pub(super) fn cx<'a>(config: &Config, now: Now, posts: &'a mut Vec<Post>) -> Cx<'a> {
+pub(super) fn cx<'a>(
+    config: &Config,
+    now: Now,
+    posts: &'a mut Vec<Post>,
+    outputs: &'a mut Vec<raft::Output>,
+) -> Cx<'a> {
     Cx {
         now,
         me: config.me,
         slice_items: config.tuning.slice_items as usize,
         slice_bytes: config.tuning.snapshot_slice_bytes,
         posts,
+        outputs,
     }
 }
 

@@ -29,7 +29,7 @@ mod stopping;
 
 pub(super) use self::stopping::Stopping;
 
-use self::lanes::{Gate, cx};
+use self::lanes::{Gate, Scratch, cx};
 use self::rounds::Rounds;
 use super::api::{Config, Effect, Input};
 use super::boot::{Admitted, Writer};
@@ -46,13 +46,14 @@ use super::superblock::{Membership, Superblock};
 use super::support::{self, Support};
 use super::trace::Trace;
 use crate::kv::command::Op;
-use crate::machine::{Duration, Halt, Hashed, Instant, IoDone, IoOp, IoResult, Now};
+use crate::machine::{Duration, Halt, Hashed, Instant, IoDone, IoOp, IoResult, Now, first_of};
 use crate::object::api::Refusal;
 use crate::object::registry::{self, Cluster, RegistryOp};
 use crate::planted::Bug;
 use crate::raft::{self, Body, PersistId};
 use crate::rng::Rng;
 use crate::types::{BlobId, ChunkId, GroupId, NodeId, OpId};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -81,8 +82,8 @@ pub(super) struct Running {
     logs: Logs,
     chunks: Chunks,
     pub(super) replicas: BTreeMap<GroupId, Replica>,
+    /// What every replica's `timer` says, in order.
     timers: BTreeSet<(Instant, GroupId)>,
-    timer_of: BTreeMap<GroupId, Instant>,
     router: Router,
     pub(super) peers: Peers,
     gates: BTreeMap<GroupId, Gate>,
@@ -92,6 +93,7 @@ pub(super) struct Running {
     support: support::Given,
     /// A queue for the store lane, one for the router, one for each lane of shards.
     queues: Vec<VecDeque<Post>>,
+    scratch: Scratch,
     shuffle: Option<Rng>,
     /// The store lane was told something, or time may have come for it.
     store_due: bool,
@@ -141,7 +143,6 @@ impl Running {
             groups,
             replicas,
             timers: BTreeSet::new(),
-            timer_of: BTreeMap::new(),
             router,
             peers: Peers::new(config, &charter, &superblock, now.mono),
             superblock,
@@ -151,6 +152,7 @@ impl Running {
             rounds: Rounds::default(),
             support: support::Given::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
+            scratch: Scratch::default(),
             shuffle: config.tuning.shuffle_lanes.then(|| rng.fork()),
             store_due: true,
             upkeep_at: now.mono + UPKEEP_EVERY,
@@ -178,15 +180,14 @@ impl Running {
                 Some(Stopping::Settling { until }) => Some(until),
                 _ => None,
             };
-            let disk = [self.logs.deadline(), self.chunks.deadline()];
-            return disk.into_iter().flatten().chain(until).min();
+            return first_of([self.logs.deadline(), self.chunks.deadline(), until]);
         }
         let replica = self.timers.first().map(|(at, _)| *at);
         let stop = match self.stopping {
             Some(Stopping::Leading { until }) => Some(until),
             _ => None,
         };
-        [
+        first_of([
             replica,
             stop,
             self.router.deadline(),
@@ -195,10 +196,7 @@ impl Running {
             self.chunks.deadline(),
             Some(self.peers.deadline()),
             Some(self.upkeep_at),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        ])
     }
 
     pub(super) fn step(
@@ -222,7 +220,8 @@ impl Running {
                 self.on_message(config, now, from, message, effects)
             }
             Input::Request { id, request } => {
-                self.enqueue(Post::Router(RouterInput::Request(id, request)), effects, config);
+                let input = RouterInput::Request(id, Box::new(request));
+                self.enqueue(Post::Router(input), effects, config);
             }
             Input::Cancel { id } => {
                 self.enqueue(Post::Router(RouterInput::Cancel(id)), effects, config);
@@ -451,7 +450,9 @@ impl Running {
                 break;
             }
             self.timers.remove(&(at, group));
-            self.timer_of.remove(&group);
+            if let Some(replica) = self.replicas.get_mut(&group) {
+                replica.timer = None;
+            }
             self.enqueue(Post::Replica(group, ReplicaInput::Timer), effects, config);
         }
         self.expire_rounds(now.mono);
@@ -508,7 +509,7 @@ impl Running {
             nodes: charter.members.iter().map(|(node, store)| (*node, Some(*store))).collect(),
         };
         let mut posts = Vec::new();
-        let mut cx = cx(config, now, &mut posts);
+        let mut cx = cx(config, now, &mut posts, &mut self.scratch.outputs);
         replica.propose_own(Op::Registry(RegistryOp::Found(cluster)), &mut cx);
         for post in posts {
             self.push(post);

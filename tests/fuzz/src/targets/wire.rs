@@ -83,7 +83,7 @@ fn messages() -> Vec<PeerMessage> {
             ask: Ask::Read(Query::Client { bucket: None, request: Box::new(list) }),
         },
         Head::Return { call, group, answer: Reply::Refused(Refusal::Unavailable("why".into())) },
-        Head::Return { call, group, answer: Reply::Outcome(Ok(Answer::Done)) },
+        Head::Return { call, group, answer: Reply::Outcome(Box::new(Ok(Answer::Done))) },
         Head::SnapshotPull { group, position, after: Some(octets(b"after")) },
         Head::SnapshotSlice { group, position, after: None, records: vec![record] },
         Head::SupportQuery { round: call },

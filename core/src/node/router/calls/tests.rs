@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::object::api::{Answer, Request};
+use alloc::boxed::Box;
 use alloc::vec;
 
 const ME: NodeId = NodeId(1);
@@ -84,6 +85,6 @@ fn a_read_that_nobody_waits_for_is_over() {
     let number = read(&mut calls, Instant(0), 1, &mut sends);
     calls.disown(TaskId(1));
     assert_eq!(calls.deadline(), None);
-    let (id, done) = (calls.id(number), Reply::Outcome(Ok(Answer::Done)));
+    let (id, done) = (calls.id(number), Reply::Outcome(Box::new(Ok(Answer::Done))));
     assert!(calls.on_return(Instant(1), ME, id, done, &mut sends).is_empty());
 }
