@@ -55,8 +55,8 @@ pub struct Group {
     pub(super) conditional: Option<Term>,
     /// The state above is damaged.
     pub(super) damaged: bool,
-    /// The version of a configuration in which this replica is no member, if it has only been told so.
-    pub(super) expelled: Option<u64>,
+    /// It was told that it is no member. It votes if it is asked, should that be over, and wakes for a leader only.
+    pub(super) expelled: bool,
     /// The newest boot of each peer that was heard of.
     pub(super) incarnations: BTreeMap<NodeId, Incarnation>,
     /// Peers that don't have the first damaged entry, asked in this candidacy or leadership.
@@ -132,7 +132,7 @@ impl Group {
             standing: restored.standing,
             conditional: None,
             damaged,
-            expelled: None,
+            expelled: false,
             incarnations: BTreeMap::new(),
             absent: BTreeSet::new(),
             matched: BTreeMap::new(),
@@ -221,6 +221,7 @@ impl Group {
             | Body::VoteReply { .. }
             | Body::Expelled { .. }
             | Body::PayloadReply { .. } => {}
+            Body::VoteRequest { .. } | Body::Nudge if self.expelled => {}
             // Whoever asks for votes doubts the leader: ask it. And what else comes from others, late or at a wrong address,
             // must not leave some of the group awake beside a leader that sleeps.
             _ => self.wake(self.leader != Some(from) || term != self.term, out),
@@ -379,7 +380,7 @@ impl Group {
         self.leader = Some(from);
         self.heard = Some(self.now);
         self.quiet = false;
-        self.expelled = None;
+        self.expelled = false;
         self.draw_election();
     }
 

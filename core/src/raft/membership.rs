@@ -127,20 +127,14 @@ impl Group {
         let settled = !self.log.is_blind() && self.is_settled_through(self.commit_index);
         let outside = |node| settled && configuration.seat(node).is_none();
         let sure = self.leader.is_some() || outside(self.config.me);
-        if self.expelled.is_some() {
-            self.expelled
-        } else if sure && outside(node) {
-            Some(configuration.version)
-        } else {
-            None
-        }
+        (sure && outside(node)).then_some(configuration.version)
     }
 
     /// The answer: nothing is to be done here until somebody leads this replica again.
     pub(super) fn on_expelled(&mut self, version: u64, out: &mut Vec<Output>) {
         let leads = matches!(self.state, State::Leader(_));
         if !leads && self.leader.is_none() && version > self.log.configuration().version {
-            self.expelled = Some(version);
+            self.expelled = true;
             self.rest(out);
         }
     }
