@@ -63,6 +63,12 @@ bugs! {
     ReadWithoutQuorum = 10,
     /// ReadIndex answers before an entry of the leader's own term is committed.
     ReadBeforeOwnTerm = 11,
+    /// A leader changes its group's members before it has committed an entry of its own term.
+    ChangeBeforeOwnTerm = 13,
+    /// In a joint configuration a quorum of the new voters is enough.
+    JointNewOnly = 14,
+    /// A state takes the place of a log and its configuration does not.
+    SnapshotWithoutMembers = 15,
     /// The log is compacted before the state that replaces it is durable.
     CompactBeforeDurable = 16,
     /// A pre-vote ignores a live leader and raises the term.

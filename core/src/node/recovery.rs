@@ -20,7 +20,7 @@ use crate::kv::replay::Replay;
 use crate::kv::state::State;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Instant, IoOp, IoResult, OpIds};
 use crate::planted::Planted;
-use crate::raft::{self, Group, Payload, Standing};
+use crate::raft::{self, Group, Standing};
 use crate::rng::Rng;
 use crate::shard::placement::{self, Member};
 use crate::types::{Damage, GroupId, NodeId, OpId, Position, ShardId};
@@ -405,9 +405,10 @@ fn lost_for_good(
     restored: &raft::Restored,
     wal_lost: &BTreeMap<wal::Identity, Damage>,
 ) -> Option<Damage> {
-    let lost = restored.entries.iter().find(|entry| {
-        entry.payload == Payload::Lost && entry.position.index > restored.applied.index
-    })?;
+    let lost = restored
+        .entries
+        .iter()
+        .find(|entry| entry.payload.is_lost() && entry.position.index > restored.applied.index)?;
     let Position { term, index } = lost.position;
     let mut records = restore::ENTRY_KINDS
         .into_iter()

@@ -22,10 +22,13 @@ mod kind {
     pub(super) const REPAIR: u8 = 6;
     pub(super) const READMITTED: u8 = 7;
     pub(super) const ABSTAINING: u8 = 8;
+    pub(super) const CONFIGURE: u8 = 9;
+    pub(super) const COMPACTED_CHANGED: u8 = 10;
+    pub(super) const RESET_CHANGED: u8 = 11;
 }
 
 /// The kinds of records whose payload is an entry's.
-pub(super) const ENTRY_KINDS: [u8; 2] = [kind::ENTRY, kind::REPAIR];
+pub(super) const ENTRY_KINDS: [u8; 3] = [kind::ENTRY, kind::REPAIR, kind::CONFIGURE];
 
 /// The record of a write.
 pub(super) fn record_of(group: GroupId, write: &Write) -> Record {
@@ -40,14 +43,21 @@ pub(super) fn record_of(group: GroupId, write: &Write) -> Record {
             Position { term: state.term, index: state.commit_index },
             codec::encode(state),
         ),
-        Write::Append(entry) => record(kind::ENTRY, entry.position, codec::encode(&entry.payload)),
+        Write::Append(entry) => {
+            let kind = if entry.payload.changes_members() { kind::CONFIGURE } else { kind::ENTRY };
+            record(kind, entry.position, codec::encode(&entry.payload))
+        }
         Write::Repair(entry) => record(kind::REPAIR, entry.position, codec::encode(&entry.payload)),
         Write::Truncate { from: index } => record(kind::TRUNCATE, from(*index), Vec::new()),
         Write::Compacted { position, configuration } => {
-            record(kind::COMPACTED, *position, codec::encode(configuration))
+            let kinds = (kind::COMPACTED, kind::COMPACTED_CHANGED);
+            let kind = if configuration.founding { kinds.0 } else { kinds.1 };
+            record(kind, *position, codec::encode(configuration))
         }
         Write::Reset { position, configuration } => {
-            record(kind::RESET, *position, codec::encode(configuration))
+            let kinds = (kind::RESET, kind::RESET_CHANGED);
+            let kind = if configuration.founding { kinds.0 } else { kinds.1 };
+            record(kind, *position, codec::encode(configuration))
         }
     }
 }
@@ -123,17 +133,19 @@ impl Replay {
                     image.tainted = true;
                 }
             },
-            kind::ENTRY | kind::REPAIR => {
+            kind::ENTRY | kind::REPAIR | kind::CONFIGURE => {
                 image.cut &= kind == kind::REPAIR; // what was lost came before an append
                 let payload = payload.and_then(|bytes| codec::decode(bytes).ok());
-                let kept = image.entries.get(&index).is_some_and(|entry| {
-                    entry.position == position && entry.payload != Payload::Lost
-                });
+                let known = image.entries.get(&index).filter(|entry| entry.position == position);
+                let kept = known.is_some_and(|entry| !entry.payload.is_lost());
+                let configures = kind == kind::CONFIGURE
+                    || known
+                        .is_some_and(|entry| entry.payload == Payload::Lost { configures: true });
                 if index > image.compacted.index && !(payload.is_none() && kept) {
-                    let payload = payload.unwrap_or(Payload::Lost);
+                    let payload = payload.unwrap_or(Payload::Lost { configures });
                     image.entries.insert(index, Entry { position, payload });
                 }
-                if kind == kind::ENTRY {
+                if kind != kind::REPAIR {
                     image.doubtful.remove(&index);
                 }
             }
@@ -141,15 +153,20 @@ impl Replay {
                 image.entries.split_off(&index);
                 image.doubtful.split_off(&index);
             }
-            kind::COMPACTED | kind::RESET => {
+            kind::COMPACTED | kind::COMPACTED_CHANGED | kind::RESET | kind::RESET_CHANGED => {
                 match payload.and_then(|bytes| codec::decode(bytes).ok()) {
                     Some(configuration) => image.configuration = Some(configuration),
-                    None => image.tainted = true,
+                    None => {
+                        image.tainted = true;
+                        if matches!(kind, kind::COMPACTED_CHANGED | kind::RESET_CHANGED) {
+                            image.configuration = Some(Configuration::default());
+                        }
+                    }
                 }
                 image.compacted = position;
                 image.entries = image.entries.split_off(&index.next());
                 image.doubtful = image.doubtful.split_off(&index.next());
-                if kind == kind::RESET {
+                if matches!(kind, kind::RESET | kind::RESET_CHANGED) {
                     image.entries.clear();
                     image.doubtful.clear();
                 }
@@ -214,7 +231,16 @@ impl Replay {
             standing => standing,
         };
         let entries = contiguous;
-        (Restored { hard_state, compacted, configuration, entries, applied, standing }, lost)
+        let restored = Restored {
+            hard_state,
+            compacted,
+            configuration,
+            entries,
+            applied,
+            applied_configuration: None,
+            standing,
+        };
+        (restored, lost)
     }
 }
 
@@ -279,7 +305,7 @@ mod tests {
             (Write::Append(entry(1, 1, b"a")), true),
             (Write::Append(entry(2, 1, b"b")), false),
         ]);
-        assert_eq!(restored.entries[0].payload, Payload::Lost);
+        assert_eq!(restored.entries[0].payload, Payload::Lost { configures: false });
         assert_eq!(restored.entries[0].position.term, Term(1));
         assert_eq!(restored.standing, Standing::Full);
     }

@@ -80,15 +80,19 @@ impl Received {
         *newest = support.max(*newest); // a late answer is true as well, and of less use
     }
 
-    /// How many followers may be found to support this term's leader.
-    pub(super) fn known(&self, term: Term) -> usize {
-        if term == self.term { self.from.len() } else { 0 }
+    /// Whether a follower may be found to support this term's leader.
+    pub(super) fn knows(&self, term: Term, node: NodeId) -> bool {
+        term == self.term && self.from.contains_key(&node)
     }
 
-    /// How many have never left it, by what their nodes say now.
-    pub(super) fn confirmed(&self, term: Term, said: &BTreeMap<NodeId, Support>) -> usize {
-        let stands = |(node, support): &(&NodeId, &Support)| said.get(*node) == Some(*support);
-        if term == self.term { self.from.iter().filter(stands).count() } else { 0 }
+    /// Whether it has never left it, by what its node says now.
+    pub(super) fn confirms(
+        &self,
+        term: Term,
+        said: &BTreeMap<NodeId, Support>,
+        node: NodeId,
+    ) -> bool {
+        self.knows(term, node) && self.from.get(&node) == said.get(&node)
     }
 }
 
@@ -125,16 +129,17 @@ mod tests {
         let mut received = Received::default();
         received.hear(A, Term(3), support(1, 5));
         let said = |support| BTreeMap::from([(A, support)]);
-        assert_eq!(received.confirmed(Term(3), &said(support(1, 5))), 1);
-        assert_eq!(received.confirmed(Term(3), &said(support(1, 6))), 0);
-        assert_eq!(received.confirmed(Term(3), &said(support(2, 5))), 0);
-        assert_eq!(received.confirmed(Term(3), &BTreeMap::from([(B, support(1, 5))])), 0);
-        assert_eq!((received.known(Term(3)), received.known(Term(4))), (1, 0));
-        assert_eq!(received.confirmed(Term(4), &said(support(1, 5))), 0);
+        assert!(received.confirms(Term(3), &said(support(1, 5)), A));
+        assert!(!received.confirms(Term(3), &said(support(1, 6)), A));
+        assert!(!received.confirms(Term(3), &said(support(2, 5)), A));
+        let other = BTreeMap::from([(B, support(1, 5))]);
+        assert!(!received.confirms(Term(3), &other, A) && !received.confirms(Term(3), &other, B));
+        assert!(received.knows(Term(3), A) && !received.knows(Term(4), A));
+        assert!(!received.confirms(Term(4), &said(support(1, 5)), A));
         received.hear(A, Term(3), support(1, 4));
-        assert_eq!(received.confirmed(Term(3), &said(support(1, 5))), 1, "a late answer");
+        assert!(received.confirms(Term(3), &said(support(1, 5)), A), "a late answer");
         received.hear(B, Term(4), support(1, 0));
-        assert_eq!((received.known(Term(4)), received.known(Term(3))), (1, 0));
+        assert!(received.knows(Term(4), B) && !received.knows(Term(3), B));
     }
 
     #[test]

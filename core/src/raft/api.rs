@@ -1,5 +1,6 @@
 //! The surface of a group: its settings, what a node restores it from, feeds it, and does for it.
 
+use super::configuration::Configuration;
 use super::message::{Entry, Message};
 use crate::machine::Duration;
 use crate::planted::Planted;
@@ -17,7 +18,8 @@ pub struct Config {
     pub group: GroupId,
     /// This boot of this node's store.
     pub incarnation: Incarnation,
-    /// All voters, this node among them: 1 to [`VOTERS_MAX`], sorted.
+    /// The voters that the group was founded with: 1 to [`VOTERS_MAX`](super::VOTERS_MAX), sorted. None if this replica
+    /// was not among them and is to learn of its group from its leader.
     pub voters: Vec<NodeId>,
     /// How often a leader says that it leads.
     pub heartbeat: Duration,
@@ -31,28 +33,6 @@ pub struct Config {
     pub append_inflight_max: u32,
     /// The planted bug, in the simulator.
     pub planted: Planted,
-}
-
-/// The most voters of a group. Votes and match indexes are compared in full at each step.
-pub const VOTERS_MAX: usize = 7;
-
-/// Who votes in a group, and from which boot on each voter's promises count. Part of compaction and of
-/// snapshots, because the entries that changed it are gone by then.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Configuration {
-    /// Rises with every change.
-    pub version: u64,
-    /// The voters, sorted by node.
-    pub voters: Vec<Voter>,
-}
-
-/// A member of a [`Configuration`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Voter {
-    /// Who.
-    pub node: NodeId,
-    /// Its promises of earlier boots don't count: it was readmitted with this one. 0 if never.
-    pub readmitted: Incarnation,
 }
 
 /// Term, vote and commit index as they are on disk (Raft figure 2). Term and vote are durable before
@@ -89,13 +69,17 @@ pub struct Restored {
     pub hard_state: HardState,
     /// The log begins after this position.
     pub compacted: Position,
-    /// The configuration at `compacted`; `None` for a log that was never compacted.
+    /// The configuration at `compacted`; `None` for the one that the group was founded with, and one without members if
+    /// it can't be known.
     pub configuration: Option<Configuration>,
     /// The log: contiguous from `compacted`, terms never falling.
     pub entries: Vec<Entry>,
     /// What the state contains. Beyond the log's end if the log lost its unsynced tail; before
     /// `compacted` only if the state is damaged.
     pub applied: Position,
+    /// The configuration at `applied`, if the state knows it. Without it, a state that is ahead of its log says nothing of
+    /// who has come and gone, and the log's last configuration is taken for that of the group.
+    pub applied_configuration: Option<Configuration>,
     /// Whether earlier promises can be relied on.
     pub standing: Standing,
 }
@@ -179,6 +163,15 @@ pub enum Input {
         node: NodeId,
         /// Its new boot.
         incarnation: Incarnation,
+    },
+    /// These shall be the voters (Raft 6). Answered as a proposal is, and done once [`super::Group::configuration`] of a
+    /// committed index [is steady](Configuration::is_steady): new voters learn first, whoever leads meanwhile goes on with
+    /// it, and another target takes the place of this one. Refused by a leader while its last change isn't committed.
+    ChangeVoters {
+        /// The node's name for it.
+        id: u64,
+        /// The voters: 1 to [`VOTERS_MAX`](super::VOTERS_MAX), sorted.
+        voters: Vec<NodeId>,
     },
     /// Give leadership to the most advanced follower (graceful stop, balancing). Proposals are
     /// rejected meanwhile; given up after an election timeout.
@@ -342,7 +335,9 @@ pub struct Status {
     pub damaged: bool,
     /// Entries whose payload is damaged.
     pub lost: usize,
-    /// At a leader: the other voters.
+    /// Who belongs to the group, by the last entry that says so, committed or not.
+    pub configuration: Configuration,
+    /// At a leader: the other members.
     pub followers: Vec<FollowerStatus>,
 }
 
@@ -388,6 +383,8 @@ pub enum Event {
     Quiesced,
     /// Something woke it.
     Woken,
+    /// This replica is no member of its group any more.
+    Expelled,
     /// An election was won because every voter answered.
     Unanimous {
         /// Its term.

@@ -3,7 +3,7 @@
 use super::api::{Event, Output, Standing};
 use super::group::{Group, State};
 use super::message::{Ballot, Body, Payload};
-use super::quorum::{Election, tally};
+use super::quorum::Election;
 use super::replication::Leadership;
 use crate::machine::Duration;
 use crate::planted::{Bug, Point};
@@ -38,8 +38,10 @@ impl Group {
     /// Whether this replica could lead if it was elected. With a damaged state it can't answer clients, but its
     /// log may be the only one that can win: it then leads until a follower has that log.
     fn may_lead(&self) -> bool {
-        let can_hand_over = !self.damaged || self.config.voters.len() > 1;
-        self.standing != Standing::Blank && can_hand_over
+        let configuration = self.log.configuration();
+        let knows = self.may_campaign() && !self.log.is_blind();
+        let can_hand_over = !self.damaged || !configuration.is_alone(self.config.me);
+        self.standing != Standing::Blank && knows && can_hand_over
     }
 
     /// A peer's node is gone, for now or for good. If it led this group somebody else should: soon, but
@@ -88,6 +90,9 @@ impl Group {
         self.leader = None;
         self.absent.clear();
         self.draw_election();
+        if self.is_outside() {
+            return self.rest(out); // a leader will come if one is wanted here
+        }
         if !self.may_lead() {
             return self.ask_for_leader(out);
         }
@@ -227,9 +232,9 @@ impl Group {
 
     fn maybe_win(&mut self, out: &mut Vec<Output>) {
         let State::Candidate(candidacy) = &self.state else { return };
-        let ballots = self.config.voters.iter().map(|node| candidacy.ballots.get(node).copied());
         let full = self.standing == Standing::Full;
-        match (tally(ballots, full), candidacy.pre) {
+        let ballot = |node| candidacy.ballots.get(&node).copied();
+        match (self.log.configuration().tally(ballot, full), candidacy.pre) {
             (Election::Open, _) => {}
             (Election::Lost, _) => self.become_follower(self.term, out),
             (Election::Won { unanimous: false }, true) => {
@@ -292,9 +297,12 @@ impl Group {
     pub(super) fn on_transfer_away(&mut self, out: &mut Vec<Output>) {
         self.wake(false, out);
         let (now, election) = (self.now, self.config.election);
+        let configuration = self.log.configuration();
         let State::Leader(leadership) = &mut self.state else { return };
-        let fit =
-            leadership.followers.iter().filter(|(_, p)| p.counts && p.is_active(now, election));
+        let fit = leadership.followers.iter().filter(|(node, progress)| {
+            let able = progress.counts && progress.is_active(now, election);
+            able && configuration.stays(**node)
+        });
         let best = fit.max_by_key(|(_, progress)| progress.match_index).map(|(node, _)| *node);
         leadership.transfer = best.map(|node| (node, now + election));
         self.maybe_transfer(out);
@@ -312,7 +320,7 @@ impl Group {
 
     /// The leader gives its leadership to this replica: no pre-vote, it agrees.
     pub(super) fn on_timeout_now(&mut self, from: NodeId, out: &mut Vec<Output>) {
-        let fit = self.standing == Standing::Full && !self.damaged;
+        let fit = self.standing == Standing::Full && self.may_lead() && !self.damaged;
         if fit && self.leader == Some(from) && from != self.config.me {
             self.campaign(self.term.next(), true, out);
         }

@@ -2,14 +2,15 @@
 //! protocols are in the files named by what they do.
 
 use super::api::{
-    Config, Configuration, Event, FollowerStatus, HardState, Input, Output, PersistId, Restored,
-    Role, Standing, Status, VOTERS_MAX, Voter, Write,
+    Config, Event, FollowerStatus, HardState, Input, Output, PersistId, Restored, Role, Standing,
+    Status, Write,
 };
+use super::configuration::{Configuration, is_electorate};
 use super::disk::Disk;
 use super::election::Candidacy;
 use super::log::Log;
 use super::message::{Body, Entry, Message, Payload};
-use super::progress::Flow;
+use super::progress::{Flow, Progress};
 use super::replication::Leadership;
 use crate::machine::Instant;
 use crate::planted::Bug;
@@ -54,6 +55,8 @@ pub struct Group {
     pub(super) conditional: Option<Term>,
     /// The state above is damaged.
     pub(super) damaged: bool,
+    /// It was told that it is no member. It votes if it is asked, should that be over, and wakes for a leader only.
+    pub(super) expelled: bool,
     /// The newest boot of each peer that was heard of.
     pub(super) incarnations: BTreeMap<NodeId, Incarnation>,
     /// Peers that don't have the first damaged entry, asked in this candidacy or leadership.
@@ -76,38 +79,33 @@ impl Group {
     /// A replica as it was found on disk. It is awake: look at [`Self::deadline`].
     ///
     /// # Panics
-    /// If the voters are none, too many, unsorted or without this node, or if the log isn't contiguous.
+    /// If the founding voters are too many or unsorted, or if the log isn't contiguous.
     #[must_use]
     pub fn new(config: Config, restored: Restored, now: Instant, rng: Rng) -> Self {
-        let count = config.voters.len();
-        assert!((1..=VOTERS_MAX).contains(&count), "{count} voters");
-        assert!(config.voters.is_sorted_by(|a, b| a < b), "unsorted voters {:?}", config.voters);
-        assert!(
-            config.voters.contains(&config.me),
-            "{:?} is none of {:?}",
-            config.me,
-            config.voters
-        );
-        let voter = |node: &NodeId| Voter { node: *node, readmitted: Incarnation(0) };
-        let base = restored.configuration.unwrap_or_else(|| Configuration {
-            version: 0,
-            voters: config.voters.iter().map(voter).collect(),
-        });
+        let founding = &config.voters;
+        assert!(founding.is_empty() || is_electorate(founding), "founded with {founding:?}");
+        let base = restored.configuration.unwrap_or_else(|| Configuration::founding(founding));
 
         let applied = restored.applied;
         let mut log = Log::restored(restored.compacted, base, restored.entries);
         let mut disk = Disk::new(restored.hard_state.commit_index);
+        let told = restored.applied_configuration;
         // The state may be ahead of a log that lost its unsynced tail. It holds committed entries only,
         // so it wins over whatever the log says there.
         if applied.index > log.compacted().index && !log.contains(applied) {
-            let configuration = log.configuration_at(applied.index);
+            let told = told.clone();
+            let configuration = told.unwrap_or_else(|| log.configuration_at(applied.index));
             log.reset(applied, configuration.clone());
             disk.write(Write::Reset { position: applied, configuration });
         }
         // Damaged entries that the state contains need no repair.
         if let Some(index) = log.lost().range(..=applied.index).next_back().copied() {
-            log.compact(index);
-            let (position, configuration) = (log.compacted(), log.configuration_at(index));
+            match told {
+                Some(told) => log.compact_as(applied.index, told),
+                None => log.compact(index),
+            }
+            let position = log.compacted();
+            let configuration = log.configuration_at(position.index);
             disk.write(Write::Compacted { position, configuration });
         }
         let damaged = applied.index < log.compacted().index;
@@ -134,6 +132,7 @@ impl Group {
             standing: restored.standing,
             conditional: None,
             damaged,
+            expelled: false,
             incarnations: BTreeMap::new(),
             absent: BTreeSet::new(),
             matched: BTreeMap::new(),
@@ -141,7 +140,7 @@ impl Group {
             rng,
         };
         group.draw_election();
-        if group.config.voters.len() == 1 {
+        if group.log.configuration().is_alone(group.config.me) {
             group.election_at = now; // nobody to wait for
         }
         group
@@ -186,6 +185,7 @@ impl Group {
             Input::PeerRestarted { node, incarnation } => {
                 self.on_peer_restarted(node, incarnation, out);
             }
+            Input::ChangeVoters { id, voters } => self.on_change_voters(id, voters, out),
             Input::TransferAway => self.on_transfer_away(out),
             Input::Campaign => self.on_campaign(out),
             Input::StateDamaged => self.on_state_damaged(out),
@@ -205,18 +205,23 @@ impl Group {
 
     /// Settles who speaks and in which term (Raft 5.1), then hands the message on.
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
-        let known_peer = from != self.config.me && self.config.voters.contains(&from);
-        if !known_peer || !self.settle_incarnation(from, message.incarnation) {
+        // Anybody may speak: members that this replica has not heard of yet lead and ask for votes as well (Raft 6).
+        if from == self.config.me || !self.settle_incarnation(from, message.incarnation) {
             return;
         }
         let Message { term, incarnation, body } = message;
+        if self.expels(from, &body, out) {
+            return;
+        }
         match &body {
             // Silence is the purpose of this one; and an answer starts nothing.
             Body::Heartbeat { quiesce: true, .. }
             | Body::HeartbeatReply { .. }
             | Body::AppendReply { .. }
             | Body::VoteReply { .. }
+            | Body::Expelled { .. }
             | Body::PayloadReply { .. } => {}
+            Body::VoteRequest { .. } | Body::Nudge if self.expelled => {}
             // Whoever asks for votes doubts the leader: ask it. And what else comes from others, late or at a wrong address,
             // must not leave some of the group awake beside a leader that sleeps.
             _ => self.wake(self.leader != Some(from) || term != self.term, out),
@@ -263,6 +268,7 @@ impl Group {
             }
             Body::ReadmitRequest => self.on_readmit_request(from, incarnation),
             Body::SnapshotRequest => self.on_snapshot_request(from, out),
+            Body::Expelled { version } => self.on_expelled(version, out),
         }
     }
 
@@ -308,7 +314,7 @@ impl Group {
 
     fn on_peer_restarted(&mut self, node: NodeId, incarnation: Incarnation, out: &mut Vec<Output>) {
         let known = self.incarnations.get(&node).copied().unwrap_or_default();
-        if !self.config.voters.contains(&node) || incarnation <= known {
+        if self.log.configuration().seat(node).is_none() || incarnation <= known {
             return;
         }
         self.settle_incarnation(node, incarnation);
@@ -374,6 +380,7 @@ impl Group {
         self.leader = Some(from);
         self.heard = Some(self.now);
         self.quiet = false;
+        self.expelled = false;
         self.draw_election();
     }
 
@@ -389,17 +396,22 @@ impl Group {
         out.push(Output::Send { to, message, after });
     }
 
-    /// All voters but this one.
+    /// All members but this one.
     pub(super) fn peers(&self) -> Vec<NodeId> {
-        self.config.voters.iter().copied().filter(|node| *node != self.config.me).collect()
+        let members = self.log.configuration().members.iter().map(|member| member.node);
+        members.filter(|node| *node != self.config.me).collect()
     }
 
     /// Adds an entry of this term to the leader's own log.
     pub(super) fn append(&mut self, payload: Payload) -> Position {
         let position = Position { term: self.term, index: self.log.last().index.next() };
+        let configures = matches!(payload, Payload::Configure(_));
         let entry = Entry { position, payload };
         self.log.append(entry.clone());
         self.disk.write(Write::Append(entry));
+        if configures {
+            self.settle_followers();
+        }
         if let State::Leader(leadership) = &mut self.state {
             leadership.unsent = true;
         }
@@ -408,6 +420,7 @@ impl Group {
 
     /// Ends a step: appends go out before our own sync begins, then everything is written in one go.
     fn finish(&mut self, out: &mut Vec<Output>) {
+        self.maybe_configure(out);
         self.broadcast_unsent(out);
         self.maybe_hand_over(out);
         self.maybe_regain_standing(out);
@@ -450,6 +463,36 @@ impl Group {
     #[must_use]
     pub fn position_at(&self, index: Index) -> Option<Position> {
         self.log.position_at(index)
+    }
+
+    /// The configuration in force here: the last in the log, committed or not (Raft 6).
+    #[must_use]
+    pub const fn configuration(&self) -> &Configuration {
+        self.log.configuration()
+    }
+
+    /// Whether this replica and those of whom it `is` true are a quorum.
+    pub fn is_quorum(&self, is: impl Fn(NodeId) -> bool) -> bool {
+        self.log.configuration().has_quorum(|node| node == self.config.me || is(node))
+    }
+
+    /// The highest value that a quorum has reached, given this leader's own and what is known of a follower's.
+    pub(super) fn reached<T: Ord + Copy + Default>(
+        &self,
+        leadership: &Leadership,
+        own: T,
+        follower: impl Fn(&Progress) -> T,
+    ) -> T {
+        let value = |node| match leadership.followers.get(&node) {
+            Some(progress) => follower(progress),
+            None if node == self.config.me => own,
+            None => T::default(),
+        };
+        let configuration = self.log.configuration();
+        if self.config.planted.is(Bug::JointNewOnly) {
+            return configuration.reached_by_new(value);
+        }
+        configuration.reached(value)
     }
 
     /// The configuration as of `index`, which isn't compacted: part of every snapshot.
@@ -520,7 +563,7 @@ impl Group {
             State::Leader(leadership) => leadership.followers.iter().collect(),
             _ => Vec::new(),
         };
-        let follower = |(node, progress): (&NodeId, &super::progress::Progress)| FollowerStatus {
+        let follower = |(node, progress): (&NodeId, &Progress)| FollowerStatus {
             node: *node,
             match_index: progress.match_index,
             active: progress.is_active(self.now, self.config.election),
@@ -542,6 +585,7 @@ impl Group {
             standing: self.standing,
             damaged: self.damaged,
             lost: self.log.lost().len(),
+            configuration: self.log.configuration().clone(),
             followers: followers.into_iter().map(follower).collect(),
         }
     }
@@ -571,7 +615,8 @@ impl Group {
         if let State::Leader(leadership) = &self.state {
             assert!(self.standing == Standing::Full, "an unfit replica leads");
             assert_eq!((self.leader, self.vote), (Some(self.config.me), Some(self.config.me)));
-            leadership.followers.values().for_each(super::progress::Progress::assert_invariants);
+            assert!(!self.log.is_blind(), "leads a group whose members it does not know");
+            leadership.followers.values().for_each(Progress::assert_invariants);
         }
     }
 }

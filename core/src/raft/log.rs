@@ -1,6 +1,6 @@
 //! The resident log of one replica: entries from compaction on, and the watermarks over them.
 
-use super::api::Configuration;
+use super::configuration::Configuration;
 use super::message::{Entry, Payload};
 use crate::types::{Incarnation, Index, NodeId, Position, Term};
 use alloc::collections::{BTreeSet, VecDeque};
@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 ///
 /// - Entries are contiguous from `compacted` on, and terms never fall ([`Self::append`]).
 /// - `runs` holds the first index of each run of equal terms, in order ([`Self::assert_invariants`]).
-/// - `lost` and `mending` only name entries in the log ([`Self::assert_invariants`]).
+/// - `lost`, `blind` and `mending` only name entries in the log ([`Self::assert_invariants`]).
+/// - `configuration` is the last of `changes`, or `base` ([`Self::settle_configuration`]).
 /// - What [`Self::durable`] vouches for is on disk with identity and payload.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
@@ -20,10 +21,14 @@ pub(super) struct Log {
     entries: VecDeque<Entry>,
     /// (term, its first index), so that a term is found without walking entries.
     runs: VecDeque<(Term, Index)>,
-    /// Changes of the configuration that the entries hold.
-    readmits: VecDeque<(Index, NodeId, Incarnation)>,
+    /// The configurations that entries hold.
+    changes: VecDeque<(Index, Configuration)>,
+    /// The last one in the log, committed or not.
+    configuration: Configuration,
     /// Entries whose payload is damaged on disk and not known here.
     lost: BTreeSet<Index>,
+    /// Those of them that hold a configuration.
+    blind: BTreeSet<Index>,
     /// Entries whose payload has come back but isn't durable yet.
     mending: BTreeSet<Index>,
     /// Identities through here are durable.
@@ -36,11 +41,13 @@ impl Log {
     pub(super) fn restored(compacted: Position, base: Configuration, entries: Vec<Entry>) -> Self {
         let mut log = Self {
             compacted,
+            configuration: base.clone(),
             base,
             entries: VecDeque::with_capacity(entries.len()),
             runs: VecDeque::new(),
-            readmits: VecDeque::new(),
+            changes: VecDeque::new(),
             lost: BTreeSet::new(),
+            blind: BTreeSet::new(),
             mending: BTreeSet::new(),
             durable: compacted.index,
             bytes: 0,
@@ -105,12 +112,16 @@ impl Log {
         if self.runs.back().is_none_or(|(term, _)| *term != position.term) {
             self.runs.push_back((position.term, position.index));
         }
-        match entry.payload {
-            Payload::Readmit { node, incarnation } => {
-                self.readmits.push_back((position.index, node, incarnation));
+        match &entry.payload {
+            Payload::Configure(configuration) => {
+                self.configuration = configuration.clone();
+                self.changes.push_back((position.index, configuration.clone()));
             }
-            Payload::Lost => {
+            Payload::Lost { configures } => {
                 self.lost.insert(position.index);
+                if *configures {
+                    self.blind.insert(position.index);
+                }
             }
             Payload::Noop | Payload::Command(_) => {}
         }
@@ -128,10 +139,10 @@ impl Log {
         while self.runs.back().is_some_and(|(_, first)| *first >= from) {
             self.runs.pop_back();
         }
-        while self.readmits.back().is_some_and(|(index, ..)| *index >= from) {
-            self.readmits.pop_back();
-        }
+        while self.changes.pop_back_if(|(index, _)| *index >= from).is_some() {}
+        self.settle_configuration();
         self.lost.split_off(&from);
+        self.blind.split_off(&from);
         self.mending.split_off(&from);
         self.durable = self.durable.min(from.prev());
     }
@@ -146,7 +157,7 @@ impl Log {
         while let Some(entry) = self.entries.pop_front_if(|entry| entry.position.index <= index) {
             self.bytes -= entry.payload.cost();
         }
-        while self.readmits.pop_front_if(|(at, ..)| *at <= index).is_some() {}
+        while self.changes.pop_front_if(|(at, _)| *at <= index).is_some() {}
         // The run that `index` is in goes on after it, or ends there.
         while self.runs.get(1).is_some_and(|(_, first)| *first <= index.next()) {
             self.runs.pop_front();
@@ -157,9 +168,18 @@ impl Log {
             *first = (*first).max(index.next());
         }
         self.lost = self.lost.split_off(&index.next());
+        self.blind = self.blind.split_off(&index.next());
+        self.settle_configuration();
         self.mending = self.mending.split_off(&index.next());
         self.compacted = position;
         self.durable = self.durable.max(index);
+    }
+
+    /// As [`Self::compact`], and this is the configuration there, by a state that was committed.
+    pub(super) fn compact_as(&mut self, index: Index, configuration: Configuration) {
+        self.compact(index);
+        self.base = configuration;
+        self.settle_configuration();
     }
 
     /// Drops everything: the log begins after `position`, whose state is durable.
@@ -184,31 +204,52 @@ impl Log {
         let sendable = |entry: &&Entry| {
             let first = bytes == 0;
             bytes += entry.payload.cost();
-            entry.payload != Payload::Lost && (first || bytes <= bytes_max)
+            !entry.payload.is_lost() && (first || bytes <= bytes_max)
         };
         self.range(from, usize::MAX).take_while(sendable).cloned().collect()
     }
 
-    /// The configuration that the entries through `index` make.
-    pub(super) fn configuration_at(&self, index: Index) -> Configuration {
-        let mut configuration = self.base.clone();
-        for (_, node, incarnation) in self.readmits.iter().take_while(|(at, ..)| *at <= index) {
-            configuration.version += 1;
-            for voter in configuration.voters.iter_mut().filter(|voter| voter.node == *node) {
-                voter.readmitted = voter.readmitted.max(*incarnation);
-            }
-        }
-        configuration
+    /// The configuration in force: the last in the log, committed or not (Raft 6).
+    pub(super) const fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
-    /// From which boot on `node`'s promises count, by the whole log: an entry that isn't committed yet
-    /// already proves that the boot happened.
+    /// Where the log says so. `None` if that is compacted, and so committed.
+    pub(super) fn configured_at(&self) -> Option<Index> {
+        self.changes.back().map(|(index, _)| *index)
+    }
+
+    /// Whether the configuration in force may be another than the log can say: it is damaged, or was never told.
+    pub(super) fn is_blind(&self) -> bool {
+        !self.blind.is_empty() || !self.knows_members()
+    }
+
+    /// Whether the log has any configuration to begin with.
+    pub(super) fn knows_members(&self) -> bool {
+        !self.configuration.members.is_empty()
+    }
+
+    /// The configuration that the entries through `index` make; without members if it isn't known.
+    pub(super) fn configuration_at(&self, index: Index) -> Configuration {
+        let known = self.changes.iter().rev().find(|(at, _)| *at <= index);
+        let newer = known.map_or(Index(0), |(at, _)| at.next());
+        if self.blind.range(newer..=index.max(newer)).any(|at| *at <= index) {
+            return Configuration::default();
+        }
+        known.map_or_else(|| self.base.clone(), |(_, configuration)| configuration.clone())
+    }
+
+    fn settle_configuration(&mut self) {
+        let last = self.changes.back().map_or(&self.base, |(_, configuration)| configuration);
+        if self.configuration != *last {
+            self.configuration = last.clone();
+        }
+    }
+
+    /// From which boot on `node`'s promises count: an entry that isn't committed yet already proves that the boot
+    /// happened.
     pub(super) fn readmitted(&self, node: NodeId) -> Incarnation {
-        let in_base =
-            self.base.voters.iter().filter(|voter| voter.node == node).map(|v| v.readmitted);
-        let in_log =
-            self.readmits.iter().filter(|(_, who, _)| *who == node).map(|(.., boot)| *boot);
-        in_base.chain(in_log).max().unwrap_or_default()
+        self.configuration.member(node).map_or(Incarnation(0), |member| member.readmitted)
     }
 
     /// The highest index that this replica vouches for: everything through it is durable here.
@@ -238,10 +279,7 @@ impl Log {
 
     /// Puts a payload back into the damaged entry `position`. False if there is no such entry.
     pub(super) fn repair(&mut self, position: Position, payload: &Payload) -> bool {
-        if *payload == Payload::Lost
-            || !self.contains(position)
-            || !self.lost.remove(&position.index)
-        {
+        if payload.is_lost() || !self.contains(position) || !self.lost.remove(&position.index) {
             return false;
         }
         let Some(offset) = self.offset(position.index) else { return false };
@@ -249,9 +287,11 @@ impl Log {
         self.bytes = self.bytes - entry.payload.cost() + payload.cost();
         entry.payload = payload.clone();
         self.mending.insert(position.index);
-        if let Payload::Readmit { node, incarnation } = *payload {
-            let place = self.readmits.partition_point(|(at, ..)| *at < position.index);
-            self.readmits.insert(place, (position.index, node, incarnation));
+        self.blind.remove(&position.index);
+        if let Payload::Configure(configuration) = payload {
+            let place = self.changes.partition_point(|(at, _)| *at < position.index);
+            self.changes.insert(place, (position.index, configuration.clone()));
+            self.settle_configuration();
         }
         true
     }
@@ -276,5 +316,6 @@ impl Log {
         assert_eq!(self.runs.front().copied(), first, "the runs begin where the log begins");
         let damaged = self.lost.iter().chain(&self.mending);
         assert!(damaged.clone().all(|index| *index > self.compacted.index && *index <= last.index));
+        assert!(self.blind.iter().all(|index| self.lost.contains(index)), "blind but not lost");
     }
 }

@@ -1,8 +1,9 @@
 //! What the replicas of one group say to each other, and what their log holds. These are wire and
 //! disk types (docs/formats.md): everything here derives its encoding, nothing else in this module does.
 
+use super::configuration::Configuration;
 use crate::codec::Octets;
-use crate::types::{Incarnation, Index, NodeId, Position, Term};
+use crate::types::{Incarnation, Index, Position, Term};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 
@@ -111,6 +112,12 @@ pub enum Body {
     /// The sender's state is damaged: it needs all of it. To the leader, or from a leader to a follower whose log
     /// has everything that its own has compacted.
     SnapshotRequest,
+    /// The receiver is no member of the group by a committed configuration of this version. Whoever knows no later one
+    /// has nothing to do here.
+    Expelled {
+        /// Rises with every change.
+        version: u64,
+    },
 }
 
 /// A voter's answer.
@@ -172,19 +179,34 @@ pub enum Payload {
     Noop,
     /// A command for the state above, opaque here.
     Command(Octets),
-    /// A replica that may have forgotten promises counts again from this incarnation on.
-    Readmit {
-        /// The replica.
-        node: NodeId,
-        /// The boot under which it asked.
-        incarnation: Incarnation,
-    },
+    /// From here on this is the group's configuration (Raft 6): members have changed, or a replica that may have forgotten
+    /// promises counts again.
+    Configure(Configuration),
     /// The entry existed here but its bytes are damaged. Never sent; its identity still counts in
     /// elections.
-    Lost,
+    Lost {
+        /// Whether it held a configuration.
+        configures: bool,
+    },
 }
 
 impl Payload {
+    /// Whether its bytes are damaged.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+
+    /// Whether losing it is losing who belongs to the group.
+    #[must_use]
+    pub const fn changes_members(&self) -> bool {
+        match self {
+            Self::Configure(configuration) => !configuration.founding,
+            Self::Lost { configures } => *configures,
+            Self::Noop | Self::Command(_) => false,
+        }
+    }
+
     /// Bytes that the entry is charged for in memory and in messages: its command and a flat sum for
     /// identity and bookkeeping.
     #[must_use]
@@ -192,7 +214,8 @@ impl Payload {
         const OVERHEAD: u64 = 64;
         match self {
             Self::Command(command) => OVERHEAD + command.len() as u64,
-            Self::Noop | Self::Readmit { .. } | Self::Lost => OVERHEAD,
+            Self::Configure(configuration) => OVERHEAD + 16 * configuration.members.len() as u64,
+            Self::Noop | Self::Lost { .. } => OVERHEAD,
         }
     }
 }

@@ -82,10 +82,12 @@
 //! - Nothing limits the uncommitted tail but what the node lets clients have under way.
 
 mod api;
+mod configuration;
 mod disk;
 mod election;
 mod group;
 mod log;
+mod membership;
 mod message;
 mod progress;
 mod quiesce;
@@ -110,9 +112,9 @@ mod simulation;
 mod testing;
 
 pub use api::{
-    Config, Configuration, Event, FollowerStatus, HardState, Input, Output, PersistId, Restored,
-    Role, Standing, Status, VOTERS_MAX, Voter, Write,
+    Config, Event, FollowerStatus, HardState, Input, Output, PersistId, Restored, Role, Standing,
+    Status, Write,
 };
+pub use configuration::{Configuration, Member, Seat, VOTERS_MAX, is_electorate};
 pub use group::Group;
 pub use message::{AppendOutcome, Ballot, Body, Entry, Message, Payload, PayloadAnswer};
-pub(crate) use quorum::majority;

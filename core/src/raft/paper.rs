@@ -2,6 +2,8 @@
 //! of the extended version, and of the thesis where this implementation goes beyond it. One replica is
 //! driven by hand.
 
+mod members;
+
 use super::testing::Store;
 use super::{
     AppendOutcome, Ballot, Body, Config, Entry, Group, HardState, Input, Message, Output, Payload,

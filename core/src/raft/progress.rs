@@ -70,7 +70,7 @@ impl Progress {
     }
 
     /// What may be counted towards a commit.
-    pub(super) fn counted_match(&self) -> Index {
+    pub(super) const fn counted_match(&self) -> Index {
         if self.counts { self.match_index } else { Index(0) }
     }
 

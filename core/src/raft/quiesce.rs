@@ -42,7 +42,8 @@ impl Group {
     /// At a heartbeat: whether the followers should go quiet, from the next round on.
     pub(super) fn maybe_quiesce(&mut self) {
         let last = self.log.last().index;
-        let idle = self.is_settled(last) && self.disk.is_idle() && !self.damaged;
+        let steady = self.log.configuration().is_steady();
+        let idle = self.is_settled(last) && self.disk.is_idle() && !self.damaged && steady;
         let (now, election, after) = (self.now, self.config.election, self.config.quiesce_after);
         let State::Leader(leadership) = &mut self.state else { return };
         let mut known = leadership.followers.values().filter(|progress| progress.heard.is_some());
@@ -69,10 +70,11 @@ impl Group {
         let State::Leader(leadership) = &self.state else { return };
         let Some(round) = leadership.quiesce_round else { return };
         let (now, election) = (self.now, self.config.election);
-        let active = leadership.followers.values().filter(|p| p.is_active(now, election));
+        let active =
+            |node| leadership.followers.get(&node).is_some_and(|it| it.is_active(now, election));
         let mut known = leadership.followers.values().filter(|progress| progress.heard.is_some());
         let all = known.all(|progress| progress.quiet_round >= round);
-        let quorum = active.count() + 1 >= super::quorum::majority(self.config.voters.len());
+        let quorum = self.is_quorum(active);
         if !self.quiet && settled && all && quorum {
             self.quiet = true;
             Self::trace(Event::Quiesced, out);

@@ -1,11 +1,10 @@
 //! Pure arithmetic over a set of voters: what is committed, who is elected. Nothing here knows a node.
 
 use super::message::Ballot;
-use crate::types::Index;
 use alloc::vec::Vec;
 
 /// Fewest voters that any two of such sets share one: a strict majority.
-pub(crate) const fn majority(voters: usize) -> usize {
+pub(super) const fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
@@ -21,11 +20,6 @@ pub(super) fn reached<T: Ord + Copy + Default>(voters: impl IntoIterator<Item = 
     values.sort_unstable_by(|a, b| b.cmp(a));
     // The value at place m (from the top) has been reached by the m voters up to it.
     values.get(majority(values.len()) - 1).copied().unwrap_or_default()
-}
-
-/// See [`reached`].
-pub(super) fn commit_index(match_indexes: impl IntoIterator<Item = Index>) -> Index {
-    reached(match_indexes)
 }
 
 /// How an election stands.
@@ -72,6 +66,7 @@ pub(super) fn tally(ballots: impl IntoIterator<Item = Option<Ballot>>, full: boo
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::types::Index;
 
     /// All assignments of `values` to `voters` voters.
     fn assignments<T: Copy>(voters: usize, values: &[T]) -> Vec<Vec<T>> {
@@ -95,7 +90,7 @@ mod tests {
     fn an_index_is_committed_exactly_when_a_majority_has_it() {
         for voters in 1..=5 {
             for indexes in assignments(voters, &[Index(0), Index(1), Index(2), Index(3)]) {
-                let committed = commit_index(indexes.iter().copied());
+                let committed = reached(indexes.iter().copied());
                 let holders = |index| indexes.iter().filter(|have| **have >= index).count();
                 assert!(holders(committed) * 2 > voters, "{indexes:?}: {committed:?}");
                 assert!(holders(committed.next()) * 2 <= voters, "{indexes:?}: {committed:?}");

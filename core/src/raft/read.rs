@@ -5,7 +5,7 @@
 
 use super::api::Output;
 use super::group::{Group, State};
-use super::quorum::reached;
+use super::progress::Progress;
 use crate::planted::Bug;
 use crate::types::Index;
 use alloc::collections::VecDeque;
@@ -89,9 +89,9 @@ impl Group {
 
     /// A quorum has answered a round: the reads in it are safe at their index.
     pub(super) fn maybe_confirm_reads(&mut self, out: &mut Vec<Output>) {
+        let State::Leader(leadership) = &self.state else { return };
+        let confirmed = self.reached(leadership, leadership.round, Progress::counted_round);
         let State::Leader(leadership) = &mut self.state else { return };
-        let followers = leadership.followers.values().map(|progress| progress.counted_round());
-        let confirmed = reached(followers.chain([leadership.round]));
         let reads = &mut leadership.reads;
         let mut any = false;
         while let Some(batch) = reads.rounds.pop_front_if(|batch| batch.round <= confirmed) {

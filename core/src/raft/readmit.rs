@@ -22,8 +22,8 @@ impl Group {
 
     /// Once for each boot.
     pub(super) fn maybe_append_readmit(&mut self, node: NodeId, incarnation: Incarnation) {
-        if self.log.readmitted(node) < incarnation {
-            self.append(Payload::Readmit { node, incarnation });
+        if let Some(configuration) = self.log.configuration().readmitting(node, incarnation) {
+            self.append(Payload::Configure(configuration));
         }
     }
 
@@ -34,8 +34,8 @@ impl Group {
         }
         let settled = self.commit_index.min(self.log.durable()).max(self.log.compacted().index);
         let configuration = self.log.configuration_at(settled);
-        let own = configuration.voters.iter().find(|voter| voter.node == self.config.me);
-        if own.is_some_and(|voter| voter.readmitted == self.config.incarnation) {
+        let own = configuration.member(self.config.me);
+        if own.is_some_and(|member| member.readmitted == self.config.incarnation) {
             self.regain_standing(out);
         }
     }

@@ -8,7 +8,6 @@
 use super::api::{Event, Output, Standing, Write};
 use super::group::{Group, State};
 use super::message::{Body, Entry, Payload, PayloadAnswer};
-use super::quorum::blocking;
 use crate::types::{NodeId, Position};
 use alloc::vec::Vec;
 
@@ -33,7 +32,7 @@ impl Group {
     ) {
         let answer = match self.log.get(position.index) {
             _ if position.index <= self.log.compacted().index => PayloadAnswer::Compacted,
-            Some(Entry { position: ours, payload: Payload::Lost }) if *ours == position => {
+            Some(Entry { position: ours, payload: Payload::Lost { .. } }) if *ours == position => {
                 PayloadAnswer::Lost
             }
             Some(entry) if entry.position == position => {
@@ -103,7 +102,7 @@ impl Group {
             return;
         }
         self.absent.insert(from);
-        if self.absent.len() >= blocking(self.config.voters.len()) {
+        if self.log.configuration().blocked_by(|node| self.absent.contains(&node)) {
             self.become_follower(self.term, out);
             self.truncate(position.index);
             self.draw_election(); // it may campaign like any other again

@@ -4,7 +4,6 @@ use super::api::{Config, Event, Output, Standing, Write};
 use super::group::{Group, State};
 use super::message::{AppendOutcome, Body, Entry, Payload};
 use super::progress::{Flow, Progress};
-use super::quorum::{commit_index, majority};
 use super::read::Reads;
 use crate::codec::Octets;
 use crate::machine::Instant;
@@ -17,7 +16,7 @@ use bytes::Bytes;
 /// What only a leader knows.
 #[derive(Clone, Debug)]
 pub(super) struct Leadership {
-    /// The other voters.
+    /// The other members.
     pub(super) followers: BTreeMap<NodeId, Progress>,
     /// The first entry of this term.
     pub(super) first_index: Index,
@@ -110,9 +109,9 @@ impl Group {
         let (now, election) = (self.now, self.config.election);
         let State::Leader(leadership) = &mut self.state else { return false };
         leadership.check_at = now + self.config.heartbeat;
-        let answers = |progress: &&Progress| progress.counts && progress.is_active(now, election);
-        let heard = leadership.followers.values().filter(answers).count();
-        let keeps = heard + 1 >= majority(self.config.voters.len())
+        let State::Leader(leadership) = &self.state else { return false };
+        let answers = |progress: &Progress| progress.counts && progress.is_active(now, election);
+        let keeps = self.is_quorum(|node| leadership.followers.get(&node).is_some_and(answers))
             || self.config.planted.is(Bug::NoCheckQuorum);
         if !keeps {
             self.become_follower(self.term, out);
@@ -174,7 +173,7 @@ impl Group {
         if !counts {
             self.say(leader, Body::ReadmitRequest, self.disk.promise_gate(), out);
         }
-        if self.damaged {
+        if self.damaged || !self.log.knows_members() {
             self.say(leader, Body::SnapshotRequest, self.disk.promise_gate(), out);
         }
     }
@@ -278,6 +277,10 @@ impl Group {
         out: &mut Vec<Output>,
     ) {
         self.follow(leader, out);
+        if !self.log.knows_members() {
+            // Entries say what changes; who was there before is part of the state.
+            return self.say(leader, Body::SnapshotRequest, self.disk.promise_gate(), out);
+        }
 
         // What is compacted here is committed, and so equal to the leader's: only the rest is news.
         let compacted = self.log.compacted();
@@ -327,7 +330,7 @@ impl Group {
             if position.index <= prev.index {
                 continue; // compacted here
             }
-            if position.index != last.next() || entry.payload == Payload::Lost {
+            if position.index != last.next() || entry.payload.is_lost() {
                 break; // no leader sends this; trust nothing from here on
             }
             last = position.index;
@@ -439,10 +442,9 @@ impl Group {
     /// Entries of earlier terms only along with one of this term (5.4.2, figure 8).
     pub(super) fn maybe_commit(&mut self, out: &mut Vec<Output>) {
         let State::Leader(leadership) = &self.state else { return };
-        let followers = leadership.followers.values().map(Progress::counted_match);
         let planted = self.config.planted.is(Bug::LeaderCountsUnsynced);
         let own = if planted { self.log.last().index } else { self.log.durable() };
-        let held = commit_index(followers.chain([own]));
+        let held = self.reached(leadership, own, Progress::counted_match);
         let of_this_term = self.log.position_at(held).is_some_and(|at| at.term == self.term);
         if held > self.commit_index
             && (of_this_term || self.config.planted.is(Bug::CommitEarlierTerm))

@@ -5,6 +5,8 @@
 //! - `cluster 3` starts that many nodes. `status` shows them all.
 //! - `campaign 1`, `propose 1 a`, `read 1`, `transfer 1`, `wake 1`, `suspect 2 1` (2 suspects 1),
 //!   `damaged 1` (its state), `compact 1 5` feed a node.
+//! - `join 4` starts a node with an empty disk that the group was not founded with; `voters 1 1,2,4` tells leader 1
+//!   who is to vote.
 //! - `deliver 2` brings it everything under way, `deliver 1 2` what is under way from 1 to 2,
 //!   `drop 1 2` loses that.
 //! - `sync 1` makes everything durable that node 1 has asked for.
@@ -19,7 +21,7 @@
 
 extern crate std;
 
-use super::testing::{Cluster, Flight, Packet, describe, describe_write};
+use super::testing::{Cluster, Flight, Packet, describe, describe_configuration, describe_write};
 use super::{Input, Output, Payload, Standing, Status};
 use crate::machine::Duration;
 use crate::planted::Planted;
@@ -136,6 +138,9 @@ impl Runner {
             if status.compacted.index > Index(0) {
                 write!(text, " compacted={:?}", status.compacted).unwrap();
             }
+            if status.configuration.version > 0 {
+                write!(text, " {}", describe_configuration(&status.configuration)).unwrap();
+            }
             if status.standing != Standing::Full {
                 write!(text, " {:?}", status.standing).unwrap();
             }
@@ -168,6 +173,12 @@ impl Runner {
             "read" => self.cluster.input(first, Input::Read { id }),
             "transfer" => self.cluster.input(first, Input::TransferAway),
             "wake" => self.cluster.input(first, Input::Wake),
+            "join" => self.cluster.add(first, Standing::Blank),
+            "voters" => {
+                let parse = |word: &str| NodeId(word.parse().unwrap());
+                let voters = words[2].split(',').map(parse).collect();
+                self.cluster.input(first, Input::ChangeVoters { id, voters });
+            }
             "suspect" => self.cluster.input(first, Input::PeerSuspected { node: node(2).unwrap() }),
             "damaged" => self.cluster.input(first, Input::StateDamaged),
             "compact" => self.cluster.compact(first, Index(number(2).unwrap())),
@@ -198,7 +209,8 @@ impl Runner {
                 let entries = &mut self.cluster.node(first).store.entries;
                 let index = Index(number(2).unwrap());
                 let entry = entries.iter_mut().find(|entry| entry.position.index == index);
-                entry.unwrap().payload = Payload::Lost;
+                let payload = &mut entry.unwrap().payload;
+                *payload = Payload::Lost { configures: payload.changes_members() };
             }
             "status" => self.status(),
             "quiet" => self.loud = false,

@@ -5,7 +5,7 @@
 extern crate std;
 
 use super::testing::{Cluster, Flight};
-use super::{Input, Output, Payload, PersistId, Role, Standing};
+use super::{Input, Output, Payload, PersistId, Role, Standing, Status};
 use crate::machine::Duration;
 use crate::planted::Planted;
 use crate::rng::Rng;
@@ -22,6 +22,10 @@ struct Run {
     cut: Vec<(NodeId, NodeId)>,
     /// Disks whose syncs don't always last: their nodes abstain after each crash.
     lax: bool,
+    /// Voters come and go.
+    restless: bool,
+    /// The first node's disk may rot or forget: the others are enough at any time.
+    victim: bool,
     /// Leaders are cut off with entries that nobody else has, again and again.
     stormy: bool,
     /// A leader was elected or committed something in the last step: a bad moment to lose it.
@@ -40,6 +44,7 @@ impl Run {
         let count = [1, 3, 3, 3, 5][usize::try_from(rng.below(5)).unwrap()];
         let lax = rng.chance(1, 4);
         let stormy = rng.chance(1, 3);
+        let restless = rng.chance(1, 2);
         let mut cluster = Cluster::new(count, rng.next(), planted);
         // One entry an append, a few, or many.
         cluster.config.append_bytes_max = [1, 300, 4_096][usize::try_from(rng.below(3)).unwrap()];
@@ -48,9 +53,14 @@ impl Run {
             cluster.crash(id, 0);
             cluster.restart(id, Standing::Full); // with these settings
         }
+        for id in count + 1..=if restless { 5 } else { count } {
+            cluster.add(NodeId(id), Standing::Blank);
+        }
         Self {
             cluster,
             stormy,
+            restless,
+            victim: count >= 3,
             fragile: false,
             rng,
             cut: Vec::new(),
@@ -94,7 +104,8 @@ impl Run {
             976..990 => self.restart(),
             990..993 => self.partition(),
             993..996 => self.cut.clear(),
-            996..998 => self.transfer(),
+            996 => self.transfer(),
+            997 => self.change_voters(),
             _ => self.wake(),
         }
         self.observe();
@@ -193,7 +204,7 @@ impl Run {
         if self.cluster.is_up(id) {
             return;
         }
-        let victim = self.cluster.ids().len() >= 3 && id == NodeId(1);
+        let victim = self.victim && id == NodeId(1);
         let mut standing = Standing::Full;
         if victim && self.lax {
             standing = self.forget(id);
@@ -211,10 +222,11 @@ impl Run {
     fn forget(&mut self, id: NodeId) -> Standing {
         self.count("forgot");
         let cut = self.rng.below(6);
+        let empty = self.cluster.empty_machine(id);
         let node = self.cluster.node(id);
         if cut == 5 {
             node.store = super::testing::Store::default();
-            (node.machine, node.saved) = Default::default();
+            (node.machine, node.saved) = (empty.clone(), empty);
             return Standing::Blank;
         }
         for _ in 0..cut {
@@ -230,7 +242,8 @@ impl Run {
         let count = self.cluster.node(id).store.entries.len() as u64;
         if count > 0 {
             let at = usize::try_from(self.rng.below(count)).unwrap();
-            self.cluster.node(id).store.entries[at].payload = Payload::Lost;
+            let payload = &mut self.cluster.node(id).store.entries[at].payload;
+            *payload = Payload::Lost { configures: payload.changes_members() };
             self.count("rot");
         }
     }
@@ -271,13 +284,27 @@ impl Run {
         }
     }
 
+    /// Any voters, as long as the first node can be done without if its disk may forget.
+    fn change_voters(&mut self) {
+        if !self.restless {
+            return;
+        }
+        let ids = self.cluster.ids();
+        let voters: Vec<NodeId> = ids.into_iter().filter(|_| self.rng.chance(1, 2)).collect();
+        let safe = !self.victim || !voters.contains(&NodeId(1)) || voters.len() >= 3;
+        if let (Some(leader), false, true) = (self.cluster.leader(), voters.is_empty(), safe) {
+            self.proposals += 1;
+            self.cluster.input(leader, Input::ChangeVoters { id: self.proposals, voters });
+        }
+    }
+
     fn wake(&mut self) {
         let Some(id) = self.any_live_node() else { return };
         let node = self.any_node();
         match self.rng.below(8) {
             0..4 => self.cluster.input(id, Input::Wake),
             4..7 if node != id => self.cluster.input(id, Input::PeerSuspected { node }),
-            _ if id == NodeId(1) && self.cluster.ids().len() > 1 => {
+            _ if id == NodeId(1) && self.victim => {
                 self.count("damaged");
                 self.cluster.input(id, Input::StateDamaged);
             }
@@ -315,6 +342,7 @@ impl Run {
                 Output::Trace(super::Event::Quiesced) => self.count("quiesced"),
                 Output::Trace(super::Event::Truncated { .. }) => self.count("truncated"),
                 Output::Trace(super::Event::Unanimous { .. }) => self.count("unanimous"),
+                Output::Trace(super::Event::Expelled) => self.count("expelled"),
                 _ => {}
             }
         }
@@ -325,7 +353,7 @@ impl Run {
         self.cut.clear();
         for id in self.cluster.ids() {
             if !self.cluster.is_up(id) {
-                let victim = self.lax && id == NodeId(1) && self.cluster.ids().len() >= 3;
+                let victim = self.lax && self.victim && id == NodeId(1);
                 let standing = if victim { self.forget(id) } else { Standing::Full };
                 self.cluster.restart(id, standing);
                 let incarnation = self.cluster.node(id).incarnation;
@@ -343,9 +371,17 @@ impl Run {
                 marker = Some(self.cluster.group(leader).status().last.index);
             }
             self.observe();
-            let statuses = self.cluster.ids().into_iter().map(|id| self.cluster.group(id).status());
-            let quiet = statuses.clone().all(|status| status.quiet && status.lost == 0);
+            let Some(leader) = self.cluster.leader() else { continue };
+            let configuration = self.cluster.group(leader).configuration().clone();
+            let members = configuration.members.iter().map(|member| member.node);
+            let statuses = members.map(|id| self.cluster.group(id).status());
+            let same = |status: &Status| status.configuration == configuration;
+            let quiet = configuration.is_steady()
+                && statuses.clone().all(|it| it.quiet && it.lost == 0 && same(&it));
             if quiet && statuses.clone().all(|status| Some(status.applied_index) >= marker) {
+                if !configuration.founding {
+                    self.count("changed");
+                }
                 return;
             }
             if quiet || round == 200 {
@@ -397,7 +433,8 @@ fn figure_3_holds_and_the_group_recovers_whatever_happens() {
     std::eprintln!("{total:?}");
     // A run in which nothing happens proves nothing.
     let rare = ["crash", "forgot", "leader", "quiesced", "read", "readmitted", "repaired", "rot"];
-    for what in rare.into_iter().chain(["snapshot", "truncated", "damaged"]) {
+    for what in rare.into_iter().chain(["snapshot", "truncated", "damaged", "expelled", "changed"])
+    {
         assert!(total.get(what).is_some_and(|count| *count >= 3), "too few: {what} in {total:?}");
     }
 }
@@ -409,7 +446,14 @@ fn planted_bugs_are_seen() {
     use crate::planted::Bug;
     let quiet = std::panic::take_hook();
     std::panic::set_hook(std::boxed::Box::new(|_| {}));
-    let bugs = [Bug::CommitEarlierTerm, Bug::AcknowledgeBeforeSync, Bug::ReadWithoutQuorum];
+    let bugs = [
+        Bug::CommitEarlierTerm,
+        Bug::AcknowledgeBeforeSync,
+        Bug::ReadWithoutQuorum,
+        Bug::ChangeBeforeOwnTerm,
+        Bug::JointNewOnly,
+        Bug::SnapshotWithoutMembers,
+    ];
     let found = bugs.map(|bug| {
         let fails = |seed: &u64| {
             std::panic::catch_unwind(|| run(*seed, 2_500, Planted::with(bug))).is_err()

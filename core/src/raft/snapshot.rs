@@ -5,10 +5,12 @@
 //! log matching that is what its own would be. Otherwise a group might wait for ever in which nobody else can win an
 //! election: one abstains, another lags behind what the leader has compacted.
 
-use super::api::{Configuration, Event, Output, Standing, Write};
+use super::api::{Event, Output, Standing, Write};
+use super::configuration::Configuration;
 use super::group::{Group, State};
 use super::message::{AppendOutcome, Body};
 use super::progress::Flow;
+use crate::planted::Bug;
 use crate::types::{Index, NodeId, Position, Term};
 use alloc::vec::Vec;
 
@@ -21,7 +23,8 @@ impl Group {
             return self.damaged && self.log.contains(position);
         }
         let lost = self.log.first_lost().is_some_and(|lost| lost <= position.index);
-        let whole = self.damaged && position.index >= self.log.compacted().index;
+        let new = self.damaged || !self.log.knows_members();
+        let whole = new && position.index >= self.log.compacted().index;
         position.index > self.commit_index || lost || whole
     }
 
@@ -56,9 +59,12 @@ impl Group {
             self.become_follower(term, out);
         }
         if self.log.contains(position) {
-            self.log.compact(position.index);
+            self.log.compact_as(position.index, configuration);
             self.write_compacted();
         } else {
+            let planted = self.config.planted.is(Bug::SnapshotWithoutMembers);
+            let ours = Configuration::founding(&self.config.voters);
+            let configuration = if planted { ours } else { configuration };
             // Ours parts from the leader's before that position: nothing of it is of use.
             self.log.reset(position, configuration.clone());
             self.disk.truncated(Index(0));

@@ -40,7 +40,7 @@ impl Store {
             }
             Write::Append(entry) => {
                 assert_eq!(entry.position.index, self.last().index.next(), "a gap on disk");
-                assert_ne!(entry.payload, Payload::Lost, "damage is never written");
+                assert!(!entry.payload.is_lost(), "damage is never written");
                 self.entries.push(entry.clone());
             }
             Write::Repair(entry) => {
@@ -71,19 +71,25 @@ impl Store {
 }
 
 /// The state above a replica: how far it is, and a hash of everything applied in order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Machine {
     pub(super) applied: Position,
     pub(super) hash: u32,
+    /// The last one applied, or the founding one. Nothing before the first state of a node that came later.
+    configuration: Option<Configuration>,
 }
 
 impl Machine {
     fn apply(&mut self, entry: &Entry) {
         assert_eq!(entry.position.index, self.applied.index.next(), "applied out of order");
-        assert_ne!(entry.payload, Payload::Lost, "applied a damaged entry");
+        assert!(!entry.payload.is_lost(), "applied a damaged entry");
         let mut hasher = crc32fast::Hasher::new_with_initial(self.hash);
         hasher.update(&crate::codec::encode(entry));
-        *self = Self { applied: entry.position, hash: hasher.finalize() };
+        self.applied = entry.position;
+        self.hash = hasher.finalize();
+        if let Payload::Configure(configuration) = &entry.payload {
+            self.configuration = Some(configuration.clone());
+        }
     }
 }
 
@@ -130,8 +136,8 @@ pub(super) struct Cluster {
     leaders: BTreeMap<Term, NodeId>,
     /// What was applied at each index: state machine safety.
     pub(super) applied: BTreeMap<Index, Machine>,
-    /// Entries that were applied anywhere: leader completeness.
-    committed: BTreeMap<Index, Term>,
+    /// Entries that were applied anywhere, and in which term that was first: leader completeness.
+    committed: BTreeMap<Index, (Position, Term)>,
 }
 
 impl Cluster {
@@ -161,20 +167,34 @@ impl Cluster {
             committed: BTreeMap::new(),
         };
         for node in voters {
-            let empty = Node {
-                group: None,
-                store: Store::default(),
-                unsynced: VecDeque::new(),
-                gated: Vec::new(),
-                durable: PersistId(0),
-                machine: Machine::default(),
-                saved: Machine::default(),
-                incarnation: Incarnation(0),
-            };
-            cluster.nodes.insert(node, empty);
-            cluster.restart(node, Standing::Full);
+            cluster.add(node, Standing::Full);
         }
         cluster
+    }
+
+    /// A node with an empty disk. One that the group was not founded with is [`Standing::Blank`] and knows of nobody.
+    pub(super) fn add(&mut self, node: NodeId, standing: Standing) {
+        let machine = self.empty_machine(node);
+        let empty = Node {
+            group: None,
+            store: Store::default(),
+            unsynced: VecDeque::new(),
+            gated: Vec::new(),
+            durable: PersistId(0),
+            machine: machine.clone(),
+            saved: machine,
+            incarnation: Incarnation(0),
+        };
+        assert!(self.nodes.insert(node, empty).is_none(), "{node:?} is there");
+        self.restart(node, standing);
+    }
+
+    /// The state of a node with an empty disk.
+    pub(super) fn empty_machine(&self, node: NodeId) -> Machine {
+        let founding = &self.config.voters;
+        let founds = founding.contains(&node);
+        let configuration = founds.then(|| Configuration::founding(founding));
+        Machine { configuration, ..Machine::default() }
     }
 
     pub(super) fn ids(&self) -> Vec<NodeId> {
@@ -190,7 +210,7 @@ impl Cluster {
     }
 
     pub(super) fn is_up(&self, id: NodeId) -> bool {
-        self.nodes[&id].group.is_some()
+        self.nodes.get(&id).is_some_and(|node| node.group.is_some())
     }
 
     pub(super) fn leader(&self) -> Option<NodeId> {
@@ -207,15 +227,19 @@ impl Cluster {
         assert!(node.group.is_none(), "{id:?} is up");
         node.incarnation = node.incarnation.next();
         (config.me, config.incarnation) = (id, node.incarnation);
+        if !config.voters.contains(&id) {
+            config.voters.clear();
+        }
         let restored = Restored {
             hard_state: node.store.hard_state,
             compacted: node.store.compacted,
             configuration: node.store.configuration.clone(),
             entries: node.store.entries.clone(),
             applied: node.saved.applied,
+            applied_configuration: node.saved.configuration.clone(),
             standing,
         };
-        node.machine = node.saved;
+        node.machine = node.saved.clone();
         node.durable = PersistId(0);
         node.group = Some(Group::new(config, restored, now, rng));
     }
@@ -277,11 +301,10 @@ impl Cluster {
             Output::WantSnapshot { to } => {
                 let node = &self.nodes[&id];
                 let group = node.group.as_ref().unwrap();
-                let packet = Packet::Snapshot {
-                    term: group.term(),
-                    machine: node.machine,
-                    configuration: group.configuration_at(node.machine.applied.index),
-                };
+                let configuration = group.configuration_at(node.machine.applied.index);
+                assert_eq!(node.machine.configuration.as_ref(), Some(&configuration));
+                let machine = node.machine.clone();
+                let packet = Packet::Snapshot { term: group.term(), machine, configuration };
                 self.net.push(Flight { from: id, to, packet });
             }
             _ => {}
@@ -325,7 +348,7 @@ impl Cluster {
                 let position = machine.applied;
                 if self.group(to).wants_snapshot(position) {
                     let node = self.node(to);
-                    (node.machine, node.saved) = (machine, machine);
+                    (node.machine, node.saved) = (machine.clone(), machine);
                     self.input(to, Input::SnapshotInstalled { term, position, configuration });
                     self.check_applied(to);
                 }
@@ -344,16 +367,21 @@ impl Cluster {
     /// Makes the state of a node durable and lets it drop its log through `upto`.
     pub(super) fn compact(&mut self, id: NodeId, upto: Index) {
         let node = self.node(id);
-        node.saved = node.machine;
+        node.saved = node.machine.clone();
         self.input(id, Input::Compact { upto });
     }
 
     /// State machine safety (Raft figure 3): whatever any node applies at an index is the same.
     fn check_applied(&mut self, id: NodeId) {
-        let machine = self.nodes[&id].machine;
-        let first = *self.applied.entry(machine.applied.index).or_insert(machine);
-        assert_eq!(first, machine, "state machine safety: {id:?} differs at {:?}", machine.applied);
-        self.committed.insert(machine.applied.index, machine.applied.term);
+        let machine = self.nodes[&id].machine.clone();
+        let first = self.applied.entry(machine.applied.index).or_insert_with(|| machine.clone());
+        assert_eq!(
+            *first, machine,
+            "state machine safety: {id:?} differs at {:?}",
+            machine.applied
+        );
+        let term = self.group(id).term();
+        self.committed.entry(machine.applied.index).or_insert((machine.applied, term));
     }
 
     /// Election safety and leader completeness (Raft figure 3).
@@ -366,10 +394,9 @@ impl Cluster {
         assert_eq!(known, id, "election safety: two leaders in {:?}", group.term());
         let status = group.status();
         let earlier = self.committed.range(status.compacted.index.next()..);
-        for (index, term) in earlier.filter(|(_, term)| **term < status.term) {
+        for (index, (wants, _)) in earlier.filter(|(_, (_, term))| *term < status.term) {
             let has = group.position_at(*index);
-            let wants = Position { term: *term, index: *index };
-            assert_eq!(has, Some(wants), "leader completeness: {id:?} in {:?}", status.term);
+            assert_eq!(has, Some(*wants), "leader completeness: {id:?} in {:?}", status.term);
         }
     }
 
@@ -392,7 +419,7 @@ impl Cluster {
                     let same = entry.position == twin.position;
                     assert!(same || !equal, "log matching: {one:?} and {other:?} at {index:?}");
                     equal |= same;
-                    let whole = entry.payload != Payload::Lost && twin.payload != Payload::Lost;
+                    let whole = !entry.payload.is_lost() && !twin.payload.is_lost();
                     assert!(
                         !same || !whole || entry.payload == twin.payload,
                         "log matching: {index:?}"
@@ -454,10 +481,34 @@ pub(super) fn describe_entry(entry: &Entry) -> String {
     let payload = match &entry.payload {
         Payload::Noop => String::from("noop"),
         Payload::Command(command) => String::from_utf8_lossy(command).into_owned(),
-        Payload::Readmit { node, incarnation } => format!("readmit:{node:?}:{incarnation:?}"),
-        Payload::Lost => String::from("lost"),
+        Payload::Configure(configuration) => describe_configuration(configuration),
+        Payload::Lost { .. } => String::from("lost"),
     };
     format!("{:?}:{payload}", entry.position)
+}
+
+/// Writes a configuration for people: voters, then who else belongs to it and how, then what is wanted.
+pub(super) fn describe_configuration(configuration: &Configuration) -> String {
+    let mut text = format!("v{}(", configuration.version);
+    for (at, member) in configuration.members.iter().enumerate() {
+        let seat = match member.seat {
+            super::Seat::Voter => "",
+            super::Seat::Learner => "?",
+            super::Seat::Incoming => "+",
+            super::Seat::Outgoing => "-",
+        };
+        text.push_str(if at == 0 { "" } else { " " });
+        text.push_str(&format!("{}{seat}", member.node.0));
+        if member.readmitted > Incarnation(0) {
+            text.push_str(&format!(":{:?}", member.readmitted));
+        }
+    }
+    text.push(')');
+    if let Some(target) = &configuration.target {
+        let nodes: Vec<String> = target.iter().map(|node| format!("{}", node.0)).collect();
+        text.push_str(&format!("=>{}", nodes.join(",")));
+    }
+    text
 }
 
 /// Writes a disk write for people.
@@ -481,10 +532,7 @@ fn messages_decode_exactly_or_not_at_all() {
     let position = Position { term: Term(3), index: Index(7) };
     let entries = vec![
         Entry { position, payload: Payload::Command(b"x".to_vec().into()) },
-        Entry {
-            position,
-            payload: Payload::Readmit { node: NodeId(2), incarnation: Incarnation(9) },
-        },
+        Entry { position, payload: Payload::Configure(Configuration::founding(&[NodeId(2)])) },
     ];
     let body = Body::Append { prev: position, entries, commit_index: Index(300) };
     let message = Message { term: Term(70_000), incarnation: Incarnation(4), body };

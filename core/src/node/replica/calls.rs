@@ -62,14 +62,14 @@ impl Replica {
     pub(in super::super) fn may_be_supported(&self) -> bool {
         let planted = self.seat.planted.is(Bug::ReadWithoutQuorum);
         let ready = self.leads() && self.damage.is_none() && self.raft.read_index().is_some();
-        let known = self.followers.known(self.term);
-        ready && !planted && known > 0 && known + 1 >= raft::majority(self.voters)
+        let knows = |node| self.followers.knows(self.term, node);
+        ready && !planted && self.voters > 1 && self.raft.is_quorum(knows)
     }
 
     /// Whether what nodes say now proves that this replica still leads.
     pub(in super::super) fn is_supported(&self, said: &BTreeMap<NodeId, Support>) -> bool {
-        let confirmed = self.followers.confirmed(self.term, said);
-        self.leads() && confirmed + 1 >= raft::majority(self.voters)
+        let confirms = |node| self.followers.confirms(self.term, said, node);
+        self.leads() && self.raft.is_quorum(confirms)
     }
 
     pub(super) fn await_support(&mut self, round: u64, cx: &mut Cx<'_>) {

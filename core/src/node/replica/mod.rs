@@ -463,12 +463,14 @@ impl Replica {
             assert_eq!(entry.position.index, next, "a gap below the commit index");
             match entry.payload {
                 Payload::Command(command) => self.apply_command(entry.position, &command, cx),
-                Payload::Noop | Payload::Readmit { .. } => {
+                Payload::Noop | Payload::Configure(_) => {
                     self.state.advance(entry.position);
                     self.answer_displaced(entry.position, cx);
                 }
                 // Raft reports a commit only through what is whole.
-                Payload::Lost => unreachable!("{:?} is committed but lost here", entry.position),
+                Payload::Lost { .. } => {
+                    unreachable!("{:?} is committed but lost here", entry.position)
+                }
             }
             moved = true;
         }

@@ -44,7 +44,7 @@ fn messages() -> Vec<PeerMessage> {
             entries: vec![
                 entry(raft::Payload::Command(octets(b"command"))),
                 entry(raft::Payload::Noop),
-                entry(raft::Payload::Readmit { node: NodeId(2), incarnation: Incarnation(4) }),
+                entry(raft::Payload::Configure(raft::Configuration::founding(&[NodeId(2)]))),
             ],
             commit_index: Index(6),
         },
