@@ -63,8 +63,6 @@ bugs! {
     ReadWithoutQuorum = 10,
     /// ReadIndex answers before an entry of the leader's own term is committed.
     ReadBeforeOwnTerm = 11,
-    /// A leader changes its group's members before it has committed an entry of its own term.
-    ChangeBeforeOwnTerm = 13,
     /// In a joint configuration a quorum of the new voters is enough.
     JointNewOnly = 14,
     /// A state takes the place of a log and its configuration does not.

@@ -14,7 +14,6 @@ use super::configuration::is_electorate;
 use super::group::{Group, State};
 use super::message::{Body, Payload};
 use super::progress::Progress;
-use crate::planted::Bug;
 use crate::types::{Index, NodeId};
 use alloc::vec::Vec;
 
@@ -37,8 +36,7 @@ impl Group {
     /// Whether a change may follow: one at a time, and none before this leader knows all that was committed.
     fn may_configure(&self) -> bool {
         let State::Leader(leadership) = &self.state else { return false };
-        let own_term = self.commit_index >= leadership.first_index
-            || self.config.planted.is(Bug::ChangeBeforeOwnTerm);
+        let own_term = self.commit_index >= leadership.first_index;
         own_term && leadership.transfer.is_none() && self.is_settled_through(self.commit_index)
     }
 

@@ -29,6 +29,7 @@
 //! - **Damage is not absence** (protocol-aware recovery, FAST '18). An entry whose payload is damaged
 //!   still counts in elections with its identity; its bytes come back from a peer. A replica that may have
 //!   forgotten promises counts for nothing until a quorum without it has readmitted it.
+//! - **Voters come and go** by joint consensus (Raft 6), an entry at a time, whoever leads meanwhile (`membership`).
 //! - **Quiet groups cost nothing**: no timers, no messages, until something happens.
 //!
 //! # The path of one command
@@ -63,22 +64,20 @@
 //! # The files
 //!
 //! `group` has state, dispatch, terms and the end of a step. `election`, `replication`, `read`,
-//! `snapshot`, `readmit`, `repair` and `quiesce` are one protocol each, with both sides of a message in
-//! one place. `log`, `disk` (what is on its way there), `progress` (one follower) and `quorum` decide
+//! `snapshot`, `readmit`, `membership`, `repair` and `quiesce` are one protocol each, with both sides of a message in
+//! one place. `log`, `disk` (what is on its way there), `progress` (one follower), `configuration` and `quorum` decide
 //! nothing about messages. The tests: `paper` (one rule of the paper each), `testscripts` (stories, run by
 //! `script`), `simulation` (random misfortune), all over the box in `testing`.
 //!
 //! # Caveats
 //!
-//! - **No membership change** (Raft 6): voters are fixed when the group is founded. [`Configuration`] is
-//!   versioned and travels with compaction and snapshots already, because readmission needs it.
+//! - **The node changes no members yet**: [`Input::ChangeVoters`] is there, and its node has to start a replica where
+//!   there was none, to remove one, and to keep the configuration in the state ([`Restored::applied_configuration`]).
 //! - **No leases**: a read always costs a question and an answer (thesis 6.4.1 would save them with clocks).
 //! - **An unanimous election** is how a group starts whose every replica abstains. It can lose what every
 //!   holder forgot: that is what an fsync policy other than `always` means. A replaced store
 //!   ([`Standing::Blank`]) takes no part in it, so replacing a majority of disks ends in waiting for an
 //!   operator and not in a silent loss.
-//! - A damaged `Readmit` entry that the state already contains is dropped with what it said about older
-//!   boots on this replica; the others still know it.
 //! - Nothing limits the uncommitted tail but what the node lets clients have under way.
 
 mod api;

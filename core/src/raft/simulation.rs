@@ -450,7 +450,6 @@ fn planted_bugs_are_seen() {
         Bug::CommitEarlierTerm,
         Bug::AcknowledgeBeforeSync,
         Bug::ReadWithoutQuorum,
-        Bug::ChangeBeforeOwnTerm,
         Bug::JointNewOnly,
         Bug::SnapshotWithoutMembers,
     ];

@@ -29,7 +29,7 @@ pub const OPEN: &[Row] = &[
         13,
         "membership change before an entry of the own term is committed",
         "election safety",
-        "groups change their members, nodes don't ask them to yet; paper tests and the random test of the group see it",
+        "every change goes through a joint configuration: two that begin with the same voters both need a majority of them, so no two quorums fail to meet",
     ),
     row(
         14,

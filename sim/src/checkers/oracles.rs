@@ -142,6 +142,7 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
             Event::Quiesced => Some("group-quiet"),
             Event::Woken => Some("group-woken"),
             Event::Unanimous { .. } => Some("elected-by-all"),
+            Event::Expelled => Some("expelled"),
         },
         Trace::Log(LogTrace::SegmentStarted { .. }) => Some("segment-started"),
         Trace::Readmitted { .. } => Some("replica-readmitted"),

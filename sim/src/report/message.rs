@@ -117,6 +117,9 @@ fn raft(message: &Message) -> (&'static str, String) {
         Body::PayloadReply { position, .. } => ("append", format!("about {position:?}")),
         Body::ReadmitRequest => ("vote", format!("readmit me t{term}")),
         Body::SnapshotRequest => ("snapshot", format!("needs a snapshot t{term}")),
+        Body::Expelled { version } => {
+            ("vote", format!("you are no member any more, by configuration {version}, t{term}"))
+        }
     }
 }
 
