@@ -14,7 +14,7 @@ use super::configuration::is_electorate;
 use super::group::{Group, State};
 use super::message::{Body, Payload};
 use super::progress::Progress;
-use crate::types::{Index, NodeId};
+use crate::types::NodeId;
 use alloc::vec::Vec;
 
 /// A learner that lacks no more entries than this may vote: it has the rest in a moment.
@@ -37,12 +37,12 @@ impl Group {
     fn may_configure(&self) -> bool {
         let State::Leader(leadership) = &self.state else { return false };
         let own_term = self.commit_index >= leadership.first_index;
-        own_term && leadership.transfer.is_none() && self.is_settled_through(self.commit_index)
+        own_term && leadership.transfer.is_none() && self.is_configured()
     }
 
-    /// Whether the configuration in force is committed, if `commit_index` is.
-    fn is_settled_through(&self, commit_index: Index) -> bool {
-        self.log.configured_at().is_none_or(|at| at <= commit_index)
+    /// Whether the configuration in force is known to be committed.
+    fn is_configured(&self) -> bool {
+        self.log.configured_at().is_none_or(|at| at <= self.commit_index)
     }
 
     /// Whether this replica may ask for votes. One that is to go counts for nothing, but while that isn't known to be
@@ -50,17 +50,18 @@ impl Group {
     pub(super) fn may_campaign(&self) -> bool {
         let configuration = self.log.configuration();
         let leaves = configuration.seat(self.config.me).is_none();
-        configuration.votes(self.config.me) || leaves && !self.is_settled_through(self.commit_index)
+        configuration.votes(self.config.me) || leaves && !self.is_configured()
     }
 
     /// Whether this replica has no business in its group: it is no member any more, or was never told of what.
     pub(super) fn is_outside(&self) -> bool {
         let outside = self.log.configuration().seat(self.config.me).is_none();
-        outside && self.is_settled_through(self.commit_index)
+        outside && self.is_configured()
     }
 
     /// The next step of a change, and the end of a leader that is no member any more.
     pub(super) fn maybe_configure(&mut self, out: &mut Vec<Output>) {
+        let State::Leader(leadership) = &self.state else { return };
         let configuration = self.log.configuration();
         let stays = configuration.votes(self.config.me);
         if (configuration.is_steady() && stays) || !self.may_configure() {
@@ -69,7 +70,6 @@ impl Group {
         if !stays {
             return self.hand_over(out);
         }
-        let State::Leader(leadership) = &self.state else { return };
         let (now, election, last) = (self.now, self.config.election, self.log.last().index);
         let ready = |node| {
             leadership.followers.get(&node).is_some_and(|progress| {
@@ -112,8 +112,10 @@ impl Group {
     /// A stranger doubts the leader, or asks who leads. By a committed configuration it is no member: nobody needs to
     /// wake for it. It may be one by a later configuration, which it then knows.
     pub(super) fn expels(&self, from: NodeId, body: &Body, out: &mut Vec<Output>) -> bool {
-        let asks = matches!(body, Body::VoteRequest { transfer: false, .. } | Body::Nudge);
-        let Some(version) = self.knows_outsider(from).filter(|_| asks) else { return false };
+        if !matches!(body, Body::VoteRequest { transfer: false, .. } | Body::Nudge) {
+            return false;
+        }
+        let Some(version) = self.knows_outsider(from) else { return false };
         self.say(from, Body::Expelled { version }, self.disk.promise_gate(), out);
         true
     }
@@ -122,7 +124,7 @@ impl Group {
     /// follows no leader; and a member must not be denied a vote.
     fn knows_outsider(&self, node: NodeId) -> Option<u64> {
         let configuration = self.log.configuration();
-        let settled = !self.log.is_blind() && self.is_settled_through(self.commit_index);
+        let settled = !self.log.is_blind() && self.is_configured();
         let outside = |node| settled && configuration.seat(node).is_none();
         let sure = self.leader.is_some() || outside(self.config.me);
         (sure && outside(node)).then_some(configuration.version)
