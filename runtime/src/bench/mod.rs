@@ -199,7 +199,7 @@ fn host(endpoint: &str) -> Option<String> {
 
 async fn prepare(plan: &Arc<Plan>) -> Result<(), BenchError> {
     let mut client = plan.client(0);
-    match client.put(&format!("/{}", plan.bucket), &[], Bytes::new()).await {
+    match put_patiently(&mut client, &format!("/{}", plan.bucket), &Bytes::new()).await {
         // It is there already, and ours; if it is not ours, the first put says so.
         Ok(()) | Err(RequestError::Status { status: 409, .. }) => {}
         Err(error) => return Err(BenchError::Prepare(error)),
@@ -233,7 +233,7 @@ async fn prepare(plan: &Arc<Plan>) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Puts an object that the measured time needs: a server that is only busy gets a little time.
+/// Puts what the measured time needs: a server that is only busy gets a little time.
 async fn put_patiently(client: &mut Client, path: &str, body: &Bytes) -> Result<(), RequestError> {
     let mut pause = Duration::from_millis(50);
     for _ in 0..6 {

@@ -71,7 +71,7 @@ fn no_block_of_any_body_comes_twice() {
     assert_eq!(Payload::new(0).next().len(), 0);
 }
 
-/// A server that keeps what is put into it and fails every hundredth request.
+/// A server that keeps what is put into it and fails every hundredth request, the first among them.
 async fn server() -> (String, Arc<Mutex<BTreeMap<String, Bytes>>>) {
     let objects: Arc<Mutex<BTreeMap<String, Bytes>>> = Arc::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -90,7 +90,7 @@ async fn server() -> (String, Arc<Mutex<BTreeMap<String, Bytes>>>) {
                     let body = body.collect().await.unwrap().to_bytes();
                     let path = parts.uri.path().to_owned();
                     let mut response = Response::new(Full::new(Bytes::new()));
-                    if count.fetch_add(1, Ordering::Relaxed) % 100 == 99 {
+                    if count.fetch_add(1, Ordering::Relaxed).is_multiple_of(100) {
                         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                     } else if path == "/bench" {
                         // Making it, or a page of it.
