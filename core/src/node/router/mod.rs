@@ -332,7 +332,9 @@ impl Router {
             return self.on_listing(id, step, cx);
         }
         task.stage = Stage::Call;
-        let Some(group) = plan::group_in(&task.request, bucket.0, self.shards) else { return };
+        let Some(group) = plan::group_in(&task.request, bucket.0, self.shards) else {
+            return self.begin(id, cx); // it makes or deletes the bucket, which was busy: once more
+        };
         match ObjectOp::of(&task.request, Some(bucket)) {
             Some(op) => self.write(id, group, Box::new(Op::Object(op)), deadline, cx),
             None => {
