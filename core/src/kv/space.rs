@@ -13,6 +13,7 @@
 //! | 0x08 | bucket registry (meta group) | name |
 //! | 0x09 | cluster record (meta group) | nothing, or what the record is of (`creating`, bucket u64; `unsettled`, bucket name; `removed`) |
 //! | 0x0a | blobs that the collector looks at | opened u64 |
+//! | 0x0b | the group's members, once they have changed | nothing |
 //! | 0x10 | objects | bucket u64, key |
 //! | 0x20 | key-value space | key |
 //!
@@ -42,6 +43,8 @@ pub const REGISTRY: u8 = 0x08;
 pub const CLUSTER: u8 = 0x09;
 /// Blobs that the collector looks at: staged or dead, so few.
 pub const CHORES: u8 = 0x0a;
+/// The group's members, once they have changed.
+pub const MEMBERS: u8 = 0x0b;
 /// Objects.
 pub const OBJECTS: u8 = 0x10;
 /// The key-value space.
@@ -51,6 +54,12 @@ pub const KV: u8 = 0x20;
 #[must_use]
 pub fn header() -> Key {
     Key::from([HEADER])
+}
+
+/// The record of the group's members.
+#[must_use]
+pub fn members() -> Key {
+    Key::from([MEMBERS])
 }
 
 /// The session of a node.

@@ -221,6 +221,23 @@ impl State {
         self.mark.position = position;
     }
 
+    /// Passes over an entry that changes the group's members. They become part of the state, so that whoever is given
+    /// the state knows who belongs to the group at its position. What they are is not this module's business.
+    pub fn configure(&mut self, position: Position, members: Vec<u8>) {
+        self.advance(position);
+        let committed = self.mark.committed;
+        let mut batch = Batch::new(&mut self.table, self.seat, position, 0, committed);
+        batch.put(&space::members(), members, Bytes::new());
+        let changes = batch.finish();
+        self.unlogged.extend(changes.into_iter().map(|change| (change.key, change.slot)));
+    }
+
+    /// What [`Self::configure`] was last told; `None` if the members never changed.
+    #[must_use]
+    pub fn members(&self) -> Option<&[u8]> {
+        self.table.get(&space::members()).map(|slot| &*slot.head)
+    }
+
     fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) -> Outcome {
         let Command { wall, session, op, .. } = command;
         let tag = session.filter(|_| remembered(&op));

@@ -14,6 +14,7 @@ use super::store::{self, FRAME};
 use super::superblock::Charter;
 use super::trace::Trace;
 use crate::chunk;
+use crate::codec;
 use crate::kv::batch::Seat;
 use crate::kv::frame::Place;
 use crate::kv::replay::Replay;
@@ -346,6 +347,9 @@ impl Recovering {
             // are missing that no boot noticed.
             let short = broken.is_none() && applied.index < restored.compacted.index;
             restored.applied = applied;
+            if broken.is_none() {
+                restored.applied_configuration = configuration_of(&state, voters);
+            }
             if restored.standing != Standing::Full {
                 abstaining.push(*group);
             }
@@ -420,6 +424,15 @@ fn lost_for_good(
 fn unknown(group: GroupId) -> Damage {
     let what = alloc::format!("entries of group {group} were lost before");
     Damage { file: FileId::new(FileKind::Wal, 0), offset: 0, what }
+}
+
+/// The configuration of a group at the position of its state, which was founded with these voters. `None` if it was
+/// written by a version that this one does not understand.
+fn configuration_of(state: &State, founding: &[NodeId]) -> Option<raft::Configuration> {
+    match state.members() {
+        None => Some(raft::Configuration::founding(founding)),
+        Some(members) => codec::decode(members).ok(),
+    }
 }
 
 fn seat(group: GroupId, replicas: &[NodeId], planted: Planted) -> Seat {

@@ -237,7 +237,7 @@ impl Replay {
             configuration,
             entries,
             applied,
-            applied_configuration: None,
+            applied_configuration: None, // the state's business
             standing,
         };
         (restored, lost)

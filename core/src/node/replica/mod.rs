@@ -20,7 +20,7 @@ use super::status::{self, GroupStatus};
 use super::support::{Follows, Received, Support};
 use super::trace::Trace;
 use super::upkeep::{Audit, Collector, expect_chunks};
-use crate::codec::Octets;
+use crate::codec::{self, Octets};
 use crate::kv::batch::Seat;
 use crate::kv::command::{Command, KvWrite, Op, SessionTag};
 use crate::kv::cow::Rubble;
@@ -463,8 +463,12 @@ impl Replica {
             assert_eq!(entry.position.index, next, "a gap below the commit index");
             match entry.payload {
                 Payload::Command(command) => self.apply_command(entry.position, &command, cx),
-                Payload::Noop | Payload::Configure(_) => {
+                Payload::Noop => {
                     self.state.advance(entry.position);
+                    self.answer_displaced(entry.position, cx);
+                }
+                Payload::Configure(configuration) => {
+                    self.state.configure(entry.position, codec::encode(&configuration));
                     self.answer_displaced(entry.position, cx);
                 }
                 // Raft reports a commit only through what is whole.
