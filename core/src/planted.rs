@@ -91,6 +91,10 @@ bugs! {
     QuietLeaderNeverLooks = 32,
     /// A node's word for a leader outlives the term in which its replica followed that one.
     SupportOutlivesTerm = 33,
+    /// A store that takes a lost one's place counts as if it had kept every promise.
+    NewStoreCounts = 34,
+    /// Boots of a store that takes a lost one's place are numbered as if nobody had been there before.
+    NewStoreCountsFromOne = 35,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

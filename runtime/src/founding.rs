@@ -273,7 +273,7 @@ mod tests {
             incarnation: ironseed_core::types::Incarnation(1),
             clean: false,
             fsync: ironseed_core::node::api::FsyncPolicy::Always,
-            doubt: false,
+            standing: ironseed_core::raft::Standing::Full,
             logs: false,
             membership,
         };

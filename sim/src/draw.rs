@@ -39,6 +39,8 @@ pub enum Domain {
     Misdirect = 13,
     /// Legal but rare behaviour that nodes are made to show.
     Points = 14,
+    /// What the operator does.
+    Operator = 15,
 }
 
 /// A stream of choices.

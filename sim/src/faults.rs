@@ -334,6 +334,9 @@ pub enum Fault {
         left: Left,
         /// How long the node stays down.
         lasts: u64,
+        /// With another disk: how long after it is refused first the operator lets it in. Never, if he does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        admitted_after: Option<u64>,
     },
     /// A write of a node's disk is found in another place, and its own has what was there before.
     Misdirect {
@@ -385,7 +388,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Left {
-    /// Nothing: the node comes up with an empty disk. The cluster refuses it from then on.
+    /// Nothing: the node comes up with an empty disk. The cluster refuses it until the operator lets it in.
     Nothing,
     /// The superblock.
     Superblock,

@@ -22,8 +22,7 @@
 //! read and edited ([`choices`]). The file goes to `seeds/` with what broke ([`seedfile`]); the fix goes with it. A
 //! [`report`] shows a run as one page.
 //!
-//! **Caveats.** Memberships don't change yet, so a disk that is replaced stays a stranger's. Broken frames (the
-//! contract has whole messages) are not simulated.
+//! **Caveats.** Nodes don't come and go yet; disks do. Broken frames (the contract has whole messages) are not simulated.
 
 pub mod ablation;
 pub mod bench;

@@ -19,6 +19,7 @@ mod hunt;
 mod looping;
 mod losses;
 mod machine;
+mod operator;
 mod slot;
 mod telling;
 mod watching;
@@ -147,6 +148,7 @@ enum Event {
     Mend { number: usize },
     Snare { number: usize, round: u64, node: usize },
     Echo { from: usize, to: usize, message: Box<PeerMessage> },
+    Admit { node: usize },
 }
 
 impl<M: Machine> World<M> {
@@ -350,6 +352,7 @@ impl<M: Machine> World<M> {
                 self.note_parted();
             }
             Event::Echo { from, to, message } => self.hear_echo(from, to, *message),
+            Event::Admit { node } => self.admit(node),
             // Of an earlier life of the node.
             Event::Boot { .. }
             | Event::Disk { .. }
@@ -446,8 +449,8 @@ impl<M: Machine> World<M> {
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
-                if let Trace::Stranger { node, .. } = &trace {
-                    self.replaced.refuse(*node);
+                if let Trace::Stranger { node, store } = &trace {
+                    self.refused(*node, *store);
                 }
                 let healed = self.healing.healed(id, &trace);
                 Stats::count(&mut self.stats.rare, "corruption-healed", u64::from(healed));

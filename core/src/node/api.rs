@@ -4,9 +4,9 @@ use super::message::PeerMessage;
 use super::trace::Trace;
 use crate::machine::{Duration, FoundFile, Halt, IoOp, IoResult};
 use crate::object::api::{Outcome, Request};
+pub use crate::object::charter::Founding;
 use crate::planted::Planted;
-use crate::types::{ClusterId, NodeId, OpId, RequestId};
-use alloc::string::String;
+use crate::types::{NodeId, OpId, RequestId};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -86,17 +86,6 @@ pub enum Effect {
     Stopped,
     /// The node's store can't go on: stop feeding it; restart the process to recover.
     Halt(Halt),
-}
-
-/// What founding a cluster fixes for ever.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Founding {
-    /// Drawn at random by the operator's tool.
-    pub cluster: ClusterId,
-    /// Access key of the root user.
-    pub access_key: String,
-    /// Secret key of the root user.
-    pub secret_key: String,
 }
 
 /// When log entries are synced. Terms and votes always are before anything is said on them.

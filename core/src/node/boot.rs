@@ -15,6 +15,9 @@ use super::superblock::{self, COPY_BYTES, Charter, Membership, Superblock};
 use crate::machine::{
     FileId, FileKind, FoundFile, Halt, Io, IoDone, IoError, IoOp, IoResult, OpIds,
 };
+use crate::object::charter::Chartered;
+use crate::planted::Bug;
+use crate::raft::Standing;
 use crate::rng::Rng;
 use crate::types::{Incarnation, NodeId, OpId, StoreId};
 use alloc::boxed::Box;
@@ -202,11 +205,20 @@ impl Boot {
         ios: &mut Vec<IoOp>,
     ) {
         let Some(superblock) = &mut self.superblock else { return };
-        let named = charter.members.contains(&(config.me, superblock.store));
-        if named
+        let Some(chartered) = charter.node(config.me).copied() else { return };
+        if chartered.store == superblock.store
             && matches!(self.stage, Stage::Waiting)
             && superblock.membership == Membership::Blank
         {
+            if chartered.generation > 0 {
+                // It has nothing of what was promised in its node's name before.
+                if !config.planted.is(Bug::NewStoreCounts) {
+                    superblock.standing = Standing::Blank;
+                }
+                if !config.planted.is(Bug::NewStoreCountsFromOne) {
+                    superblock.incarnation = chartered.incarnation(superblock.incarnation);
+                }
+            }
             superblock.membership = Membership::Member(charter);
             self.write(false, ops, ios);
         }
@@ -222,7 +234,7 @@ impl Boot {
             incarnation: Incarnation(1),
             clean: false,
             fsync: config.fsync,
-            doubt: false,
+            standing: Standing::Full,
             logs: false,
             membership,
         });
@@ -277,7 +289,13 @@ impl Boot {
             incarnation: old.incarnation.next(),
             clean: false,
             fsync: config.fsync,
-            doubt: old.doubt || log_lost || (lax && !old.clean),
+            standing: old.standing.max(if log_lost {
+                Standing::Blank
+            } else if lax && !old.clean {
+                Standing::Abstaining
+            } else {
+                Standing::Full
+            }),
             membership,
             ..old
         });
@@ -319,9 +337,11 @@ impl Boot {
         if config.nodes.iter().any(|node| !members.contains_key(node)) {
             return Progress::Going;
         }
+        let chartered = |(node, store)| Chartered { node, store, generation: 0 };
         let charter = Charter {
             founding: founding.clone(),
-            members: members.into_iter().collect(),
+            version: 0,
+            nodes: members.into_iter().map(chartered).collect(),
             shards: config.shards,
             replication: config.replication,
         };

@@ -68,21 +68,13 @@ pub struct CallId {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Head {
     /// "I am here", again and again, from every member to every other.
-    Beat {
-        /// The sender's boot. A change wakes quiescent groups.
-        incarnation: Incarnation,
-        /// The sender's wall clock, nanoseconds since the Unix epoch: a clock far ahead of most is not
-        /// stamped into commands.
-        wall: u64,
-        /// The sender's store. Another store than the charter's is a replaced disk: it is refused.
-        store: StoreId,
-    },
+    Beat(Beat),
     /// A store without a cluster looks for one.
     Hello {
         /// The store.
         store: StoreId,
     },
-    /// The cluster's charter, for a founding member whose store it names.
+    /// The cluster's charter: for a store that it names and that has none yet, or for a node that has an earlier one.
     Welcome(Charter),
     /// Everything that the sender's groups say to the receiver's in one step.
     Raft(Vec<(GroupId, raft::Message)>),
@@ -181,6 +173,19 @@ pub enum Head {
         /// The sender's word.
         support: Support,
     },
+}
+
+/// What a node says of itself to every other, whatever the number of its groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Beat {
+    /// The sender's boot. A change wakes quiescent groups.
+    pub incarnation: Incarnation,
+    /// The sender's wall clock, nanoseconds since the Unix epoch: a clock far ahead of most is not stamped into commands.
+    pub wall: u64,
+    /// The sender's store. Another store than the charter's takes no part.
+    pub store: StoreId,
+    /// The version of the sender's charter. Who has a later one sends it.
+    pub charter: u64,
 }
 
 /// A snapshot on offer.

@@ -286,7 +286,7 @@ impl Node {
                 effects.push(Effect::Trace(Trace::Booted {
                     store: superblock.store,
                     incarnation: superblock.incarnation,
-                    doubt: superblock.doubt,
+                    standing: superblock.standing,
                 }));
                 let ops = ops.clone();
                 let (mut ios, mut traces) = (Vec::new(), Vec::new());

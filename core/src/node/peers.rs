@@ -3,7 +3,7 @@
 //! wakes the groups that were quiet with it.
 
 use super::api::Config;
-use super::message::Head;
+use super::message::{Beat, Head};
 use super::superblock::{Charter, Superblock};
 use crate::machine::{Duration, Instant, Now};
 use crate::types::{Incarnation, NodeId, StoreId};
@@ -30,6 +30,8 @@ struct Peer {
 pub(super) struct Peers {
     incarnation: Incarnation,
     store: StoreId,
+    /// The version of the charter.
+    charter: u64,
     every: Duration,
     patience: Duration,
     beat_at: Instant,
@@ -49,6 +51,8 @@ pub(super) enum News {
     Found(NodeId),
     Restarted(NodeId, Incarnation),
     Stranger(NodeId, StoreId),
+    /// It goes by an earlier charter.
+    Behind(NodeId),
 }
 
 impl Peers {
@@ -58,7 +62,7 @@ impl Peers {
         superblock: &Superblock,
         now: Instant,
     ) -> Self {
-        let peers = charter.members.iter().filter(|(node, _)| *node != config.me);
+        let peers = charter.nodes.iter().filter(|it| it.node != config.me);
         let peer = |store| Peer {
             store,
             heard: now,
@@ -70,10 +74,21 @@ impl Peers {
         Self {
             incarnation: superblock.incarnation,
             store: superblock.store,
+            charter: charter.version,
             every: beat_every(config.tuning.election),
             patience: config.tuning.election,
             beat_at: now,
-            peers: peers.map(|(node, store)| (*node, peer(*store))).collect(),
+            peers: peers.map(|it| (it.node, peer(it.store))).collect(),
+        }
+    }
+
+    /// Goes by another version of the charter: who was a stranger may be none, and the other way round.
+    pub(super) fn adopt(&mut self, charter: &Charter) {
+        self.charter = charter.version;
+        for (node, peer) in &mut self.peers {
+            if let Some(chartered) = charter.node(*node).filter(|it| it.store != peer.store) {
+                (peer.store, peer.strange) = (chartered.store, false);
+            }
         }
     }
 
@@ -93,24 +108,23 @@ impl Peers {
         }
     }
 
-    pub(super) fn on_beat(
-        &mut self,
-        node: NodeId,
-        incarnation: Incarnation,
-        store: StoreId,
-        (wall, now): (u64, Instant),
-    ) -> Vec<News> {
+    pub(super) fn on_beat(&mut self, node: NodeId, beat: Beat, now: Instant) -> Vec<News> {
         let Some(peer) = self.peers.get_mut(&node) else { return Vec::new() };
-        if store != peer.store {
-            let first = !core::mem::replace(&mut peer.strange, true);
-            return first.then_some(News::Stranger(node, store)).into_iter().collect();
+        let mut news = Vec::new();
+        if beat.charter < self.charter {
+            news.push(News::Behind(node));
+        }
+        if beat.store != peer.store {
+            if !core::mem::replace(&mut peer.strange, true) {
+                news.push(News::Stranger(node, beat.store));
+            }
+            return news;
         }
         peer.heard = now;
-        peer.wall = Some((wall, now));
-        let mut news = Vec::new();
-        if incarnation > peer.incarnation {
-            peer.incarnation = incarnation;
-            news.push(News::Restarted(node, incarnation));
+        peer.wall = Some((beat.wall, now));
+        if beat.incarnation > peer.incarnation {
+            peer.incarnation = beat.incarnation;
+            news.push(News::Restarted(node, beat.incarnation));
         }
         news
     }
@@ -134,8 +148,8 @@ impl Peers {
             return Vec::new();
         }
         self.beat_at = now.mono + self.every;
-        let (incarnation, store, wall) = (self.incarnation, self.store, now.wall());
-        let beat = Head::Beat { incarnation, wall, store };
+        let Self { incarnation, store, charter, .. } = *self;
+        let beat = Head::Beat(Beat { incarnation, wall: now.wall(), store, charter });
         self.peers.keys().map(|node| (*node, beat.clone())).collect()
     }
 
@@ -184,19 +198,22 @@ mod tests {
         let mut peers = Peers {
             incarnation: Incarnation(1),
             store: StoreId([1; 16]),
+            charter: 3,
             every: beat_every(patience),
             patience,
             beat_at: Instant(0),
             peers: BTreeMap::from([(other, peer)]),
         };
         let beat = |peers: &mut Peers, store, now| {
-            peers.on_beat(other, Incarnation(1), store, (0, now));
-            peers.on_time(now)
+            let beat = Beat { incarnation: Incarnation(1), wall: 0, store, charter: 3 };
+            let mut news = peers.on_beat(other, beat, now);
+            news.extend(peers.on_time(now));
+            news
         };
         let at = |millis: u64| Instant(millis * 1_000_000);
         assert_eq!(beat(&mut peers, store, at(90)), []);
         let strange = StoreId([3; 16]);
-        assert_eq!(beat(&mut peers, strange, at(180)), []);
+        assert_eq!(beat(&mut peers, strange, at(180)), [News::Stranger(other, strange)]);
         assert_eq!(beat(&mut peers, strange, at(200)), [News::Lost(other)]);
         assert_eq!(beat(&mut peers, store, at(210)), [News::Found(other)]);
     }
@@ -218,6 +235,7 @@ mod tests {
             let peers = Peers {
                 incarnation: Incarnation(1),
                 store: StoreId([1; 16]),
+                charter: 0,
                 every: Duration(1),
                 patience: Duration(1),
                 beat_at: at,

@@ -9,8 +9,9 @@ use crate::kv::snapshot::SnapshotRecord;
 use crate::kv::table::RecordLocation;
 use crate::machine::Hashed;
 use crate::object::api::{ChunkRef, Outcome, Request};
+use crate::object::charter::Charter;
 use crate::object::registry::BucketRecord;
-use crate::raft::{self, PersistId, Write};
+use crate::raft::{self, PersistId, Standing, Write};
 use crate::types::{BlobId, ChunkId, Damage, GroupId, Incarnation, NodeId, Position, RequestId};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -32,6 +33,10 @@ pub(crate) enum Post {
     Raft { to: NodeId, group: GroupId, message: raft::Message, after: Option<PersistId> },
     /// A persist is durable: opens gates, and the replica is told.
     Persisted(GroupId, PersistId),
+    /// The log says now of every group that abstained at boot that it does.
+    StandingNoted,
+    /// The charter as the meta group has it.
+    Charter(Box<Charter>),
     /// A replica has gone on to a later term than that in which it followed one of this node.
     Left(NodeId),
     /// A group has reads to confirm: it is told when.
@@ -109,7 +114,7 @@ pub(crate) enum StoreInput {
     /// Write to the log.
     Persist { group: GroupId, id: PersistId, writes: Vec<Write> },
     /// All that a group's log still needs, in answer to [`ReplicaInput::Restate`].
-    Restated { group: GroupId, writes: Vec<Write>, abstains: bool },
+    Restated { group: GroupId, writes: Vec<Write>, standing: Standing },
     /// The group counts again: its earlier damage is history.
     Readmitted(GroupId),
     /// A frame for the table log.

@@ -55,7 +55,6 @@ pub(super) struct Recovering {
     wal_forgot: Option<Damage>,
     /// Where the payloads were that the write-ahead log has lost.
     wal_lost: BTreeMap<wal::Identity, Damage>,
-    had_wal: bool,
     frames: BTreeMap<u64, Vec<(GroupId, wal::Location)>>,
     pub(super) ops: Ops,
 }
@@ -91,7 +90,7 @@ pub(super) struct Ready {
     pub(super) groups: BTreeMap<GroupId, Vec<NodeId>>,
     pub(super) replicas: BTreeMap<GroupId, Replica>,
     /// Groups that abstain: their log is to say so before anything else.
-    pub(super) abstaining: Vec<GroupId>,
+    pub(super) abstaining: Vec<(GroupId, Standing)>,
     pub(super) logs: store::Recovered,
     pub(super) chunks: Box<chunk::ChunkStore>,
     pub(super) ops: Ops,
@@ -99,7 +98,7 @@ pub(super) struct Ready {
 
 /// Which nodes hold which group.
 fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
-    let members: Vec<Member> = charter.members.iter().map(|(node, _)| Member::new(*node)).collect();
+    let members: Vec<Member> = charter.ids().map(Member::new).collect();
     let shards = (0..charter.shards).map(|shard| ShardId(shard).group());
     core::iter::once(GroupId::META)
         .chain(shards)
@@ -160,7 +159,6 @@ impl Recovering {
             wal_damaged: None,
             wal_lost: BTreeMap::new(),
             wal_forgot: None,
-            had_wal: files.iter().any(|it| it.file.kind == FileKind::Wal),
             frames: BTreeMap::new(),
             admitted,
             ops,
@@ -323,13 +321,7 @@ impl Recovering {
     ) -> Option<Ready> {
         let Self { admitted, groups, mut restore, mut states, .. } = self;
         let Self { state_damage, wal_lost, wal_forgot, .. } = self;
-        let standing = if admitted.superblock.logs && !self.had_wal {
-            Standing::Blank
-        } else if admitted.superblock.doubt {
-            Standing::Abstaining
-        } else {
-            Standing::Full
-        };
+        let standing = admitted.superblock.standing;
         let mut replicas = BTreeMap::new();
         let mut abstaining = Vec::new();
         let mut wal_damaged = self.wal_damaged;
@@ -351,7 +343,7 @@ impl Recovering {
                 restored.applied_configuration = configuration_of(&state, voters);
             }
             if restored.standing != Standing::Full {
-                abstaining.push(*group);
+                abstaining.push((*group, restored.standing));
             }
             let raft_config = raft::Config {
                 me: config.me,

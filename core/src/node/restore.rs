@@ -25,6 +25,7 @@ mod kind {
     pub(super) const CONFIGURE: u8 = 9;
     pub(super) const COMPACTED_CHANGED: u8 = 10;
     pub(super) const RESET_CHANGED: u8 = 11;
+    pub(super) const BLANK: u8 = 12;
 }
 
 /// The kinds of records whose payload is an entry's.
@@ -62,9 +63,13 @@ pub(super) fn record_of(group: GroupId, write: &Write) -> Record {
     }
 }
 
-/// The record that says whether a group abstains from here on.
-pub(super) fn standing_record(group: GroupId, abstains: bool) -> Record {
-    let kind = if abstains { kind::ABSTAINING } else { kind::READMITTED };
+/// The record that says what a group is worth from here on.
+pub(super) fn standing_record(group: GroupId, standing: Standing) -> Record {
+    let kind = match standing {
+        Standing::Full => kind::READMITTED,
+        Standing::Abstaining => kind::ABSTAINING,
+        Standing::Blank => kind::BLANK,
+    };
     Record::new(Identity { kind, group, index: Index(0), term: Term(0) }, Bytes::new())
 }
 
@@ -77,6 +82,8 @@ struct Image {
     entries: BTreeMap<Index, Entry>,
     /// Something that it may have promised is lost.
     tainted: bool,
+    /// All that it ever promised is lost.
+    blank: bool,
     /// Entries may be lost that follow all that are here.
     cut: bool,
     /// Entries that were not known to be committed when identities were lost, and were not written since. The records
@@ -171,8 +178,9 @@ impl Replay {
                     image.doubtful.clear();
                 }
             }
-            kind::READMITTED => image.tainted = false,
+            kind::READMITTED => (image.tainted, image.blank) = (false, false),
             kind::ABSTAINING => image.tainted = true,
+            kind::BLANK => image.blank = true,
             // A later format's record: nothing that this version wrote depends on it.
             _ => {}
         }
@@ -190,7 +198,7 @@ impl Replay {
     ) -> (Restored, bool) {
         let image = self.images.remove(&group).unwrap_or_else(|| Image::new(self.tainted));
         let Image { mut hard_state, mut compacted, configuration, mut entries, .. } = image;
-        let Image { mut tainted, cut, doubtful, .. } = image;
+        let Image { mut tainted, blank, cut, doubtful, .. } = image;
         let through = entries.range(..=applied.index).count() as u64;
         let holds = entries.get(&applied.index).is_some_and(|entry| entry.position == applied);
         if holds && compacted.index.0 + through < applied.index.0 {
@@ -226,9 +234,10 @@ impl Replay {
         }
         let last = next.prev();
         hard_state.commit_index = hard_state.commit_index.min(last.max(compacted.index));
-        let standing = match standing {
-            Standing::Full if tainted => Standing::Abstaining,
-            standing => standing,
+        let standing = match (blank, tainted) {
+            (true, _) => Standing::Blank,
+            (false, true) => standing.max(Standing::Abstaining),
+            (false, false) => standing,
         };
         let entries = contiguous;
         let restored = Restored {
@@ -320,12 +329,38 @@ mod tests {
         let (got, is_cut) = lost.restored(GroupId(9), Position::default(), Standing::Full, false);
         let told = (Standing::Abstaining, true);
         assert_eq!((got.standing, is_cut), told, "a group without records may have lost them");
-        let record = standing_record(GROUP, false);
+        let record = standing_record(GROUP, Standing::Full);
         let location = Location::default();
         let payload = RecoveredPayload::Kept(Bytes::new());
         again.push(&Recovered { identity: record.identity, note: record.note, location, payload });
         let (got, is_cut) = again.restored(GROUP, Position::default(), Standing::Full, false);
         assert_eq!((got.standing, is_cut), (Standing::Full, true));
+    }
+
+    /// Its disk was replaced. Another boot, or damage, makes it no better; only the others do.
+    #[test]
+    fn a_blank_group_is_blank_until_it_is_readmitted() {
+        let standing = |replay: &Replay, found| {
+            replay.clone().restored(GROUP, Position::default(), found, false).0.standing
+        };
+        let note = |replay: &mut Replay, standing| {
+            let record = standing_record(GROUP, standing);
+            let (location, payload) = (Location::default(), RecoveredPayload::Kept(Bytes::new()));
+            let (identity, note) = (record.identity, record.note);
+            replay.push(&Recovered { identity, note, location, payload });
+        };
+        let mut log = Replay::default();
+        note(&mut log, Standing::Blank);
+        push(&mut log, &Write::Append(entry(1, 1, b"a")));
+        assert_eq!(standing(&log, Standing::Full), Standing::Blank);
+        let mut lost = log.clone();
+        lost.identity_lost();
+        assert_eq!(standing(&lost, Standing::Abstaining), Standing::Blank);
+        note(&mut log, Standing::Full);
+        assert_eq!(standing(&log, Standing::Full), Standing::Full);
+        assert_eq!(standing(&log, Standing::Abstaining), Standing::Abstaining);
+        note(&mut log, Standing::Abstaining);
+        assert_eq!(standing(&log, Standing::Full), Standing::Abstaining);
     }
 
     /// The records that are lost cut off entry 2 and wrote others: what follows them, and what is committed later, is

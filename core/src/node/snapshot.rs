@@ -389,6 +389,7 @@ impl Replica {
         let head = Head::SnapshotEnd { group: self.group, position };
         cx.posts.push(Post::Peer(from, head.into()));
         cx.posts.push(Post::Trace(Trace::SnapshotInstalled { group: self.group, position }));
+        self.post_charter(cx);
         self.apply(cx);
         self.go_on(cx);
     }

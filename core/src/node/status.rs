@@ -78,6 +78,12 @@ pub struct Status {
     pub incarnation: Incarnation,
     /// All nodes of the cluster.
     pub nodes: Vec<NodeId>,
+    /// The version of the charter.
+    pub charter: u64,
+    /// The store that each node has, by the charter.
+    pub stores: Vec<(NodeId, StoreId)>,
+    /// Stores that look for a cluster in the place of a node's: its disk was replaced.
+    pub strangers: Vec<(NodeId, StoreId)>,
     /// Peers that have not been heard of for too long.
     pub suspected: Vec<NodeId>,
     /// Its replicas, by group.

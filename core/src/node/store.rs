@@ -23,7 +23,7 @@ use crate::machine::{
     Duration, FileId, FileKind, Halt, Instant, IoDone, IoOp, IoResult, Now, OpIds, first_of,
 };
 use crate::planted::{Planted, Point};
-use crate::raft::{HardState, PersistId, Write};
+use crate::raft::{HardState, PersistId, Standing, Write};
 use crate::types::{Damage, GroupId, NodeId, OpId, Position, Term};
 use crate::wal::{Identity, Location, Lsn, Record, SegmentLog};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -53,6 +53,8 @@ pub(super) enum LogTag {
     Persist { group: GroupId, id: PersistId, synced: bool },
     /// The first record of a group's restatement; the last one too if `last`.
     Restated { group: GroupId, first: bool, last: bool },
+    /// What a group is worth; the last record of those that say so at boot if `last`.
+    Standing { group: GroupId, last: bool },
 }
 
 /// What a frame of the table log is.
@@ -68,6 +70,7 @@ pub(super) struct FrameTag {
 enum Durably {
     Persisted(GroupId, PersistId),
     Restated(GroupId),
+    StandingNoted,
 }
 
 /// What the store lane begins with: what recovery found.
@@ -168,17 +171,22 @@ impl Logs {
         }
     }
 
-    /// Notes in the log whether a group abstains.
-    pub(super) fn note_standing(&mut self, group: GroupId, abstains: bool) {
-        self.wal.append(restore::standing_record(group, abstains), LogTag::Part(group));
+    /// Notes in the log what these groups are worth from here on. [`Post::StandingNoted`] follows if this is what a boot
+    /// has found.
+    pub(super) fn note_standing(&mut self, groups: &[(GroupId, Standing)], boot: bool) {
+        for (at, (group, standing)) in groups.iter().enumerate() {
+            let last = boot && at + 1 == groups.len();
+            let tag = LogTag::Standing { group: *group, last };
+            self.wal.append(restore::standing_record(*group, *standing), tag);
+        }
         self.wal.log.request_sync();
     }
 
-    pub(super) fn restated(&mut self, group: GroupId, writes: &[Write], abstains: bool) {
+    pub(super) fn restated(&mut self, group: GroupId, writes: &[Write], standing: Standing) {
         let mut records: Vec<Record> =
             writes.iter().map(|write| restore::record_of(group, write)).collect();
-        if abstains {
-            records.push(restore::standing_record(group, true));
+        if standing != Standing::Full {
+            records.push(restore::standing_record(group, standing));
         }
         let last = records.len().saturating_sub(1);
         for (at, record) in records.into_iter().enumerate() {
@@ -269,6 +277,7 @@ impl Logs {
                 Report::Written(lsn, location, tag) => {
                     let group = match &tag {
                         LogTag::Part(group)
+                        | LogTag::Standing { group, .. }
                         | LogTag::Persist { group, .. }
                         | LogTag::Restated { group, .. } => *group,
                     };
@@ -276,7 +285,10 @@ impl Logs {
                     let anew = matches!(tag, LogTag::Restated { .. });
                     self.balance.on_written(location.bytes, anew);
                     match tag {
-                        LogTag::Part(_) => {}
+                        LogTag::Part(_) | LogTag::Standing { last: false, .. } => {}
+                        LogTag::Standing { last: true, .. } => {
+                            self.durably.push_back((lsn, Durably::StandingNoted));
+                        }
                         // A persist is never reported before an earlier one that waits for its sync.
                         LogTag::Persist { group, id, synced }
                             if synced || self.waits_for_sync(group) =>
@@ -303,6 +315,7 @@ impl Logs {
                         match what {
                             Durably::Persisted(group, id) => persisted(group, id, out),
                             Durably::Restated(group) => self.on_restated(group),
+                            Durably::StandingNoted => out.posts.push(Post::StandingNoted),
                         }
                     }
                 }

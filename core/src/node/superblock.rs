@@ -12,9 +12,11 @@
 //!  30  payload                    bincode of `Superblock`
 //! ```
 
-use super::api::{Founding, FsyncPolicy};
+use super::api::FsyncPolicy;
 use crate::codec;
 use crate::machine::{FileId, FileKind};
+pub use crate::object::charter::{Charter, Founding};
+use crate::raft::Standing;
 use crate::types::{Incarnation, NodeId, StoreId};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
@@ -28,19 +30,6 @@ pub const COPY_BYTES: usize = 4096;
 /// Where the payload begins in a copy.
 const HEADER_BYTES: usize = 30;
 const MAGIC: &[u8; 8] = b"IRONSEED";
-
-/// What founding fixed, the same on every node.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Charter {
-    /// Cluster id and root credentials.
-    pub founding: Founding,
-    /// The founding members and the stores that they were founded with.
-    pub members: Vec<(NodeId, StoreId)>,
-    /// How many shards.
-    pub shards: u16,
-    /// Replicas of each shard.
-    pub replication: u8,
-}
 
 /// How far a store has come towards being a member.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -66,9 +55,9 @@ pub struct Superblock {
     pub clean: bool,
     /// The policy of this boot: after an unclean stop under a lax one, promises may be forgotten.
     pub fsync: FsyncPolicy,
-    /// It may have forgotten promises in a way that its log does not say yet. Cleared by a clean stop,
-    /// when the log says it of every group that still abstains.
-    pub doubt: bool,
+    /// What its groups are worth at the most, beyond what its log says of each: it may have forgotten promises, or have
+    /// lost everything, in a way that the log does not say yet. Full again once the log does.
+    pub standing: Standing,
     /// Its log was made: should there be none, it is lost.
     pub logs: bool,
     /// How far it has come.
@@ -187,7 +176,7 @@ mod tests {
             incarnation: Incarnation(3),
             clean: true,
             fsync: FsyncPolicy::Always,
-            doubt: false,
+            standing: Standing::Full,
             logs: true,
             membership: Membership::Blank,
         }

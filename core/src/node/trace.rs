@@ -1,7 +1,7 @@
 //! What happened, as an output: metrics, logs, histories and checkers are views of these events.
 
 use super::message::CallId;
-use crate::raft::{Event, Role};
+use crate::raft::{Event, Role, Standing};
 use crate::types::{
     BlobId, ChunkId, ClusterId, Damage, GroupId, Incarnation, NodeId, Position, RequestId, StoreId,
     Term,
@@ -18,8 +18,8 @@ pub enum Trace {
         store: StoreId,
         /// Which boot this is.
         incarnation: Incarnation,
-        /// Whether the store may have forgotten promises.
-        doubt: bool,
+        /// What its groups are worth at the most.
+        standing: Standing,
     },
     /// A node has recovered and takes part.
     Running {
@@ -109,6 +109,11 @@ pub enum Trace {
         node: NodeId,
         /// Its store.
         store: StoreId,
+    },
+    /// Another version of the charter is in force here.
+    Chartered {
+        /// Which.
+        version: u64,
     },
     /// Commands of this meaning are beyond this program: the replica applies nothing more.
     Stranded {

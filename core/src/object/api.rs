@@ -4,6 +4,7 @@
 //! These types cross nodes (a request is forwarded to the leader of its shard), so they are format
 //! types: docs/formats.md.
 
+use super::registry::Replacement;
 use crate::codec::Octets;
 use crate::kv::api::{KvAnswer, KvRequest};
 use crate::types::{BlobId, BucketId, ChunkHash, ChunkId, Epoch, ShardId, Timestamp};
@@ -481,6 +482,9 @@ pub enum Request {
     },
     /// An operation on the key-value space. Answer: [`Answer::Kv`].
     Kv(KvRequest),
+    /// The operator says that a node's disk is lost and lets another store take its place. Answer: [`Answer::Done`], also if
+    /// it has it already; [`Refusal::Invalid`] says why it can't.
+    ReplaceStore(Replacement),
 }
 
 impl Request {
@@ -509,7 +513,8 @@ impl Request {
             | Self::ReadExtents { .. }
             | Self::WriteChunk { .. }
             | Self::ReadChunk { .. }
-            | Self::Kv(_) => None,
+            | Self::Kv(_)
+            | Self::ReplaceStore(_) => None,
         }
     }
 

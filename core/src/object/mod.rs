@@ -42,6 +42,7 @@
 pub mod api;
 pub mod blob;
 pub mod bucket;
+pub mod charter;
 pub mod collect;
 pub mod command;
 pub mod conditions;

@@ -20,13 +20,15 @@
 //! old idea of the bucket, or a procedure is under way: it asks here, linearizably, and tries again.
 
 use super::api::{Answer, BucketInfo, Outcome, Refusal};
+use super::charter::{Charter, Irreplaceable};
 use super::names;
 use super::record;
 use crate::codec;
 use crate::kv::batch::Batch;
 use crate::kv::{space, table::Table};
 use crate::planted::{Bug, Planted};
-use crate::types::{BucketId, ClusterId, Epoch, NodeId, StoreId};
+use crate::types::{BucketId, Epoch, NodeId, StoreId, Version};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
@@ -37,14 +39,9 @@ use core::ops::Bound;
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum RegistryOp {
     /// Writes the cluster's record, once. Harmless to repeat.
-    Found(Cluster),
-    /// Records which store a node has. Harmless to repeat; another store is refused.
-    AdmitStore {
-        /// A node of the cluster.
-        node: NodeId,
-        /// Its store.
-        store: StoreId,
-    },
+    Found(Charter),
+    /// A node has lost its store, and has another one now.
+    ReplaceStore(Replacement),
     /// Begins to make a bucket. Its id is this command's index.
     CreateBucket {
         /// Its name.
@@ -115,21 +112,15 @@ const REMOVED: &[u8] = b"removed";
 /// So many are remembered: whoever waits for a deletion looks every few milliseconds.
 const REMOVED_REMEMBERED: usize = 64;
 
-/// The cluster's record: what founding fixed, and which store each node has.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Cluster {
-    /// Who it is.
-    pub cluster: ClusterId,
-    /// Access key of the root user.
-    pub access_key: String,
-    /// Secret key of the root user.
-    pub secret_key: String,
-    /// How many shards.
-    pub shards: u16,
-    /// Replicas of each shard.
-    pub replication: u8,
-    /// The nodes, by id, and the store of each that is known.
-    pub nodes: Vec<(NodeId, Option<StoreId>)>,
+/// A store that takes the place of another. Harmless to repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Replacement {
+    /// A node of the cluster.
+    pub node: NodeId,
+    /// The store that it has according to the charter.
+    pub old: StoreId,
+    /// The store that it shall have.
+    pub new: StoreId,
 }
 
 impl BucketRecord {
@@ -148,8 +139,8 @@ pub fn apply(batch: &mut Batch<'_>, op: RegistryOp) -> Outcome {
         return Err(Refusal::Invalid("this group holds no registry".into()));
     }
     match op {
-        RegistryOp::Found(cluster) => found(batch, &cluster),
-        RegistryOp::AdmitStore { node, store } => admit_store(batch, node, store),
+        RegistryOp::Found(charter) => found(batch, &charter),
+        RegistryOp::ReplaceStore(replacement) => replace_store(batch, replacement),
         RegistryOp::CreateBucket { bucket } => create(batch, &bucket),
         RegistryOp::DeleteBucket { bucket } => delete(batch, &bucket),
         RegistryOp::SettleBucket(at) => settle(batch, &at),
@@ -240,10 +231,16 @@ pub fn unsettled(table: &Table, limit: usize) -> Vec<(String, BucketRecord)> {
     marked.filter_map(|(key, _)| named(key)).collect()
 }
 
-/// The cluster's record, once it is founded.
+/// The cluster's charter, once it is founded.
 #[must_use]
-pub fn cluster(table: &Table) -> Option<Cluster> {
+pub fn charter(table: &Table) -> Option<Charter> {
     record::find(table, &space::cluster(&[]))
+}
+
+/// Which write made the charter what it is: cheaper than reading it, to see whether it has changed.
+#[must_use]
+pub fn charter_version(table: &Table) -> Option<Version> {
+    table.get(&space::cluster(&[])).map(|slot| slot.version)
 }
 
 fn records(
@@ -263,9 +260,9 @@ fn records(
     })
 }
 
-fn found(batch: &mut Batch<'_>, new: &Cluster) -> Outcome {
-    match cluster(batch.table()) {
-        Some(old) if old.cluster == new.cluster => Ok(Answer::Done),
+fn found(batch: &mut Batch<'_>, new: &Charter) -> Outcome {
+    match charter(batch.table()) {
+        Some(old) if old.founding.cluster == new.founding.cluster => Ok(Answer::Done),
         Some(_) => Err(Refusal::Invalid("another cluster is founded here".into())),
         None => {
             batch.put(&space::cluster(&[]), codec::encode(new), Bytes::new());
@@ -274,20 +271,23 @@ fn found(batch: &mut Batch<'_>, new: &Cluster) -> Outcome {
     }
 }
 
-fn admit_store(batch: &mut Batch<'_>, node: NodeId, store: StoreId) -> Outcome {
-    let mut cluster = cluster(batch.table())
+fn replace_store(batch: &mut Batch<'_>, Replacement { node, old, new }: Replacement) -> Outcome {
+    let charter = charter(batch.table())
         .ok_or_else(|| Refusal::Unavailable("the cluster is not founded".into()))?;
-    let Some((_, known)) = cluster.nodes.iter_mut().find(|(listed, _)| *listed == node) else {
-        return Err(Refusal::Invalid(alloc::format!("{node:?} is no node of the cluster")));
-    };
-    match known {
-        Some(known) if *known == store => return Ok(Answer::Done),
-        Some(known) => {
-            return Err(Refusal::Invalid(alloc::format!("{node:?} has store {known:?}")));
-        }
-        None => *known = Some(store),
+    if charter.names(node, new) {
+        return Ok(Answer::Done);
     }
-    batch.put(&space::cluster(&[]), codec::encode(&cluster), Bytes::new());
+    let next = charter.replacing(node, old, new).map_err(|why| {
+        Refusal::Invalid(match why {
+            Irreplaceable::NoSuchNode => format!("there is no node {node}"),
+            Irreplaceable::Has(store) => format!("node {node} has store {store}, not {old}"),
+            Irreplaceable::Taken => format!("store {new} is another node's"),
+            Irreplaceable::OnlyReplica => {
+                format!("node {node} had the only replica of its shards: there is nothing to heal it from")
+            }
+        })
+    })?;
+    batch.put(&space::cluster(&[]), codec::encode(&next), Bytes::new());
     Ok(Answer::Done)
 }
 

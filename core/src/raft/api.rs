@@ -48,7 +48,9 @@ pub struct HardState {
 }
 
 /// Whether a replica's promises of earlier boots can be relied on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// The worse, the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum Standing {
     /// They can: it votes, acknowledges and campaigns.
     #[default]

@@ -8,8 +8,8 @@ use tracing::{debug, info, trace, warn};
 
 pub(super) fn log(event: &Trace) {
     match event {
-        Trace::Booted { store, incarnation, doubt } => {
-            info!(?store, %incarnation, doubt, "booted");
+        Trace::Booted { store, incarnation, standing } => {
+            info!(?store, %incarnation, ?standing, "booted");
         }
         Trace::Running { cluster } => info!(?cluster, "running"),
         Trace::Damaged { damage } => warn!(%damage, "damaged on disk"),
@@ -26,8 +26,9 @@ pub(super) fn log(event: &Trace) {
         Trace::PeerLost(peer) => warn!(%peer, "not heard of any more"),
         Trace::PeerFound(peer) => info!(%peer, "heard of again"),
         Trace::Stranger { node, store } => {
-            warn!(%node, ?store, "refused a store that is not the one recorded for its node");
+            warn!(%node, %store, "another store wants the place of this node's: if its disk is lost, let it in with `ironseed cluster replace-store`");
         }
+        Trace::Chartered { version } => info!(version, "another version of the charter"),
         Trace::Stranded { group, meaning } => {
             warn!(%group, meaning, "commands of a newer version: the group is not applied any further");
         }

@@ -202,6 +202,18 @@ pub const PLANTED: &[Row] = &[
         "linearizability",
         "`node`, a replica in a later term",
     ),
+    row(
+        34,
+        "a store that takes a lost one's place counts as if it had kept every promise",
+        "leader completeness",
+        "`node`, the first boot of a new store",
+    ),
+    row(
+        35,
+        "boots of a store that takes a lost one's place are numbered as if nobody had been there before",
+        "linearizability, redundancy",
+        "`node`, the first boot of a new store",
+    ),
 ];
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::disk::{Completion, Disk};
 use crate::setup::Setup;
 use ironseed_core::machine::FileKind;
 use ironseed_core::node::trace::Trace;
-use ironseed_core::raft::{Event, Role};
+use ironseed_core::raft::{Event, Role, Standing};
 use ironseed_core::types::{GroupId, Index, NodeId, Position, Term};
 use ironseed_core::wal::LogTrace;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,7 +132,9 @@ pub const fn observation(trace: &Trace) -> Option<(GroupId, Observation)> {
 #[must_use]
 pub const fn rare(trace: &Trace) -> Option<&'static str> {
     match trace {
-        Trace::Booted { doubt: true, .. } => Some("boot-in-doubt"),
+        Trace::Booted { standing: Standing::Abstaining, .. } => Some("boot-in-doubt"),
+        Trace::Booted { standing: Standing::Blank, .. } => Some("boot-with-nothing"),
+        Trace::Chartered { .. } => Some("charter-changed"),
         Trace::Role { role: Role::Leader, .. } => Some("leader-elected"),
         Trace::Raft { event, .. } => match event {
             Event::Truncated { .. } => Some("log-truncated"),

@@ -13,8 +13,10 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
     let mut planned = Vec::new();
     for &class in &setup.classes {
         let mut draw = Draw::new(setup.seed, Domain::Faults, &[class as u64]);
-        let most = (class.frequency() * setup.duration / TEN_SECONDS).max(2);
-        let count = if class.frequency() == 0 { 0 } else { draw.between(1, most) };
+        let anew = setup.region == Some(Region::Disks) && class == Class::DiskLoss;
+        let frequency = class.frequency() * if anew { 3 } else { 1 };
+        let most = (frequency * setup.duration / TEN_SECONDS).max(2);
+        let count = if frequency == 0 { 0 } else { draw.between(1, most) };
         for _ in 0..count {
             // Clients may be through with their work early, and some faults lie in wait for them.
             let waits =
@@ -105,7 +107,9 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
         Class::DiskLoss | Class::Misdirect if !setup.syncs_always() => return None,
         Class::DiskLoss => {
             let left = *draw.pick(LEFT);
-            Fault::DiskLoss { node: victim?, left, lasts }
+            let admits = matches!(left, Left::Nothing | Left::Logs) && draw.chance(3, 4);
+            let admitted_after = admits.then(|| draw.magnitude(1_000_000, setup.duration));
+            Fault::DiskLoss { node: victim?, left, lasts, admitted_after }
         }
         Class::Misdirect => Fault::Misdirect { node: victim?, salt: draw.below(1 << 48) },
         Class::Throttle | Class::Reset if all.len() < 2 => return None,

@@ -35,7 +35,7 @@ pub fn parts(message: &PeerMessage) -> Vec<Part> {
             };
             messages.iter().map(part).collect()
         }
-        Head::Beat { .. } => one(None, "presence", "I am here".into()),
+        Head::Beat(_) => one(None, "presence", "I am here".into()),
         Head::Hello { .. } => one(None, "presence", "hello".into()),
         Head::Welcome(_) => one(None, "presence", "welcome".into()),
         Head::Call { group, ask, .. } => one(Some(*group), "call", asked(ask)),

@@ -20,6 +20,8 @@ pub enum Region {
     Succession,
     /// One bucket is made, filled, emptied and deleted by everybody at once.
     Buckets,
+    /// Disks are lost and replaced, logs cut short, and nodes go down in between.
+    Disks,
 }
 
 /// What a run of a region has in place of what it would have drawn.
@@ -42,12 +44,14 @@ pub(super) struct Aim {
 
 /// What a seed file says of a run that is of no region.
 pub const NO_REGION: &str = "none";
-/// One run in so many is of some region.
+/// One run in so many is of the first two regions, and of the others one in so many of the third, which came later: every
+/// seed that was of a region stayed in it.
 const ONE_IN: u64 = 4;
+const OTHERS_ONE_IN: u64 = 10;
 
 impl Region {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Succession, Self::Buckets];
+    pub const ALL: &[Self] = &[Self::Succession, Self::Buckets, Self::Disks];
 
     /// What it is called in seed files.
     #[must_use]
@@ -55,6 +59,7 @@ impl Region {
         match self {
             Self::Succession => "succession",
             Self::Buckets => "buckets",
+            Self::Disks => "disks",
         }
     }
 
@@ -68,18 +73,21 @@ impl Region {
     pub(super) fn draw(seed: u64, overrides: &Overrides) -> Option<Aim> {
         let mut draw = Draw::new(seed, Domain::Setup, &[15]);
         let given = overrides.faults.is_some() || overrides.plan.is_some();
-        let drawn = !given && draw.chance(1, ONE_IN);
+        let drawn = draw.chance(1, ONE_IN);
         let region = [Self::Succession, Self::Buckets][draw.weighted(&[2, 1])];
+        let disks = Draw::new(seed, Domain::Setup, &[16]).chance(1, OTHERS_ONE_IN);
         let region = match overrides.region.as_deref() {
             Some(name) => Self::named(name)?,
+            None if given => return None,
             None if drawn => region,
+            None if disks => Self::Disks,
             None => return None,
         };
         Some(region.aim(Draw::new(seed, Domain::Setup, &[15, region as u64])))
     }
 
     fn aim(self, mut draw: Draw) -> Aim {
-        let five = self == Self::Succession && draw.chance(1, 4);
+        let five = self != Self::Buckets && draw.chance(1, 4);
         let often: &[(Class, u64)] = match self {
             Self::Succession => &[
                 (Class::Hunt, 8),
@@ -102,6 +110,20 @@ impl Region {
                 (Class::Pause, 2),
                 (Class::Kill, 1),
             ],
+            Self::Disks => &[
+                (Class::DiskLoss, 12),
+                (Class::PowerLoss, 6),
+                (Class::Blackout, 3),
+                (Class::Kill, 4),
+                (Class::Stop, 2),
+                (Class::Isolate, 8),
+                (Class::Partition, 4),
+                (Class::Hunt, 8),
+                (Class::SyncError, 2),
+                (Class::Rot, 2),
+                (Class::DiskFull, 1),
+                (Class::Throttle, 2),
+            ],
         };
         let classes = often.iter().filter(|(_, rate)| draw.chance(*rate, 12)).map(|(of, _)| *of);
         let classes = classes.collect();
@@ -115,6 +137,15 @@ impl Region {
                 (Point::ElectionSoon, 6),
             ],
             Self::Buckets => &[(Point::TransferAway, 4), (Point::ApplyOne, 4)],
+            Self::Disks => &[
+                (Point::CompactNow, 6),
+                (Point::FrameNow, 4),
+                (Point::TrimEarly, 6),
+                (Point::SegmentEarly, 4),
+                (Point::SnapshotInstead, 3),
+                (Point::SliceOne, 2),
+                (Point::TransferAway, 3),
+            ],
         };
         let points = forced.iter().filter(|(_, rate)| draw.chance(*rate, 12));
         let points = points.map(|(point, _)| (*point, point.often())).collect();
@@ -130,10 +161,16 @@ impl Region {
             nodes: if five { 5 } else { 3 },
             replication: if five { 5 } else { 3 },
             shards: if draw.chance(3, 4) { 1 } else { 2 },
-            millis: draw.between(2_000, 4_000),
+            millis: match self {
+                Self::Disks => draw.between(4_000, 8_000),
+                Self::Succession | Self::Buckets => draw.between(2_000, 4_000),
+            },
             workload: match self {
                 Self::Succession => [RELAYS, "kv", "kv-swaps"][draw.weighted(&[3, 1, 1])],
                 Self::Buckets => RACES,
+                Self::Disks => {
+                    ["kv", "mixed", "multipart", "objects"][draw.weighted(&[3, 2, 1, 1])]
+                }
             },
             classes,
             points,
@@ -152,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_the_runs_is_of_a_region_and_what_is_given_is_of_none() {
+    fn a_third_of_the_runs_is_of_a_region_and_what_is_given_is_of_none() {
         let drawn = regions(&Overrides::default());
         for region in Region::ALL {
             let count = drawn.iter().filter(|of| **of == Some(*region)).count();

@@ -51,8 +51,13 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
             simpler.push(Fault::Rot { node: *node, salt: *salt, bits: 1 });
         }
         Fault::Rot { .. } | Fault::DiskError { .. } | Fault::Misdirect { .. } => {}
-        Fault::DiskLoss { node, left, lasts } => {
-            let loss = |left, lasts| Fault::DiskLoss { node: *node, left, lasts };
+        Fault::DiskLoss { node, left, lasts, admitted_after } => {
+            let (node, admitted_after) = (*node, *admitted_after);
+            let loss = |left, lasts| Fault::DiskLoss { node, left, lasts, admitted_after };
+            if admitted_after.is_some() {
+                let (left, lasts, admitted_after) = (*left, *lasts, None);
+                simpler.push(Fault::DiskLoss { node, left, lasts, admitted_after });
+            }
             if *left != Left::Superblock {
                 simpler.push(loss(Left::Superblock, *lasts));
             }

@@ -139,7 +139,9 @@ impl Naive {
                     set_version: 1,
                 }))
             }
-            Request::AppendExtent { .. } | Request::DropBlob { .. } => Ok(Answer::Done),
+            Request::AppendExtent { .. } | Request::DropBlob { .. } | Request::ReplaceStore(_) => {
+                Ok(Answer::Done)
+            }
             Request::ReadExtents { blob, .. } => {
                 let chunks = self.blobs.get(blob).ok_or(Refusal::NoSuchBlob)?;
                 let chunk = |bytes: &bytes::Bytes| ChunkRef {

@@ -10,7 +10,8 @@ impl<M: Machine> World<M> {
         }
         self.wakes[client as usize] = u64::MAX;
         let slots = self.slots.iter().enumerate();
-        let out = |node| self.is_frozen(node) || self.healed.is_some() && self.replaced.has(node);
+        let out =
+            |node| self.is_frozen(node) || self.healed.is_some() && !self.replaced.is_whole(node);
         let up = slots.filter(|(node, slot)| slot.is_up() && !out(*node));
         let up: Vec<NodeId> = up.map(|(_, slot)| slot.id).collect();
         for issue in self.clients.wake(self.now, client, &up) {
@@ -58,6 +59,9 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn reply(&mut self, node: usize, id: RequestId, outcome: Outcome) {
+        if let Some(of) = self.slots[node].admissions.remove(&id) {
+            return self.on_admission(of, &outcome);
+        }
         let me = self.slots[node].id;
         let Some((call, entry)) = self.slots[node].requests.remove(&id) else {
             return self.unasked(node, id);

@@ -103,9 +103,9 @@ impl<M: Machine> World<M> {
                 self.schedule(*lasts, Event::Mend { number });
                 true
             }
-            Fault::DiskLoss { node, left, lasts } => {
-                self.at(*node).is_some_and(|node| self.lose_disk(node, *left, *lasts))
-            }
+            Fault::DiskLoss { node, left, lasts, admitted_after } => self
+                .at(*node)
+                .is_some_and(|node| self.lose_disk(node, *left, *lasts, *admitted_after)),
             Fault::Misdirect { node, salt } => {
                 self.at(*node).is_some_and(|node| self.misdirect(node, *salt))
             }
@@ -235,6 +235,7 @@ impl<M: Machine> World<M> {
         self.loops.clear();
         self.network.heal();
         self.note_parted();
+        self.admit_all();
         for node in 0..self.slots.len() {
             let slot = &mut self.slots[node];
             slot.disk.heal();

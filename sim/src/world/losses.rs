@@ -3,8 +3,8 @@
 //! **A lost disk.** What an operator can do about one is put back what is left of it, or give the node another one.
 //! With the superblock the node is still the one that it was: its groups abstain until they are readmitted, and its
 //! peers give it back what it had. With an empty disk it is a stranger: every member refuses it, for the charter names
-//! another store. That is no failure of the run, it is what must happen: from then on nobody waits for that
-//! node, and if it ever took part that would be the violation ([`World::unrefused`]).
+//! another store. Then the operator lets it in ([`super::operator`]), or never: from then on nobody waits for that node, and if
+//! it ever took part that would be the violation ([`World::check_stranger`]).
 //!
 //! **A misdirected write** is two wounds at once: a place that should have changed and did not, and a place that should
 //! not have and did. A log finds the first only behind its sync mark, like rot, for beyond it a write that went
@@ -22,32 +22,98 @@ use crate::trace::Kind;
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::message::{Head, PeerMessage};
 use ironseed_core::node::superblock::{self, COPY_BYTES, Membership, Superblock};
-use ironseed_core::types::NodeId;
-use std::collections::BTreeSet;
+use ironseed_core::types::StoreId;
+use std::collections::BTreeMap;
 
 /// Nodes with another disk than the one that they were founded with.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
-    nodes: BTreeSet<usize>,
-    /// Those that a member has refused since.
-    refused: BTreeSet<NodeId>,
+    nodes: BTreeMap<usize, Replacement>,
+}
+
+#[derive(Debug)]
+struct Replacement {
+    stage: Stage,
+    /// How long after it is refused first the operator lets it in, if he ever does: nanoseconds.
+    admitted_after: Option<u64>,
+    /// The store that a member has refused since.
+    refused: Option<StoreId>,
+}
+
+/// How far a new disk has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It must not take part.
+    Outside,
+    /// The operator has asked for it.
+    Asked,
+    /// It belongs to the cluster.
+    Admitted,
 }
 
 impl Replaced {
+    /// Whether it has another disk than it was founded with.
     pub(super) fn has(&self, node: usize) -> bool {
-        self.nodes.contains(&node)
+        self.nodes.contains_key(&node)
     }
 
-    /// A member refuses a store of this node.
-    pub(super) fn refuse(&mut self, node: NodeId) {
-        self.refused.insert(node);
+    pub(super) fn stage(&self, node: usize) -> Option<Stage> {
+        self.nodes.get(&node).map(|it| it.stage)
+    }
+
+    /// Whether it belongs to the cluster with the disk that it has.
+    pub(super) fn is_whole(&self, node: usize) -> bool {
+        self.stage(node).is_none_or(|stage| stage == Stage::Admitted)
+    }
+
+    /// Whether the cluster has to do without it for good.
+    pub(super) fn is_out(&self, node: usize) -> bool {
+        let out = |it: &Replacement| it.stage != Stage::Admitted && it.admitted_after.is_none();
+        self.nodes.get(&node).is_some_and(out)
+    }
+
+    fn lose(&mut self, node: usize, admitted_after: Option<u64>) {
+        let stage = Stage::Outside;
+        self.nodes.insert(node, Replacement { stage, admitted_after, refused: None });
+    }
+
+    /// A member refuses this store. When the operator is to let it in, if he does and has not been told.
+    pub(super) fn refuse(&mut self, node: usize, store: StoreId) -> Option<u64> {
+        let it = self.nodes.get_mut(&node).filter(|it| it.stage != Stage::Admitted)?;
+        let known = it.refused.replace(store).is_some();
+        it.admitted_after.filter(|_| !known)
+    }
+
+    /// The store that the operator is to let in now.
+    pub(super) fn wanted(&self, node: usize) -> Option<StoreId> {
+        let it = self.nodes.get(&node)?;
+        let wanted = it.stage != Stage::Admitted && it.admitted_after.is_some();
+        it.refused.filter(|_| wanted)
+    }
+
+    pub(super) fn ask(&mut self, node: usize) {
+        if let Some(it) = self.nodes.get_mut(&node) {
+            it.stage = Stage::Asked;
+        }
+    }
+
+    pub(super) fn admit(&mut self, node: usize) {
+        if let Some(it) = self.nodes.get_mut(&node) {
+            it.stage = Stage::Admitted;
+        }
     }
 }
 
 impl<M: Machine> World<M> {
     /// A node loses its disk but for what is left. `false` if there is nothing to lose, or a cluster that is not
     /// complete yet would never be.
-    pub(super) fn lose_disk(&mut self, node: usize, left: Left, lasts: u64) -> bool {
+    pub(super) fn lose_disk(
+        &mut self,
+        node: usize,
+        left: Left,
+        lasts: u64,
+        admitted_after: Option<u64>,
+    ) -> bool {
         let is_member = |disk: &Disk| {
             let block = superblock_of(disk);
             block.filter(|block| matches!(block.membership, Membership::Member(_)))
@@ -57,7 +123,7 @@ impl<M: Machine> World<M> {
         let mut slots = self.slots.iter().enumerate();
         let complete =
             slots.all(|(other, slot)| self.replaced.has(other) || is_member(&slot.disk).is_some());
-        if !has_logs || !complete || self.replaced.has(node) {
+        if !has_logs || !complete || !self.replaced.is_whole(node) {
             return false;
         }
         let until = self.now + lasts;
@@ -82,8 +148,7 @@ impl<M: Machine> World<M> {
         });
         self.oracles.durable.lost(id, disk);
         if matches!(left, Left::Nothing | Left::Logs) {
-            self.replaced.nodes.insert(node);
-            self.replaced.refused.remove(&id);
+            self.replaced.lose(node, admitted_after);
         }
         true
     }
@@ -91,7 +156,7 @@ impl<M: Machine> World<M> {
     /// A node has said why it can't go on: where nothing says what a disk is, its operator does as he is told.
     pub(super) fn empty_refused_disk(&mut self, node: usize) {
         let (id, disk) = (self.slots[node].id, &mut self.slots[node].disk);
-        if self.replaced.has(node) && superblock_of(disk).is_none() {
+        if !self.replaced.is_whole(node) && superblock_of(disk).is_none() {
             disk.lose(|_| true);
             self.oracles.durable.lost(id, disk);
             Stats::count(&mut self.stats.rare, "disk-refused-by-its-node", 1);
@@ -100,19 +165,30 @@ impl<M: Machine> World<M> {
 
     /// A store that the charter does not name may say hello and nothing else.
     pub(super) fn check_stranger(&mut self, node: usize, message: &PeerMessage) {
-        if self.replaced.has(node) && !matches!(message.head, Head::Hello { .. }) {
+        let outside = self.replaced.stage(node) == Some(Stage::Outside);
+        if outside && !matches!(message.head, Head::Hello { .. }) {
             let id = self.slots[node].id;
             let what = format!("{id:?} has an empty disk and takes part: {:?}", message.head);
             self.violate(Violation::new("replaced", self.now, what));
         }
     }
 
-    /// Nodes with another disk that no member has refused.
+    /// Nodes with another disk that no member has refused, or that are to be let in and are not.
     #[must_use]
     pub fn unrefused(&self) -> Vec<String> {
-        let nodes = self.replaced.nodes.iter().map(|node| self.slots[*node].id);
-        let open = nodes.filter(|id| !self.replaced.refused.contains(id));
-        open.map(|id| format!("{id:?} has another disk, and nobody refuses it")).collect()
+        let open = self.replaced.nodes.iter().filter(|(_, it)| match it.stage {
+            Stage::Outside => it.refused.is_none() || it.admitted_after.is_some(),
+            Stage::Asked => true,
+            Stage::Admitted => false,
+        });
+        let say = |(node, it): (&usize, &Replacement)| {
+            let (id, stage) = (self.slots[*node].id, it.stage);
+            match it.refused {
+                None => format!("{id:?} has another disk, and nobody refuses it"),
+                Some(_) => format!("{id:?} has another disk, and is not let in: {stage:?}"),
+            }
+        };
+        open.map(say).collect()
     }
 
     /// A write turns out to have gone elsewhere. `false` if this disk has none that may.
@@ -219,36 +295,50 @@ mod tests {
         sum.rare
     }
 
+    fn lost(node: u32, left: Left) -> Fault {
+        Fault::DiskLoss { node, left, lasts: 50_000_000, admitted_after: None }
+    }
+
+    #[test]
+    fn a_new_disk_that_is_let_in_is_given_everything() {
+        let admitted_after = Some(100_000_000);
+        let seen = rare(0..8, |node, _| match lost(node, Left::Nothing) {
+            Fault::DiskLoss { node, left, lasts, .. } => {
+                Fault::DiskLoss { node, left, lasts, admitted_after }
+            }
+            fault => fault,
+        });
+        assert!(seen["disk-replacement-admitted"] >= 16, "again and again: {seen:?}");
+        assert!(seen["boot-with-nothing"] >= 16, "{seen:?}");
+        assert!(seen["replica-readmitted"] >= 16, "{seen:?}");
+    }
+
     #[test]
     fn an_empty_disk_is_refused_and_the_others_go_on() {
-        let lasts = 50_000_000;
-        let seen = rare(0..4, |node, _| Fault::DiskLoss { node, left: Left::Nothing, lasts });
+        let seen = rare(0..4, |node, _| lost(node, Left::Nothing));
         assert_eq!(seen.get("disk-replaced"), Some(&4), "once each: {seen:?}");
         assert!(seen["stranger-refused"] >= 4, "{seen:?}");
     }
 
     #[test]
     fn logs_without_a_superblock_are_refused_by_their_own_node() {
-        let lasts = 50_000_000;
-        let seen = rare(0..3, |node, _| Fault::DiskLoss { node, left: Left::Logs, lasts });
+        let seen = rare(0..3, |node, _| lost(node, Left::Logs));
         assert_eq!(seen.get("disk-refused-by-its-node"), Some(&3), "{seen:?}");
         assert!(seen["stranger-refused"] >= 3, "{seen:?}");
     }
 
     #[test]
     fn a_node_that_kept_its_superblock_is_healed() {
-        let lasts = 50_000_000;
-        let seen = rare(0..4, |node, _| Fault::DiskLoss { node, left: Left::Superblock, lasts });
+        let seen = rare(0..4, |node, _| lost(node, Left::Superblock));
         assert!(seen["disk-lost-in-part"] >= 8, "{seen:?}");
         assert!(seen["replica-readmitted"] >= 8, "{seen:?}");
     }
 
     #[test]
     fn each_log_that_is_lost_is_missed_and_given_back() {
-        let lasts = 50_000_000;
         for (left, sign) in [(Left::NoWal, "replica-readmitted"), (Left::NoTable, "state-damaged")]
         {
-            let seen = rare(0..6, |node, _| Fault::DiskLoss { node, left, lasts });
+            let seen = rare(0..6, |node, _| lost(node, left));
             // A log that still has everything makes the lost table again.
             assert!(seen.get(sign).is_some_and(|count| *count > 1), "{left:?}: {seen:?}");
         }

@@ -37,6 +37,8 @@ pub(super) struct Slot<M> {
     pub(super) hashes: Ticks,
     /// Client requests that it has not answered.
     pub(super) requests: BTreeMap<RequestId, (Call, Option<CallId>)>,
+    /// The operator's requests to let in the new disk of a node.
+    pub(super) admissions: BTreeMap<RequestId, usize>,
 }
 
 impl<M: Machine> Slot<M> {
@@ -56,6 +58,7 @@ impl<M: Machine> Slot<M> {
             next_request: 0,
             hashes: Ticks::START,
             requests: BTreeMap::new(),
+            admissions: BTreeMap::new(),
         }
     }
 
@@ -76,6 +79,14 @@ impl<M: Machine> Slot<M> {
         id
     }
 
+    /// Takes a request of the operator on.
+    pub(super) fn accept_from_operator(&mut self, node: usize) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.admissions.insert(id, node);
+        id
+    }
+
     /// The machine is gone, with all that it had in memory. Its unanswered requests.
     pub(super) fn fall(&mut self) -> Vec<Call> {
         self.machine = None;
@@ -83,6 +94,7 @@ impl<M: Machine> Slot<M> {
         self.paused = None;
         self.stopping = None;
         self.looked.clear();
+        self.admissions.clear();
         core::mem::take(&mut self.requests).into_values().map(|(call, _)| call).collect()
     }
 }

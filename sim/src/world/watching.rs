@@ -113,8 +113,8 @@ impl<M: Machine> World<M> {
         left
     }
 
-    /// What every node tells of itself; one that doesn't run has not come far, and one with another disk than it
-    /// was founded with is none of them any more.
+    /// What every node tells of itself; one that doesn't run has not come far, and one with another disk that is never let
+    /// in is none of them any more.
     #[must_use]
     pub fn statuses(&self) -> Vec<Status> {
         let absent = |slot: &Slot<M>| Status { node: slot.id, ..Status::default() };
@@ -122,7 +122,8 @@ impl<M: Machine> World<M> {
             Some(machine) => machine.status(),
             None => Some(absent(slot)),
         };
-        let members = self.slots.iter().enumerate().filter(|(node, _)| !self.replaced.has(*node));
+        let members =
+            self.slots.iter().enumerate().filter(|(node, _)| !self.replaced.is_out(*node));
         members.filter_map(|(_, slot)| of(slot)).collect()
     }
 }

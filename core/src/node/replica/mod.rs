@@ -33,7 +33,7 @@ use crate::object::command::{ObjectEvent, ObjectOp};
 use crate::object::registry;
 use crate::planted::{Bug, Point};
 use crate::raft::{self, Body, Group, Payload, Role};
-use crate::types::{Damage, GroupId, Index, NodeId, Position, Term};
+use crate::types::{Damage, GroupId, Index, NodeId, Position, Term, Version};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -117,6 +117,8 @@ pub(super) struct Replica {
     /// Reads that wait for a body.
     fetching: BTreeMap<u64, (Caller, Found)>,
     commit_index: Index,
+    /// Which write made the charter that was posted last, at the meta group.
+    charter: Option<Version>,
     /// What of the state is durable in the table log.
     pub(super) checkpoint: Position,
     /// Bytes of commands applied since changes last went to the table log.
@@ -161,6 +163,7 @@ impl Replica {
             confirmed: BTreeMap::new(),
             fetching: BTreeMap::new(),
             commit_index: Index(0),
+            charter: None,
             unlogged_bytes: 0,
             compact_wanted: false,
             outgoing: BTreeMap::new(),
@@ -187,6 +190,7 @@ impl Replica {
         if self.damage.is_some() {
             self.feed(raft::Input::StateDamaged, cx);
         }
+        self.post_charter(cx);
         self.go_on(cx);
     }
 
@@ -273,8 +277,8 @@ impl Replica {
             }
             ReplicaInput::Restate => {
                 let (group, writes) = (self.group, self.restate());
-                let abstains = self.raft.status().standing != raft::Standing::Full;
-                cx.posts.push(Post::Store(StoreInput::Restated { group, writes, abstains }));
+                let standing = self.raft.status().standing;
+                cx.posts.push(Post::Store(StoreInput::Restated { group, writes, standing }));
             }
             ReplicaInput::IsKnown(blob) => self.drop_unknown(blob, cx),
             ReplicaInput::DiskFull(full) => self.disk_full = full,
@@ -482,6 +486,7 @@ impl Replica {
         if moved {
             self.feed_applied(index, cx);
             self.post_registry(cx);
+            self.post_charter(cx);
         }
         let mut ready = self.confirmed.split_off(&index.next());
         core::mem::swap(&mut ready, &mut self.confirmed);
@@ -552,6 +557,19 @@ impl Replica {
     fn answer_displaced(&mut self, position: Position, cx: &mut Cx<'_>) {
         if let Some((_, caller)) = self.proposed.remove(&position.index) {
             cx.answer(self.group, caller, Reply::Again);
+        }
+    }
+
+    /// At a replica of the meta group: what its state says of the cluster, if that is news.
+    pub(super) fn post_charter(&mut self, cx: &mut Cx<'_>) {
+        if self.group != GroupId::META || self.damage.is_some() {
+            return;
+        }
+        let version = registry::charter_version(self.state.table());
+        if core::mem::replace(&mut self.charter, version) != version
+            && let Some(charter) = registry::charter(self.state.table())
+        {
+            cx.posts.push(Post::Charter(Box::new(charter)));
         }
     }
 

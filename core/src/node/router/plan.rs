@@ -58,6 +58,10 @@ pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
             let op = RegistryOp::DeleteBucket { bucket: bucket.clone() };
             Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
         }
+        Request::ReplaceStore(replacement) => {
+            let op = RegistryOp::ReplaceStore(*replacement);
+            Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
+        }
         Request::HeadBucket { .. } | Request::ListBuckets { .. } => Plan::Read(GroupId::META),
         Request::ReadExtents { blob, .. } => Plan::Read(blob.home.group()),
         Request::WriteChunk { blob, bytes } => {

@@ -152,6 +152,11 @@ impl Running {
                 self.open_gate(group, id);
                 self.push(Post::Replica(group, ReplicaInput::Persisted(id)));
             }
+            Post::StandingNoted => {
+                self.superblock.standing = Standing::Full;
+                self.write_superblock(effects);
+            }
+            Post::Charter(charter) => self.on_charter(*charter, effects),
             Post::ReadAsked(group) => self.rounds.ask(group),
             Post::ReadsConfirmed(group) => self.rounds.end(group),
             Post::DiskFull(full) => self.tell_replicas(&ReplicaInput::DiskFull(full)),
@@ -255,8 +260,8 @@ pub(super) fn cx<'a>(
 fn store_input(logs: &mut Logs, chunks: &mut Chunks, input: StoreInput, out: &mut Out<'_>) {
     match input {
         StoreInput::Persist { group, id, writes } => logs.persist(group, id, &writes),
-        StoreInput::Restated { group, writes, abstains } => logs.restated(group, &writes, abstains),
-        StoreInput::Readmitted(group) => logs.note_standing(group, false),
+        StoreInput::Restated { group, writes, standing } => logs.restated(group, &writes, standing),
+        StoreInput::Readmitted(group) => logs.note_standing(&[(group, Standing::Full)], false),
         StoreInput::Frame { group, frame } => logs.frame(group, frame),
         StoreInput::Checkpoint => logs.checkpoint(),
         StoreInput::Needed { group, segment, needed } => logs.on_needed(group, segment, needed),

@@ -23,6 +23,7 @@
 //! - All lanes run in one thread: the cut is there, the threads are not.
 //! - The order of rounds and gates is that of groups, so a node's effects are the same in every run.
 
+mod charter;
 mod lanes;
 mod rounds;
 mod stopping;
@@ -48,11 +49,11 @@ use super::trace::Trace;
 use crate::kv::command::Op;
 use crate::machine::{Duration, Halt, Hashed, Instant, IoDone, IoOp, IoResult, Now, first_of};
 use crate::object::api::Refusal;
-use crate::object::registry::{self, Cluster, RegistryOp};
+use crate::object::registry::{self, RegistryOp};
 use crate::planted::Bug;
-use crate::raft::{self, Body, PersistId};
+use crate::raft::{self, Body, PersistId, Standing};
 use crate::rng::Rng;
-use crate::types::{BlobId, ChunkId, GroupId, NodeId, OpId};
+use crate::types::{BlobId, ChunkId, GroupId, NodeId, OpId, StoreId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
@@ -77,6 +78,8 @@ pub(super) struct Running {
     pub(super) superblock: Superblock,
     sequence: u64,
     writer: Option<Writer>,
+    /// The superblock has changed since its writing began.
+    superblock_due: bool,
     ops: Ops,
     pub(super) groups: BTreeMap<GroupId, Vec<NodeId>>,
     logs: Logs,
@@ -89,6 +92,8 @@ pub(super) struct Running {
     gates: BTreeMap<GroupId, Gate>,
     outgoing: BTreeMap<NodeId, Vec<(GroupId, raft::Message)>>,
     hashing: BTreeMap<OpId, Hashing>,
+    /// Stores that look for a cluster in the place of a node's.
+    strangers: BTreeMap<NodeId, StoreId>,
     rounds: Rounds,
     support: support::Given,
     /// A queue for the store lane, one for the router, one for each lane of shards.
@@ -137,6 +142,7 @@ impl Running {
         let mut running = Self {
             sequence,
             writer: None,
+            superblock_due: false,
             chunks: Chunks::new(config.me, chunks, ops.chunk.clone(), now.mono),
             logs: Logs::new(settings, logs, log_ops, now.mono),
             ops,
@@ -149,6 +155,7 @@ impl Running {
             gates: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             hashing: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             rounds: Rounds::default(),
             support: support::Given::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
@@ -162,9 +169,7 @@ impl Running {
             halted: None,
         };
         effects.push(Effect::Trace(Trace::Running { cluster: charter.founding.cluster }));
-        for group in abstaining {
-            running.logs.note_standing(group, true);
-        }
+        running.logs.note_standing(&abstaining, true);
         let groups: Vec<GroupId> = running.replicas.keys().copied().collect();
         for group in groups {
             running.with_replica(config, now, group, effects, Replica::start);
@@ -256,9 +261,11 @@ impl Running {
     pub(super) fn describe(&self, status: &mut Status) {
         status.store = Some(self.superblock.store);
         status.incarnation = self.superblock.incarnation;
-        if let Membership::Member(charter) = &self.superblock.membership {
-            status.nodes = charter.members.iter().map(|(node, _)| *node).collect();
-        }
+        let charter = self.charter();
+        status.charter = charter.version;
+        status.nodes = charter.ids().collect();
+        status.stores = charter.nodes.iter().map(|it| (it.node, it.store)).collect();
+        status.strangers = self.strangers.iter().map(|(node, store)| (*node, *store)).collect();
         status.suspected = self.peers.lost().collect();
         let group = |(group, replica): (&GroupId, &Replica)| {
             let voters = self.groups.get(group).cloned().unwrap_or_default();
@@ -291,25 +298,18 @@ impl Running {
         let PeerMessage { head, body } = message;
         // Whoever says hello does not take part. Nobody may wait for it as for one that does: a quiet leader whose
         // disk was replaced would have its followers wait for ever.
-        if !matches!(head, Head::Hello { .. } | Head::Beat { .. }) {
+        if !matches!(head, Head::Hello { .. } | Head::Beat(_)) {
             self.peers.heard(from, now.mono);
         }
         let post = match head {
-            Head::Beat { incarnation, wall, store } => {
-                for news in self.peers.on_beat(from, incarnation, store, (wall, now.mono)) {
+            Head::Beat(beat) => {
+                for news in self.peers.on_beat(from, beat, now.mono) {
                     self.on_news(news, effects, config);
                 }
                 return;
             }
-            Head::Hello { store } => {
-                let Membership::Member(charter) = &self.superblock.membership else { return };
-                if charter.members.contains(&(from, store)) {
-                    Post::Peer(from, Head::Welcome(charter.clone()).into())
-                } else {
-                    Post::Trace(Trace::Stranger { node: from, store })
-                }
-            }
-            Head::Welcome(_) => return,
+            Head::Hello { store } => self.on_hello(from, store),
+            Head::Welcome(charter) => return self.on_charter(charter, effects),
             Head::Raft(messages) => {
                 for (group, message) in messages {
                     self.enqueue(
@@ -391,6 +391,10 @@ impl Running {
             }
             News::Restarted(node, incarnation) => {
                 self.tell_replicas(&ReplicaInput::PeerRestarted(node, incarnation));
+            }
+            News::Behind(node) => {
+                let charter = Head::Welcome(self.charter().clone());
+                effects.push(Effect::Send { to: node, message: charter.into() });
             }
             News::Stranger(node, store) => {
                 effects.push(Effect::Trace(Trace::Stranger { node, store }));
@@ -490,29 +494,6 @@ impl Running {
         if checkpoint {
             self.checkpoint_wanted = true;
         }
-        self.propose_cluster(config, now);
-    }
-
-    /// The meta group's first leader writes the cluster's record.
-    fn propose_cluster(&mut self, config: &Config, now: Now) {
-        let Membership::Member(charter) = &self.superblock.membership else { return };
-        let Some(replica) = self.replicas.get_mut(&GroupId::META) else { return };
-        if !replica.leads() || registry::cluster(replica.state.table()).is_some() {
-            return;
-        }
-        let cluster = Cluster {
-            cluster: charter.founding.cluster,
-            access_key: charter.founding.access_key.clone(),
-            secret_key: charter.founding.secret_key.clone(),
-            shards: charter.shards,
-            replication: charter.replication,
-            nodes: charter.members.iter().map(|(node, store)| (*node, Some(*store))).collect(),
-        };
-        let mut posts = Vec::new();
-        let mut cx = cx(config, now, &mut posts, &mut self.scratch.outputs);
-        replica.propose_own(Op::Registry(RegistryOp::Found(cluster)), &mut cx);
-        for post in posts {
-            self.push(post);
-        }
+        self.propose_charter(config, now);
     }
 }

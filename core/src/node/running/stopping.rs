@@ -23,13 +23,18 @@ impl Running {
     /// The log exists: from here on, finding none means that it was lost. Not noted before, because a
     /// store that stops before it ever promised anything must start like a new one.
     pub(super) fn note_log(&mut self, effects: &mut Vec<Effect>) {
-        if !self.superblock.logs && self.writer.is_none() {
+        if !self.superblock.logs {
             self.superblock.logs = true;
             self.write_superblock(effects);
         }
     }
 
+    /// Writes the superblock, or once more if it is being written.
     pub(super) fn write_superblock(&mut self, effects: &mut Vec<Effect>) {
+        if self.writer.is_some() {
+            self.superblock_due = true;
+            return;
+        }
         self.sequence += 1;
         let mut writer = Writer::new(&self.superblock, self.sequence, false);
         let mut ios: Vec<IoOp> = Vec::new();
@@ -51,7 +56,9 @@ impl Running {
             return;
         }
         self.writer = None;
-        if self.stopping == Some(Stopping::Marking) {
+        if core::mem::take(&mut self.superblock_due) {
+            self.write_superblock(effects);
+        } else if self.stopping == Some(Stopping::Marking) {
             self.stopping = Some(Stopping::Stopped);
             effects.push(Effect::Stopped);
         }
@@ -75,7 +82,7 @@ impl Running {
         }
         if self.logs.is_settled() && self.chunks.is_settled() {
             self.superblock.clean = true;
-            self.superblock.doubt = false;
+            self.superblock.standing = Standing::Full;
             self.stopping = Some(Stopping::Marking);
             self.write_superblock(effects);
         } else if until <= now.mono {

@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::machine::{Duration, Instant};
+use crate::object::charter::{Charter, Chartered, Founding};
 use crate::object::procedure::{End, Procedure, Proposal, Ticket};
-use crate::object::registry::{BucketEpoch, BucketState, Cluster};
+use crate::object::registry::{BucketEpoch, BucketState, Replacement};
 use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::types::{ClusterId, NodeId, StoreId};
@@ -223,31 +224,40 @@ fn the_registry_shows_what_is_settled_and_lists_in_order() {
 }
 
 #[test]
-fn a_cluster_is_founded_once_and_a_node_keeps_its_store() {
+fn a_cluster_is_founded_once_and_a_store_replaced_by_who_knows_which() {
     let mut meta = Group::at(GroupId::META);
-    let cluster = |id: u8| Cluster {
-        cluster: ClusterId([id; 16]),
-        access_key: "root".into(),
-        secret_key: "secret".into(),
+    let store = |id: u8| StoreId([id; 16]);
+    let charter = |id: u8| Charter {
+        founding: Founding {
+            cluster: ClusterId([id; 16]),
+            access_key: "root".into(),
+            secret_key: "secret".into(),
+        },
+        version: 0,
+        nodes: [1, 2]
+            .map(|id| Chartered { node: NodeId(id.into()), store: store(id), generation: 0 })
+            .to_vec(),
         shards: 4,
         replication: 3,
-        nodes: vec![(NodeId(1), Some(StoreId([1; 16]))), (NodeId(2), None)],
     };
-    let admit = |node: u32, store: u8| RegistryOp::AdmitStore {
-        node: NodeId(node),
-        store: StoreId([store; 16]),
+    let replace = |node: u32, old: u8, new: u8| {
+        let (node, old, new) = (NodeId(node), store(old), store(new));
+        RegistryOp::ReplaceStore(Replacement { node, old, new })
     };
-    assert!(matches!(meta.registry(admit(2, 2)), Err(Refusal::Unavailable(_))));
-    assert_eq!(meta.registry(RegistryOp::Found(cluster(1))), Ok(Answer::Done));
-    assert_eq!(meta.registry(admit(2, 2)), Ok(Answer::Done));
-    assert_eq!(meta.registry(RegistryOp::Found(cluster(1))), Ok(Answer::Done));
-    assert_eq!(meta.registry(admit(2, 2)), Ok(Answer::Done));
-    assert!(matches!(meta.registry(RegistryOp::Found(cluster(2))), Err(Refusal::Invalid(_))));
-    for stranger in [admit(2, 3), admit(1, 2), admit(3, 3)] {
-        assert!(matches!(meta.registry(stranger), Err(Refusal::Invalid(_))));
+    assert!(matches!(meta.registry(replace(2, 2, 7)), Err(Refusal::Unavailable(_))));
+    assert_eq!(meta.registry(RegistryOp::Found(charter(1))), Ok(Answer::Done));
+    let founded = registry::charter_version(&meta.table);
+    assert_eq!(meta.registry(replace(2, 2, 7)), Ok(Answer::Done));
+    assert!(registry::charter_version(&meta.table) > founded);
+    assert_eq!(meta.registry(replace(2, 2, 7)), Ok(Answer::Done), "once more does no harm");
+    assert_eq!(meta.registry(RegistryOp::Found(charter(1))), Ok(Answer::Done), "nor does this");
+    assert!(matches!(meta.registry(RegistryOp::Found(charter(2))), Err(Refusal::Invalid(_))));
+    for refused in [replace(2, 2, 8), replace(3, 3, 8), replace(1, 1, 7)] {
+        assert!(matches!(meta.registry(refused), Err(Refusal::Invalid(_))));
     }
-    let nodes = registry::cluster(&meta.table).unwrap().nodes;
-    assert_eq!(nodes, [1, 2].map(|n| (NodeId(n), Some(StoreId([n as u8; 16])))));
+    let charter = registry::charter(&meta.table).unwrap();
+    assert_eq!(charter.version, 1);
+    assert!(charter.names(NodeId(1), store(1)) && charter.names(NodeId(2), store(7)));
 }
 
 /// A cluster of one meta group and a few shards, driven by procedures that may be lost, run twice and

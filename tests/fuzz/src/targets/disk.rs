@@ -7,6 +7,8 @@ use ironseed_core::node::api::{Founding, FsyncPolicy};
 use ironseed_core::node::superblock::{
     COPY_BYTES, Charter, CopyError, Membership, Superblock, decode_copy, encode_copy, newest,
 };
+use ironseed_core::object::charter::Chartered;
+use ironseed_core::raft::Standing;
 use ironseed_core::types::{ClusterId, GroupId, Incarnation, Index, NodeId, StoreId, Term};
 use ironseed_core::wal::record::{
     BATCH_HEADER_BYTES, BatchHeader, Place, SEGMENT_HEADER_BYTES, Seal, SegmentHeader,
@@ -26,9 +28,14 @@ pub(super) const SUPERBLOCK: Target = Target {
             access_key: "access".into(),
             secret_key: "secret".into(),
         };
+        let chartered = |node| {
+            let store = StoreId([node as u8; 16]);
+            Chartered { node: NodeId(node), store, generation: node }
+        };
         let charter = Charter {
             founding: founding(),
-            members: (1..=3).map(|node| (NodeId(node), StoreId([node as u8; 16]))).collect(),
+            version: 4,
+            nodes: (1..=3).map(chartered).collect(),
             shards: 256,
             replication: 3,
         };
@@ -40,7 +47,7 @@ pub(super) const SUPERBLOCK: Target = Target {
             incarnation: Incarnation(3),
             clean: true,
             fsync: FsyncPolicy::Interval(ironseed_core::machine::Duration::from_millis(100)),
-            doubt: false,
+            standing: Standing::Abstaining,
             logs: true,
             membership,
         });

@@ -74,7 +74,12 @@ fn messages() -> Vec<PeerMessage> {
     };
     let group = GroupId(5);
     let heads = [
-        Head::Beat { incarnation: Incarnation(1), wall: u64::MAX / 2, store: StoreId([3; 16]) },
+        Head::Beat(Beat {
+            incarnation: Incarnation(1),
+            wall: u64::MAX / 2,
+            store: StoreId([3; 16]),
+            charter: 7,
+        }),
         Head::Hello { store: StoreId([3; 16]) },
         Head::Raft(vec![(group, append), (GroupId(0), vote)]),
         Head::Call {
