@@ -1,6 +1,7 @@
-//! The verbs of the binary: `serve`, `init`, `status`, `bench`, `debug`. [`crate::demo`] is the sixth.
+//! The verbs of the binary: `serve`, `init`, `status`, `cluster`, `bench`, `debug`. [`crate::demo`] is the seventh.
 
 use crate::bench;
+use crate::cluster::{self, ReplaceError};
 use crate::config::{Config, ConfigError};
 use crate::demo;
 use crate::disk::DataDir;
@@ -33,6 +34,8 @@ pub enum CommandError {
     Impatient,
     /// Nobody can be asked.
     Ask(AskError),
+    /// A store was not replaced.
+    Replace(ReplaceError),
     /// No figures.
     Bench(bench::BenchError),
     /// So many of so many recordings do not replay.
@@ -51,6 +54,7 @@ impl fmt::Display for CommandError {
             Self::Late => f.write_str("the node did not stop in time"),
             Self::Impatient => f.write_str("stopped at once, as after a power loss"),
             Self::Ask(error) => write!(f, "{error}"),
+            Self::Replace(error) => write!(f, "{error}"),
             Self::Bench(error) => write!(f, "{error}"),
             Self::Replay(failed, of) => write!(f, "{failed} of {of} recordings do not replay"),
             Self::Io(error) => write!(f, "{error}"),
@@ -75,6 +79,7 @@ from! {
     StartError => Start,
     demo::DemoError => Demo,
     AskError => Ask,
+    ReplaceError => Replace,
     bench::BenchError => Bench,
     io::Error => Io,
 }
@@ -162,6 +167,20 @@ pub async fn show_status(
     let (text, available) = status::run(&targets, json).await;
     say(&text)?;
     Ok(available)
+}
+
+/// Lets another store take the place of a node's, or says what that would mean.
+///
+/// # Errors
+/// It was not done, or nobody can say whether it was.
+pub async fn replace_store(
+    file: &Path,
+    node: u32,
+    store: Option<&str>,
+    sure: bool,
+) -> Result<(), CommandError> {
+    let text = cluster::replace_store(file, node, store, sure).await?;
+    Ok(say(&text)?)
 }
 
 /// Loads an S3 endpoint and prints how fast it was.

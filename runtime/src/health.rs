@@ -3,21 +3,24 @@
 //! - `/health/live`: 200 for as long as the process answers at all.
 //! - `/health/ready`: 200 while the node takes requests, else 503 and why.
 //! - `/status`: the node's own report as JSON ([`crate::status::NodeReport`]).
+//! - `POST /cluster/replace-store`: another store takes the place of a node's ([`crate::admin`]).
 //!
-//! It answers reads only and tells nothing secret, but it is meant for operators: it binds loopback like
-//! every listener unless the configuration says otherwise.
+//! Who changes something proves that he knows the cluster's secret. The rest is for everybody and tells nothing secret,
+//! but it is meant for operators: it binds loopback like every listener unless the configuration says otherwise.
 
+use crate::admin::{self, Key, REPLACE_STORE, ReplaceStore};
 use crate::driver::Handle;
 use crate::status::NodeReport;
 use crate::sys::{self, JoinSet, Listener};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ironseed_core::node::status::Phase;
+use ironseed_core::object::api::{Refusal, Request as Call};
 use ironseed_s3gw::timer::HttpTimer;
 use std::convert::Infallible;
 use std::io;
@@ -38,7 +41,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The listener can't be used.
-pub async fn serve(listener: Listener, handle: Handle) -> io::Result<()> {
+pub async fn serve(listener: Listener, handle: Handle, key: Key) -> io::Result<()> {
     let listener = sys::accept_on(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -48,7 +51,7 @@ pub async fn serve(listener: Listener, handle: Handle) -> io::Result<()> {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
         match listener.accept().await {
             Ok((stream, _)) => {
-                connections.spawn(converse(stream, handle.clone(), place));
+                connections.spawn(converse(stream, handle.clone(), key.clone(), place));
             }
             Err(error) => {
                 tracing::warn!(%error, "admin port can't accept");
@@ -58,10 +61,15 @@ pub async fn serve(listener: Listener, handle: Handle) -> io::Result<()> {
     }
 }
 
-async fn converse(stream: TcpStream, handle: Handle, _place: OwnedSemaphorePermit) {
-    let service = service_fn(move |request| {
-        let handle = handle.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &handle).await) }
+async fn converse(stream: TcpStream, handle: Handle, key: Key, _place: OwnedSemaphorePermit) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (handle, key) = (handle.clone(), key.clone());
+        async move {
+            Ok::<_, Infallible>(match request.uri().path() {
+                REPLACE_STORE => replace_store(request, &handle, &key).await,
+                _ => answer(&request, &handle).await,
+            })
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(HttpTimer)
@@ -74,9 +82,7 @@ async fn converse(stream: TcpStream, handle: Handle, _place: OwnedSemaphorePermi
 
 async fn answer(request: &Request<Incoming>, handle: &Handle) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return not_allowed("GET, HEAD");
     }
     match request.uri().path() {
         "/health/live" => text(StatusCode::OK, "live\n"),
@@ -87,6 +93,44 @@ async fn answer(request: &Request<Incoming>, handle: &Handle) -> Response<Full<B
         },
         _ => text(StatusCode::NOT_FOUND, "/health/live, /health/ready or /status\n"),
     }
+}
+
+async fn replace_store(
+    request: Request<Incoming>,
+    handle: &Handle,
+    key: &Key,
+) -> Response<Full<Bytes>> {
+    if request.method() != Method::POST {
+        return not_allowed("POST");
+    }
+    let proof = request.headers().get(admin::PROOF).and_then(|proof| proof.to_str().ok());
+    let proof = proof.unwrap_or_default().to_owned();
+    let Ok(body) = Limited::new(request.into_body(), admin::BODY_BYTES_MAX).collect().await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "too long\n");
+    };
+    let body = body.to_bytes();
+    if !key.holds(REPLACE_STORE, &body, &proof) {
+        return text(StatusCode::FORBIDDEN, "this takes the secret of the cluster\n");
+    }
+    let request = serde_json::from_slice::<ReplaceStore>(&body).ok();
+    let Some(replacement) = request.and_then(|request| request.replacement()) else {
+        return text(StatusCode::BAD_REQUEST, "no node and two stores\n");
+    };
+    match handle.call(Call::ReplaceStore(replacement)).await {
+        Ok(_) => text(StatusCode::OK, "done\n"),
+        Err(Refusal::Invalid(why)) => told(StatusCode::CONFLICT, why),
+        Err(Refusal::Unavailable(why)) => told(StatusCode::SERVICE_UNAVAILABLE, why),
+        Err(Refusal::OutcomeUnknown) => {
+            text(StatusCode::GATEWAY_TIMEOUT, "it may have been done: ask for the status\n")
+        }
+        Err(refusal) => told(StatusCode::SERVICE_UNAVAILABLE, format!("{refusal:?}")),
+    }
+}
+
+fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = told(StatusCode::METHOD_NOT_ALLOWED, allowed.into());
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 fn ready(handle: &Handle) -> Response<Full<Bytes>> {
@@ -113,6 +157,10 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
     respond(status, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
 }
 
+fn told(status: StatusCode, why: String) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", Bytes::from(why + "\n"))
+}
+
 fn json(report: &NodeReport) -> Response<Full<Bytes>> {
     match serde_json::to_vec(report) {
         Ok(body) => respond(StatusCode::OK, "application/json", body.into()),
@@ -132,7 +180,7 @@ fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::config::Config;
+    use crate::config::{Config, Secret};
     use crate::disk::DataDir;
     use crate::driver::{self, Parts};
     use crate::http;
@@ -165,7 +213,8 @@ mod tests {
         let running = driver::start(Node::new(config.node_config().unwrap()), parts).unwrap();
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(serve(listener, running.handle.clone()));
+        let secret = Secret::new(b"0123456789abcdef".to_vec());
+        tokio::spawn(serve(listener, running.handle.clone(), Key::new(&secret)));
         let get = async |path| http::get(&address, path, Duration::from_secs(5)).await.unwrap();
 
         assert_eq!(get("/health/live").await.status, 200);
@@ -176,6 +225,20 @@ mod tests {
         let report: NodeReport = serde_json::from_slice(&status.body).unwrap();
         assert_eq!((status.status, report.node, report.nodes), (200, 7, vec![7]));
         assert_eq!(get("/").await.status, 404);
+        assert_eq!(get(REPLACE_STORE).await.status, 405);
+        let post = async |key: &Key, body: &str| {
+            let proof = key.prove(REPLACE_STORE, body.as_bytes()).unwrap();
+            let (header, body) = ((admin::PROOF, proof.as_str()), body.as_bytes().to_vec());
+            let posted = http::post(&address, REPLACE_STORE, header, body, Duration::from_secs(5));
+            posted.await.unwrap().status
+        };
+        let store = "0".repeat(32);
+        let body = format!("{{\"node\":7,\"old\":\"{store}\",\"new\":\"{store}\"}}");
+        let stranger = Key::new(&Secret::new(b"a guess".to_vec()));
+        assert_eq!(post(&stranger, &body).await, 403);
+        assert_eq!(post(&Key::new(&secret), "{}").await, 400);
+        assert_eq!(post(&Key::new(&secret), &"x".repeat(admin::BODY_BYTES_MAX + 1)).await, 413);
+        assert_eq!(post(&Key::new(&secret), &body).await, 503, "it is no member of a cluster");
 
         for (request, answer) in [
             ("DELETE /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 405 "),

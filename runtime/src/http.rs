@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::fmt;
@@ -112,16 +113,38 @@ impl Connection {
 /// # Errors
 /// No whole answer within `timeout`.
 pub async fn get(address: &str, path: &str, timeout: Duration) -> Result<Fetched, FetchError> {
-    tokio::time::timeout(timeout, fetch(address, path)).await.unwrap_or(Err(FetchError::Late))
+    let request = Request::get(path).body(Full::default());
+    tokio::time::timeout(timeout, fetch(address, request)).await.unwrap_or(Err(FetchError::Late))
 }
 
-async fn fetch(address: &str, path: &str) -> Result<Fetched, FetchError> {
+/// Posts JSON to `path` at `host:port`, with one header more.
+///
+/// # Errors
+/// No whole answer within `timeout`; what became of the request is not known.
+pub async fn post(
+    address: &str,
+    path: &str,
+    (name, value): (&str, &str),
+    body: Vec<u8>,
+    timeout: Duration,
+) -> Result<Fetched, FetchError> {
+    let request = Request::post(path)
+        .header(CONTENT_TYPE, "application/json")
+        .header(name, value)
+        .body(Full::new(body.into()));
+    tokio::time::timeout(timeout, fetch(address, request)).await.unwrap_or(Err(FetchError::Late))
+}
+
+async fn fetch(
+    address: &str,
+    request: Result<Request<Full<Bytes>>, hyper::http::Error>,
+) -> Result<Fetched, FetchError> {
     let mut connection = Connection::open(address).await.map_err(FetchError::Io)?;
-    let request = Request::get(path)
-        .header(hyper::header::HOST, address)
-        .header(hyper::header::CONNECTION, "close")
-        .body(Full::default())
-        .map_err(|error| FetchError::Body(error.to_string()))?;
+    let mut request = request.map_err(|error| FetchError::Body(error.to_string()))?;
+    let host =
+        HeaderValue::from_str(address).map_err(|error| FetchError::Body(error.to_string()))?;
+    request.headers_mut().insert(HOST, host);
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     let response = connection.send(request).await.map_err(FetchError::Http)?;
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;

@@ -11,9 +11,12 @@
 //! [`status`], [`mod@bench`]). Beside it: what a boot was fed can be written down and replayed
 //! ([`recording`]).
 
+pub mod admin;
 #[cfg(not(madsim))]
 pub mod bench;
 pub mod clock;
+#[cfg(not(madsim))]
+pub mod cluster;
 #[cfg(not(madsim))]
 pub mod commands;
 pub mod config;

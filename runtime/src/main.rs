@@ -63,12 +63,34 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Change the cluster
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Measure how fast something is
     #[command(subcommand)]
     Bench(Bench),
     /// Look into what a node did
     #[command(subcommand)]
     Debug(Debug),
+}
+
+#[derive(Subcommand)]
+enum Cluster {
+    /// The disk of a node is lost: let the store that it was started with on an empty directory take its place
+    ReplaceStore {
+        /// Settings of any node that works: whom to ask, and the cluster's secret
+        #[arg(long)]
+        config: PathBuf,
+        /// The node that has lost its disk
+        #[arg(long)]
+        node: u32,
+        /// Its new store, if several want its place
+        #[arg(long)]
+        store: Option<String>,
+        /// Do it; without this, only say what would be done
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -137,6 +159,11 @@ fn run(verb: Verb) -> Result<ExitCode, CommandError> {
             if !runtime()?.block_on(asked)? {
                 return Ok(ExitCode::from(3));
             }
+        }
+        Verb::Cluster(Cluster::ReplaceStore { config, node, store, yes }) => {
+            start_log(&text("warn"));
+            let asked = commands::replace_store(&config, node, store.as_deref(), yes);
+            runtime()?.block_on(asked)?;
         }
         Verb::Bench(Bench::S3(options)) => {
             start_log(&text("warn"));

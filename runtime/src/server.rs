@@ -5,6 +5,7 @@
 //! that are under way, then the node gives its leaderships away and makes its state durable, then the
 //! disk's threads end. The admin port answers until the end.
 
+use crate::admin::Key;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{DataDir, DirError};
@@ -170,9 +171,9 @@ impl Server {
         let Running { handle, exit } = driver::start(Node::new(settings), parts)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(confirm_founding(handle.public(), path));
-        let admin_handle = handle.clone();
+        let (admin_handle, key) = (handle.clone(), Key::new(&config.cluster.secret));
         tasks.spawn(async move {
-            if let Err(error) = health::serve(ports.admin, admin_handle).await {
+            if let Err(error) = health::serve(ports.admin, admin_handle, key).await {
                 tracing::error!(%error, "the admin port has ended");
             }
         });

@@ -255,6 +255,34 @@ impl Cluster {
         })
     }
 
+    /// What `ironseed` prints when it is told this with the configuration of a node that runs.
+    pub(crate) fn tool(&self, args: &[&str]) -> Result<String> {
+        let running = self.nodes.iter().find(|node| node.child.is_some());
+        let node = running.ok_or_else(|| "no node runs".to_owned())?;
+        let mut command = Command::new(&self.server);
+        command.args(args).arg("--config").arg(&node.config);
+        let output = command.output().map_err(|error| format!("{args:?}: {error}"))?;
+        let (said, why) = (output.stdout, output.stderr);
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&said).into_owned()),
+            false => Err(format!("{args:?}: {}", String::from_utf8_lossy(&why))),
+        }
+    }
+
+    /// Waits until a node has ended by itself.
+    pub(crate) async fn ended(&mut self, index: usize, patience: Duration) -> Result {
+        let began = Instant::now();
+        while let Some(child) = &mut self.nodes[index].child {
+            if child.try_wait().map_err(|error| error.to_string())?.is_some() {
+                self.nodes[index].child = None;
+            } else if began.elapsed() > patience {
+                return Err(format!("node {} goes on", index + 1));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     /// Waits until the cluster is as good as new: every node is up and has everything.
     pub(crate) async fn healed(&self) -> Result {
         let began = Instant::now();

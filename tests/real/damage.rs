@@ -12,7 +12,7 @@
 use crate::cluster::{Cluster, NODES, Place};
 use crate::http_raw::{self, Answer};
 use crate::segment::{self, Kind, Record};
-use crate::{Result, content, store};
+use crate::{Result, content, replaced, store};
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::aws::AmazonS3;
@@ -21,15 +21,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const BUCKET: &str = "damage";
+pub(crate) const BUCKET: &str = "damage";
 /// The most that a request may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the background may take: checkpoints come every 5 seconds.
 const BACKGROUND: Duration = Duration::from_secs(60);
 const SMALL_OBJECTS: usize = 64;
 const SMALL_BYTES: u64 = 1 << 10;
 const LARGE_OBJECTS: usize = 4;
-const LARGE_BYTES: u64 = 3 << 20;
+pub(crate) const LARGE_BYTES: u64 = 3 << 20;
 /// The kind of a record of the write-ahead log that is an entry.
 const ENTRY: u8 = 2;
 /// An entry that no checkpoint covers is looked for this often: each try writes some.
@@ -44,15 +44,16 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result {
     among_three(&args.place.below("three")?).await.map_err(|error| format!("three: {error}"))?;
+    replaced::run(&args.place.below("lost")?).await.map_err(|error| format!("lost: {error}"))?;
     alone(&args.place.below("one")?).await.map_err(|error| format!("one node: {error}"))
 }
 
 /// What was written and acknowledged: objects by key. Their bytes follow from the key.
 #[derive(Debug, Default)]
-struct Written(BTreeMap<String, u64>);
+pub(crate) struct Written(BTreeMap<String, u64>);
 
 impl Written {
-    async fn put(&mut self, client: &AmazonS3, key: String, bytes: u64) -> Result {
+    pub(crate) async fn put(&mut self, client: &AmazonS3, key: String, bytes: u64) -> Result {
         let body = content::piece(&key, 0, bytes);
         let put = client.put(&Key::from(key.as_str()), body.into()).await;
         put.map_err(|error| format!("{key}: {error}"))?;
@@ -70,7 +71,7 @@ impl Written {
         self.0.keys().find(begins).map(String::as_str)
     }
 
-    async fn fill(&mut self, clients: &[AmazonS3]) -> Result {
+    pub(crate) async fn fill(&mut self, clients: &[AmazonS3]) -> Result {
         store::create_bucket(&clients[0]).await?;
         for number in 0..SMALL_OBJECTS {
             let client = &clients[number % clients.len()];
@@ -84,7 +85,7 @@ impl Written {
     }
 
     /// Every object comes back bit for bit.
-    async fn read_all(&self, client: &AmazonS3, how: &str) -> Result {
+    pub(crate) async fn read_all(&self, client: &AmazonS3, how: &str) -> Result {
         for key in self.0.keys() {
             let answer = get(client, key).await?;
             self.expect_whole(key, &answer).map_err(|error| format!("{how}: {error}"))?;

@@ -8,7 +8,8 @@
 //! - `memory`: three nodes under a large object and a hundred slow uploads; what each process held at
 //!   the most is read from the system.
 //!
-//! - `damage`: bits flipped on the disks of three nodes, and of one alone: what heals, and what is said.
+//! - `damage`: bits flipped on the disks of three nodes, and of one alone, and a disk that is lost and replaced: what
+//!   heals, and what is said.
 //! - `idle`: what a cluster costs that nobody uses.
 //!
 //! Nodes are real processes with real files, on ports of the loopback address that the system picks.
@@ -30,6 +31,7 @@ mod ledger;
 mod links;
 mod memory;
 mod recordings;
+mod replaced;
 mod segment;
 mod session;
 mod store;

@@ -14,10 +14,11 @@ pub use ask::{AskError, Target, ask_all, configured, run};
 use crate::driver::Report;
 use crate::net::Traffic;
 use ironseed_core::node::status::{GroupStatus, Phase, Role};
+use ironseed_core::types::{NodeId, StoreId};
 use serde::{Deserialize, Serialize};
 
 /// One node, as it sees itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {
     /// Its id.
     pub node: u32,
@@ -27,10 +28,16 @@ pub struct NodeReport {
     pub cluster: Option<String>,
     /// Its store's id in hexadecimal.
     pub store: Option<String>,
-    /// How often its store was booted.
+    /// Its boot: how many stores the node had before times 2^32, plus how often this one was booted.
     pub incarnation: u64,
     /// All nodes of the cluster.
     pub nodes: Vec<u32>,
+    /// How often the list of nodes and their stores has changed.
+    pub charter: u64,
+    /// The store that each node has according to that list.
+    pub stores: Vec<StoreReport>,
+    /// Stores that want the place of a node's: its disk was replaced.
+    pub strangers: Vec<StoreReport>,
     /// Peers that it has not heard of for too long.
     pub suspected: Vec<u32>,
     /// Chunks still to be fetched from peers.
@@ -47,6 +54,21 @@ pub struct NodeReport {
     pub peers: Vec<PeerReport>,
     /// Its replicas.
     pub groups: Vec<GroupReport>,
+}
+
+/// A store, and the node that it is of or wants to be of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// The node.
+    pub node: u32,
+    /// The store's id in hexadecimal.
+    pub store: String,
+}
+
+impl StoreReport {
+    fn of((node, store): &(NodeId, StoreId)) -> Self {
+        Self { node: node.0, store: store.to_string() }
+    }
 }
 
 /// One peer, as a node counts what passes between them.
@@ -107,6 +129,9 @@ impl From<&Report> for NodeReport {
             store: status.store.map(|store| format!("{store:?}")),
             incarnation: status.incarnation.0,
             nodes: status.nodes.iter().map(|node| node.0).collect(),
+            charter: status.charter,
+            stores: status.stores.iter().map(StoreReport::of).collect(),
+            strangers: status.strangers.iter().map(StoreReport::of).collect(),
             suspected: status.suspected.iter().map(|node| node.0).collect(),
             chunks_missing: status.chunks_missing,
             chunks: status.chunks,

@@ -163,7 +163,8 @@ fn line(answer: &Answer, groups: &BTreeMap<u32, Views<'_>>) -> NodeLine {
         unhealthy: u32::try_from(unhealthy.count()).unwrap_or(u32::MAX),
         chunks_missing: report.chunks_missing,
         chunk_bytes: report.chunk_bytes,
-        incarnation: report.incarnation,
+        // Of this store; what is above counts the stores before it.
+        incarnation: report.incarnation & u64::from(u32::MAX),
     }
 }
 
@@ -185,6 +186,16 @@ fn warnings(answers: &[Answer], reports: &BTreeMap<u32, &NodeReport>) -> Vec<Str
         if !answers.iter().any(|answer| answer.node == Some(*node)) {
             warnings.push(format!("node {node} was not asked: its admin address is not known"));
         }
+    }
+    let strangers: BTreeSet<_> = reports
+        .values()
+        .flat_map(|report| &report.strangers)
+        .map(|it| (it.node, &it.store))
+        .collect();
+    for (node, store) in strangers {
+        warnings.push(format!(
+            "store {store} wants the place of node {node}'s: if that is lost, let it in with `ironseed cluster replace-store`"
+        ));
     }
     for (node, report) in reports {
         if report.disk_full {
