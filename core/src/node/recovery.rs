@@ -57,6 +57,8 @@ pub(super) struct Recovering {
     had_wal: bool,
     frames: BTreeMap<u64, Vec<(GroupId, wal::Location)>>,
     pub(super) ops: Ops,
+    /// What is damaged, if somebody wants to know what it costs.
+    pub(super) damages: Option<Vec<LogDamage>>,
 }
 
 /// The operation ids of a node's machines, a residue class each.
@@ -163,6 +165,7 @@ impl Recovering {
             frames: BTreeMap::new(),
             admitted,
             ops,
+            damages: None,
         };
         let mut outputs = Vec::new();
         recovering.wal.start(&mut recovering.ops.wal, &mut outputs);
@@ -217,6 +220,7 @@ impl Recovering {
                     self.restore.push(&record);
                 }
                 RecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    self.note_damage(&damage, kind);
                     self.wal_damaged = self.wal_damaged.max(Some(damage.file.number));
                     match kind {
                         DamageKind::IdentityLost => {
@@ -248,6 +252,7 @@ impl Recovering {
                 RecoveryOutput::Io(io) => ios.push(io),
                 RecoveryOutput::Record(record) => self.on_frame(record),
                 RecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    self.note_damage(&damage, kind);
                     match kind {
                         DamageKind::IdentityLost => {
                             for (group, replay) in &mut self.states {
@@ -302,7 +307,8 @@ impl Recovering {
         for output in outputs {
             match output {
                 chunk::ChunkRecoveryOutput::Io(io) => ios.push(io),
-                chunk::ChunkRecoveryOutput::Damage(LogDamage { damage, .. }) => {
+                chunk::ChunkRecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    self.note_damage(&damage, kind);
                     traces.push(Trace::Damaged { damage });
                 }
                 chunk::ChunkRecoveryOutput::Finished(store) => self.chunk_store = Some(store),
@@ -310,6 +316,17 @@ impl Recovering {
             }
         }
         Ok(())
+    }
+
+    fn note_damage(&mut self, damage: &Damage, kind: DamageKind) {
+        if let Some(damages) = &mut self.damages {
+            damages.push(LogDamage { damage: damage.clone(), kind });
+        }
+    }
+
+    /// Where the logs end, as far as they were read.
+    pub(super) fn cuts(&self) -> impl Iterator<Item = &wal::Cut> {
+        [self.wal.cut_at(), self.table.cut_at(), self.chunks.cut_at()].into_iter().flatten()
     }
 
     /// Makes the replicas of what was read.

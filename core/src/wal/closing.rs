@@ -1,7 +1,7 @@
 //! The end of recovery: the torn tail is overwritten, what was written is synced, unused files are removed.
 
 use super::record::{self, Place, SegmentHeader};
-use super::recovery::{Flow, Phase, Recovery, Walk};
+use super::recovery::{Cut, Flow, Phase, Recovery, Walk};
 use super::segment::Segments;
 use super::{RecoveryOutput, SegmentLog};
 use crate::machine::{FileId, Io, OpIds};
@@ -29,6 +29,13 @@ impl Recovery {
         let later: Vec<u64> = later.filter(|number| !self.unused.contains(number)).collect();
         self.unused.extend(later);
         let segment = walk.file.file.number;
+        self.cut = Some(Cut {
+            file: walk.file.file,
+            from,
+            torn: dirt.clone(),
+            unused: self.unused.clone(),
+            mark: self.mark,
+        });
         let Range { start: at, end } = dirt.unwrap_or(from..from);
         let forgets = self.damaged_seq > self.mark_kept && from + block <= walk.file.bytes;
         self.phase = match forgets {

@@ -67,6 +67,7 @@
 mod closing;
 mod log;
 mod piecewise;
+pub mod reading;
 pub mod record;
 mod recovery;
 mod scan;
@@ -75,7 +76,7 @@ mod segment;
 pub(crate) mod tests;
 
 pub use log::SegmentLog;
-pub use recovery::Recovery;
+pub use recovery::{Cut, Recovery};
 pub use segment::SegmentStat;
 
 use crate::machine::{Duration, FileKind, Halt, IoOp};

@@ -30,7 +30,7 @@ use core::ops::Range;
 /// A read that fails is tried this often before its bytes count as lost.
 const READ_TRIES_MAX: u8 = 3;
 /// The largest block size of any segment, so the first read of one holds its whole first block.
-const BLOCK_BYTES_MAX: u64 = 64 << 10;
+pub(super) const BLOCK_BYTES_MAX: u64 = 64 << 10;
 
 /// The boot scan of one log. One operation is in flight at a time; each completion brings a slice of
 /// records.
@@ -64,6 +64,23 @@ pub struct Recovery {
     pub(super) header_lost: bool,
     /// Whether the last segment can be written on.
     pub(super) resumes: bool,
+    /// Where the log ends.
+    pub(super) cut: Option<Cut>,
+}
+
+/// Where a recovery found that the log ends, and what it does not take for a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The last segment.
+    pub file: FileId,
+    /// The end of its last batch.
+    pub from: u64,
+    /// The torn tail: what isn't zero behind that, to be overwritten. Batches may stand in it that are whole.
+    pub torn: Option<Range<u64>>,
+    /// Files behind it that hold no part of the log, to be removed.
+    pub unused: Vec<u64>,
+    /// The highest sync mark: what is damaged at or before this batch is corruption.
+    pub mark: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -153,7 +170,14 @@ impl Recovery {
             is_unsynced: false,
             header_lost: false,
             resumes: false,
+            cut: None,
         }
+    }
+
+    /// Where the log ends, once everything in it was handed out. `None` too if there is none.
+    #[must_use]
+    pub const fn cut_at(&self) -> Option<&Cut> {
+        self.cut.as_ref()
     }
 
     /// Emits the first outputs; finishes at once if there are no files. Called once.
@@ -653,7 +677,7 @@ impl Recovery {
 
 impl Walk {
     /// Judges the first bytes of a segment. An error is a segment that this log must not touch.
-    fn open(
+    pub(super) fn open(
         file: FoundFile,
         range: &Range<u64>,
         bytes: &Bytes,
