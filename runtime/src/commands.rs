@@ -1,7 +1,9 @@
-//! The verbs of the binary: `serve`, `init`, `status`, `bench`, `debug`. [`crate::demo`] is the sixth.
+//! The verbs of the binary: `serve`, `init`, `status`, `bench`, `debug`. [`crate::demo`] is the sixth, and `wal` and
+//! `data` are in [`crate::data`].
 
 use crate::bench;
 use crate::config::{Config, ConfigError};
+use crate::data::ToolError;
 use crate::demo;
 use crate::disk::DataDir;
 use crate::driver::Exit;
@@ -37,6 +39,8 @@ pub enum CommandError {
     Bench(bench::BenchError),
     /// So many of so many recordings do not replay.
     Replay(usize, usize),
+    /// A tool could not do its work.
+    Tool(ToolError),
     /// Standard output or the signals.
     Io(io::Error),
 }
@@ -53,6 +57,7 @@ impl fmt::Display for CommandError {
             Self::Ask(error) => write!(f, "{error}"),
             Self::Bench(error) => write!(f, "{error}"),
             Self::Replay(failed, of) => write!(f, "{failed} of {of} recordings do not replay"),
+            Self::Tool(error) => write!(f, "{error}"),
             Self::Io(error) => write!(f, "{error}"),
         }
     }
@@ -76,6 +81,7 @@ from! {
     demo::DemoError => Demo,
     AskError => Ask,
     bench::BenchError => Bench,
+    ToolError => Tool,
     io::Error => Io,
 }
 

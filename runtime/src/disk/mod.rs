@@ -29,7 +29,7 @@ mod files;
 mod workers;
 
 pub use crate::sys::Disk;
-pub use directory::{DataDir, DirError, write_private};
+pub use directory::{DataDir, DirError, StoppedDir, write_private};
 pub use workers::Workers;
 
 use ironseed_core::machine::{Io, IoResult};
