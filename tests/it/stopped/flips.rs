@@ -1,0 +1,101 @@
+//! Bits flipped at random, and worse: nothing falls over, and what is flipped in what counts is found.
+
+use super::{Directory, filled};
+use ironseed::data::{DumpOptions, Progress, dump, inspect, verify, verify_logs};
+use ironseed_core::rng::Rng;
+use std::io;
+use std::path::Path;
+
+const FLIPS: u64 = 300;
+const BLOWS: u64 = 40;
+
+/// All tools on a directory; whether each of the two verifications says something.
+fn all(path: &Path) -> (bool, bool) {
+    let _ = inspect(path, &Progress::hidden());
+    let _ = dump(path, &DumpOptions::default(), &mut io::sink());
+    let logs = verify_logs(path, &Progress::hidden());
+    let whole = verify(path, &Progress::hidden());
+    let told = |verified: Result<ironseed::data::Verified, _>| {
+        verified.map_or(true, |verified| !verified.findings.is_empty())
+    };
+    (told(logs), told(whole))
+}
+
+/// The files of the directory and how many of their bytes belong to something.
+fn live(directory: &Directory) -> Vec<(String, u64)> {
+    let mut out = Vec::new();
+    dump(directory.path(), &DumpOptions::default(), &mut out).expect("a dump");
+    let text = String::from_utf8(out).expect("text");
+    let mut live = vec![("superblock".to_owned(), 8192), ("FORMAT".to_owned(), 34)];
+    let mut name = String::new();
+    for line in text.lines() {
+        if let Some((file, _)) = line.split_once(": ").filter(|(file, _)| file.ends_with(".seg")) {
+            name = file.to_owned();
+        }
+        if let Some(end) = line.strip_prefix("  at ").and_then(|line| line.strip_suffix(": end")) {
+            live.push((name.clone(), end.parse().expect("an offset")));
+        }
+    }
+    live
+}
+
+#[test]
+fn every_flip_in_what_counts_is_found() {
+    let directory = Directory::of(&filled(20, 3));
+    assert_eq!(all(directory.path()), (false, false), "nothing is wrong yet");
+    let live = live(&directory);
+    assert!(live.len() >= 5, "{live:?}");
+    let mut rng = Rng::new(7);
+    for flip in 0..FLIPS {
+        let (name, bytes) = &live[rng.below(live.len() as u64) as usize];
+        let (at, bit) = (rng.below(*bytes) as usize, rng.below(8));
+        directory.change(name, |bytes| bytes[at] ^= 1 << bit);
+        let (logs, whole) = all(directory.path());
+        assert!(whole, "flip {flip}: bit {bit} of byte {at} of {name}");
+        assert!(logs || name == "superblock", "flip {flip}: bit {bit} of byte {at} of {name}");
+        directory.change(name, |bytes| bytes[at] ^= 1 << bit);
+    }
+    assert_eq!(all(directory.path()), (false, false), "all is as it was");
+}
+
+#[test]
+fn nothing_falls_over_whatever_is_lost() {
+    let alone = filled(20, 3);
+    let mut rng = Rng::new(11);
+    for _ in 0..BLOWS {
+        let directory = Directory::of(&alone);
+        let live = live(&directory);
+        for _ in 0..=rng.below(3) {
+            let (name, bytes) = &live[rng.below(live.len() as u64) as usize];
+            if !directory.file(name).exists() {
+                continue;
+            }
+            let at = rng.below(*bytes) as usize;
+            match rng.below(4) {
+                0 => std::fs::remove_file(directory.file(name)).expect("a file"),
+                1 => directory.change(name, |bytes| bytes.truncate(at)),
+                2 => directory.change(name, |bytes| {
+                    let end = bytes.len().min(at + 5_000);
+                    let _ = at < end && {
+                        bytes[at..end].iter_mut().for_each(|it| *it ^= 0x5a);
+                        true
+                    };
+                }),
+                // A piece of another place.
+                _ => directory.change(name, |bytes| {
+                    let from = at / 2 / 4096 * 4096;
+                    let end = (from + 8192).min(bytes.len());
+                    let piece = bytes.get(from..end).unwrap_or_default().to_vec();
+                    let to = at / 4096 * 4096;
+                    if let Some(place) = bytes.get_mut(to..to + piece.len()) {
+                        place.copy_from_slice(&piece);
+                    }
+                }),
+            }
+        }
+        all(directory.path());
+        // Compaction refuses, or leaves what it does not understand.
+        let _ = ironseed::data::compact(directory.path(), &Progress::hidden());
+        all(directory.path());
+    }
+}
