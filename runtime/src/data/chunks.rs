@@ -5,7 +5,7 @@ use super::findings::{self, Finding, Groups, Kind, Verified};
 use super::store::Store;
 use ironseed_core::chunk::{ChunkStore, RECORD_KIND};
 use ironseed_core::kv::{space, table::Body};
-use ironseed_core::machine::{FileId, FileKind};
+use ironseed_core::machine::FileKind;
 use ironseed_core::node::offline::Found;
 use ironseed_core::object::blob;
 use ironseed_core::types::{BlobId, ChunkHash, ChunkId};
@@ -57,7 +57,6 @@ pub(super) fn check_named(store: &Store, found: &Found, verified: &mut Verified)
             }
         }
         if missing > 0 {
-            let file = FileId::new(FileKind::Chunk, 0);
             // One replica: what is not here is nowhere.
             let kind = if it.replicas.len() == 1 { Kind::Chunk } else { Kind::Missing };
             let what = format!(
@@ -65,7 +64,7 @@ pub(super) fn check_named(store: &Store, found: &Found, verified: &mut Verified)
                  replicas has its chunks, the others fetch them"
             );
             let groups = Groups::one(group.0);
-            let found = findings::finding(file, 0, kind, groups, what);
+            let found = findings::of_log(FileKind::Chunk, kind, groups, what);
             verified.add(Finding { bytes: Some(bytes), ..found });
         }
     }

@@ -2,7 +2,7 @@
 
 use super::logs::{KINDS, Segment};
 use super::store::Store;
-use super::{Log, Progress, ToolError, words};
+use super::{Log, Progress, ToolError, findings, words};
 use ironseed_core::kv::frame;
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::offline::WalRecord;
@@ -169,7 +169,7 @@ impl Dump<'_> {
                 }
                 Flaw::Payload(at) => {
                     if let Some(entry) = entries.get(at) {
-                        let what = format!("payload of {:?}", entry.identity);
+                        let what = findings::payload_of(file.kind, &entry.identity);
                         self.damage(file, entry.location.offset, what)?;
                     }
                 }

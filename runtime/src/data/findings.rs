@@ -3,8 +3,8 @@
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::offline::WalRecord;
 use ironseed_core::types::{GroupId, Index};
-use ironseed_core::wal::{DamageKind, LogDamage};
-use serde::Serialize;
+use ironseed_core::wal::{DamageKind, Identity, LogDamage};
+use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Findings that are kept; the others are counted. Whoever has more has lost the disk.
@@ -13,10 +13,11 @@ const FINDINGS_MAX: usize = 10_000;
 /// Something that is not as it was written, or not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The file.
+    /// The file, or the log where it is no one place.
     pub file: String,
-    /// Where in it, in bytes.
-    pub offset: u64,
+    /// Where in the file, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// How many bytes, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -89,8 +90,7 @@ impl Kind {
 }
 
 /// Which groups a finding is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
     /// None.
     #[default]
@@ -99,6 +99,17 @@ pub enum Groups {
     Some(BTreeSet<u32>),
     /// Nobody can tell: any of them.
     Any,
+}
+
+/// A list, or the word `any`.
+impl Serialize for Groups {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.collect_seq(core::iter::empty::<u32>()),
+            Self::Some(groups) => serializer.collect_seq(groups),
+            Self::Any => serializer.serialize_str("any"),
+        }
+    }
 }
 
 impl Groups {
@@ -205,6 +216,10 @@ pub(super) type Covered = BTreeMap<GroupId, Index>;
 
 /// A damage of a log, as a boot judges it.
 pub(super) fn of_damage(LogDamage { damage, kind }: &LogDamage, covered: &Covered) -> Finding {
+    let what = match kind {
+        DamageKind::PayloadLost(identity) => payload_of(damage.file.kind, identity),
+        DamageKind::CopyLost | DamageKind::IdentityLost => damage.what.clone(),
+    };
     let (kind, groups) = match kind {
         DamageKind::CopyLost => (Kind::Copy, Groups::None),
         DamageKind::PayloadLost(identity) => {
@@ -220,7 +235,17 @@ pub(super) fn of_damage(LogDamage { damage, kind }: &LogDamage, covered: &Covere
         }
         DamageKind::IdentityLost => (Kind::Identities, Groups::Any),
     };
-    finding(damage.file, damage.offset, kind, groups, damage.what.clone())
+    finding(damage.file, damage.offset, kind, groups, what)
+}
+
+/// Which payload it is.
+pub(super) fn payload_of(log: FileKind, identity: &Identity) -> String {
+    let name = match log {
+        FileKind::Wal => WalRecord::of(identity, None).name(),
+        _ => "frame",
+    };
+    let Identity { group, index, term, .. } = identity;
+    format!("payload of {name} {index}@{term} of group {group}")
 }
 
 pub(super) fn finding(
@@ -230,5 +255,22 @@ pub(super) fn finding(
     groups: Groups,
     what: String,
 ) -> Finding {
-    Finding { file: file.to_string(), offset, bytes: None, kind, groups, what }
+    let (file, offset) = (file.to_string(), Some(offset));
+    Finding { file, offset, bytes: None, kind, groups, what }
+}
+
+/// Something about a log that is in no one place.
+pub(super) fn of_log(log: FileKind, kind: Kind, groups: Groups, what: String) -> Finding {
+    let file = format!("{} log", log_name(log));
+    Finding { file, offset: None, bytes: None, kind, groups, what }
+}
+
+/// What a log is called.
+pub(super) const fn log_name(log: FileKind) -> &'static str {
+    match log {
+        FileKind::Superblock => "superblock",
+        FileKind::Wal => "write-ahead",
+        FileKind::Table => "table",
+        FileKind::Chunk => "chunk",
+    }
 }

@@ -5,7 +5,7 @@ use super::store::Store;
 use super::{Progress, ToolError};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, IoOp, OpIds};
 use ironseed_core::node::offline::log_config;
-use ironseed_core::types::{GroupId, Location, StoreId};
+use ironseed_core::types::{Location, StoreId};
 use ironseed_core::wal::reading::{Flaw, ReadBatch, Reading, SegmentReader};
 use ironseed_core::wal::record::Entry;
 use ironseed_core::wal::{Cut, LogDamage, Recovery, RecoveryOutput};
@@ -200,14 +200,14 @@ fn payload_of<'a>(batch: &'a ReadBatch, entry: &Entry) -> Option<&'a [u8]> {
     ironseed_core::wal::reading::payload(batch, entry)
 }
 
-/// What a damaged record of the write-ahead log or of the table log is, if a boot has not said it.
-pub(super) fn plain(entry: &Entry, payload: Option<&[u8]>) -> Option<(Kind, Groups, String)> {
-    let group: GroupId = entry.identity.group;
-    match payload {
-        Some(_) => None,
-        None => {
-            Some((Kind::Payload, Groups::one(group.0), format!("payload of {:?}", entry.identity)))
-        }
+/// What a damaged record of this log is, if a boot has not said it.
+pub(super) fn plain(
+    log: FileKind,
+) -> impl FnMut(&Entry, Option<&[u8]>) -> Option<(Kind, Groups, String)> {
+    move |entry, payload| {
+        let what = || findings::payload_of(log, &entry.identity);
+        let lost = payload.is_none().then(what);
+        lost.map(|what| (Kind::Payload, Groups::one(entry.identity.group.0), what))
     }
 }
 

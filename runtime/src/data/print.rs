@@ -25,8 +25,8 @@ pub(super) fn verified(
     for found in verified.findings.iter().take(SHOWN_MAX) {
         let Finding { file, offset, bytes, kind, what, groups } = found;
         let bytes = bytes.map_or(String::new(), |bytes| format!(", {bytes} bytes"));
-        let name = kind.name();
-        writeln!(out, "{file} at byte {offset}{bytes}: {name}: {what}{}", whom(groups))?;
+        let at = offset.map_or(String::new(), |offset| format!(" at byte {offset}"));
+        writeln!(out, "{file}{at}{bytes}: {}: {what}{}", kind.name(), whom(groups))?;
     }
     let more = verified.more + verified.findings.len().saturating_sub(SHOWN_MAX) as u64;
     if more > 0 {

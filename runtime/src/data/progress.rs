@@ -25,8 +25,8 @@ impl Progress {
     /// So many bytes are to be read.
     pub(super) fn expect(&self, bytes: u64) {
         let Some(bar) = &self.0 else { return };
-        bar.set_length(bytes);
         bar.set_style(style(BYTES).progress_chars("=> "));
+        bar.set_length(bytes);
     }
 
     /// The work has no length that is known.

@@ -21,9 +21,9 @@ pub fn verify_logs(path: &Path, progress: &Progress) -> Result<Verified, ToolErr
     // What a boot reads payloads of is read twice.
     progress.expect(KINDS.map(|kind| store.bytes(kind) * passes(kind)).iter().sum());
     for kind in KINDS {
-        progress.say(format!("{} log", name(kind)));
+        progress.say(format!("{} log", findings::log_name(kind)));
         let judgement = logs::judge(&store, id, kind, progress)?;
-        logs::read_all(&store, id, kind, &judgement, &mut verified, progress, logs::plain)?;
+        logs::read_all(&store, id, kind, &judgement, &mut verified, progress, logs::plain(kind))?;
     }
     progress.end();
     let replicas = store.superblock().ok().and_then(|(_, superblock)| replicas(&superblock));
@@ -54,7 +54,7 @@ pub fn verify(path: &Path, progress: &Progress) -> Result<Verified, ToolError> {
     let judgement = Judgement { damages, cuts, covered };
     let id = superblock.store;
     for kind in [FileKind::Wal, FileKind::Table] {
-        logs::read_all(&store, id, kind, &judgement, &mut verified, progress, logs::plain)?;
+        logs::read_all(&store, id, kind, &judgement, &mut verified, progress, logs::plain(kind))?;
     }
     let kind = FileKind::Chunk;
     let each = chunks::checker(&found.chunks);
@@ -97,21 +97,21 @@ fn check_copies(copies: &Copies, verified: &mut Verified) {
 
 /// What the survey says of the groups beside the damages of their logs.
 fn check_groups(found: &Found, verified: &mut Verified) {
-    let (wal, table) = (FileId::new(FileKind::Wal, 0), FileId::new(FileKind::Table, 0));
+    let (wal, table) = (FileKind::Wal, FileKind::Table);
     for (group, it) in &found.groups {
         verified.count("groups", 1);
         let groups = Groups::one(group.0);
         if let Some(damage) = &it.damage {
             let what = format!("the state of group {group}: {damage}");
-            verified.add(findings::finding(table, 0, Kind::State, groups.clone(), what));
+            verified.add(findings::of_log(table, Kind::State, groups.clone(), what));
         }
         if it.raft.lost > 0 {
             let what = format!("{} entries of group {group}", it.raft.lost);
-            verified.add(findings::finding(wal, 0, Kind::Entries, groups.clone(), what));
+            verified.add(findings::of_log(wal, Kind::Entries, groups.clone(), what));
         }
         if it.raft.standing != Standing::Full {
             let what = format!("promises of group {group}: it abstains until it is readmitted");
-            verified.add(findings::finding(wal, 0, Kind::Entries, groups, what));
+            verified.add(findings::of_log(wal, Kind::Entries, groups, what));
         }
     }
 }
@@ -128,14 +128,5 @@ const fn passes(kind: FileKind) -> u64 {
     match kind {
         FileKind::Chunk => 1,
         FileKind::Superblock | FileKind::Wal | FileKind::Table => 2,
-    }
-}
-
-const fn name(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Superblock => "superblock",
-        FileKind::Wal => "write-ahead",
-        FileKind::Table => "table",
-        FileKind::Chunk => "chunk",
     }
 }
