@@ -21,7 +21,7 @@ const fn is_gone(number: &u16) -> bool {
 }
 
 /// A node most of whose table log is dead, and a third of whose chunks.
-fn worn() -> Alone {
+pub(super) fn worn() -> Alone {
     let mut alone = filled(SMALL, LARGE);
     for version in 1..12 {
         for number in STAYS..SMALL {

@@ -2,9 +2,11 @@
 
 use super::{BUCKET, Directory, SECRET, crc, filled};
 use ironseed::data::{
-    Advice, DumpOptions, Groups, Kind, Log, Progress, ToolError, dump, inspect, verify, verify_logs,
+    Advice, DumpOptions, Groups, Kind, Log, Progress, ToolError, compact, dump, inspect, verify,
+    verify_logs,
 };
 use ironseed::disk::{DataDir, DirError};
+use ironseed_core::node::superblock::{self, Membership, Superblock};
 use std::io::{self, Write};
 
 const WAL: &str = "wal-0000000000000001.seg";
@@ -116,7 +118,7 @@ fn nothing_is_written_even_where_a_boot_would() {
         let [found] = &verified.findings[..] else { panic!("{verified:?}") };
         assert_eq!(
             (found.file.as_str(), found.offset, found.bytes),
-            (WAL, end as u64, Some(5_000))
+            (WAL, Some(end as u64), Some(5_000))
         );
         assert_eq!((found.kind, verified.is_damaged()), (Kind::TornTail, false));
         assert_eq!(verified.advice, Advice::Start);
@@ -130,7 +132,8 @@ fn damage_is_told_with_its_place_its_group_and_what_to_do() {
     directory.change(WAL, |bytes| bytes[at + 10] ^= 1);
     let verified = verify_logs(directory.path(), &Progress::hidden()).expect("a verification");
     let [found] = &verified.findings[..] else { panic!("{verified:?}") };
-    let inside = found.offset <= at as u64 && (at as u64) < found.offset + 2_000;
+    let offset = found.offset.expect("a place");
+    let inside = offset <= at as u64 && (at as u64) < offset + 2_000;
     assert_eq!((found.file.as_str(), found.kind, inside), (WAL, Kind::Payload, true), "{found:?}");
     assert!(matches!(&found.groups, Groups::Some(groups) if groups.len() == 1), "{found:?}");
     assert_eq!((verified.advice, verified.is_damaged()), (Advice::Restore, true));
@@ -151,7 +154,7 @@ fn damage_is_told_with_its_place_its_group_and_what_to_do() {
     directory.change(CHUNKS, |bytes| bytes[at + 19_000] ^= 0x80);
     let verified = verify(directory.path(), &Progress::hidden()).expect("a verification");
     let [found] = &verified.findings[..] else { panic!("{verified:?}") };
-    assert_eq!((found.offset, found.bytes), (at as u64, Some(20_000)));
+    assert_eq!((found.offset, found.bytes), (Some(at as u64), Some(20_000)));
     assert_eq!((found.kind, verified.advice), (Kind::Chunk, Advice::Restore));
     assert!(dump(directory.path(), &DumpOptions::default(), &mut io::sink()).expect("a dump"));
 }
@@ -176,7 +179,7 @@ fn a_directory_in_use_of_another_format_or_without_a_store_is_refused() {
             verify(path, &Progress::hidden()).map(|_| ()).unwrap_err().to_string(),
             verify_logs(path, &Progress::hidden()).map(|_| ()).unwrap_err().to_string(),
             dump(path, &DumpOptions::default(), &mut io::sink()).unwrap_err().to_string(),
-            ironseed::data::compact(path, &Progress::hidden()).unwrap_err().to_string(),
+            compact(path, &Progress::hidden()).unwrap_err().to_string(),
         ];
         assert_eq!(std::fs::read_dir(path).map(Iterator::count).ok(), before, "nothing is made");
         assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
@@ -210,6 +213,51 @@ fn a_directory_in_use_of_another_format_or_without_a_store_is_refused() {
     let error = verify(directory.path(), &Progress::hidden()).map(|_| ()).unwrap_err();
     assert!(matches!(error, ToolError::Dir(DirError::Format { .. })), "{error}");
     assert!(refusal(directory.path()).contains("FORMAT: at byte 0"));
+}
+
+#[test]
+fn a_store_that_waits_for_a_cluster_has_an_identity_and_nothing_else() {
+    let directory = Directory::of(&filled(0, 0));
+    directory.change("superblock", |bytes| {
+        let (sequence, member) = superblock::newest(bytes).expect("a superblock");
+        let blank = Superblock { membership: Membership::Blank, ..member };
+        *bytes = superblock::encode_copy(&blank, sequence + 1).repeat(2);
+    });
+    let inspection = inspect(directory.path(), &Progress::hidden()).expect("an inspection");
+    assert!(inspection.identity.founding.is_none() && inspection.groups.is_empty());
+    let verified = verify(directory.path(), &Progress::hidden()).expect("a verification");
+    assert_eq!(verified.findings, [], "{verified:?}");
+    let error = compact(directory.path(), &Progress::hidden()).unwrap_err().to_string();
+    assert!(error.contains("has not joined a cluster"), "{error}");
+}
+
+#[test]
+fn logs_can_be_read_without_their_superblock() {
+    let directory = Directory::of(&filled(1, 0));
+    directory.change("superblock", |bytes| bytes.fill(0));
+    let error = inspect(directory.path(), &Progress::hidden()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("superblock at byte 0: both copies are damaged"), "{error}");
+    let verified = verify_logs(directory.path(), &Progress::hidden()).expect("a verification");
+    assert_eq!(verified.findings, [], "{verified:?}");
+    assert!(dumped(&directory, DumpOptions::default()).contains("put object \"small-0\""));
+    std::fs::remove_file(directory.file("superblock")).expect("a file");
+    let error = verify(directory.path(), &Progress::hidden()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("no superblock: the directory is incomplete"), "{error}");
+}
+
+#[test]
+fn one_copy_of_the_superblock_is_enough_and_the_other_is_told() {
+    let directory = Directory::of(&filled(0, 0));
+    directory.change("superblock", |bytes| bytes[4096 + 50] ^= 1);
+    let inspection = inspect(directory.path(), &Progress::hidden()).expect("an inspection");
+    let [first, second] = &inspection.identity.copies;
+    assert!(first.used && first.damage.is_none() && !second.used && second.damage.is_some());
+    let verified = verify(directory.path(), &Progress::hidden()).expect("a verification");
+    let [found] = &verified.findings[..] else { panic!("{verified:?}") };
+    assert_eq!(
+        (found.offset, found.kind, verified.advice),
+        (Some(4096), Kind::Copy, Advice::Start)
+    );
 }
 
 #[test]
