@@ -110,7 +110,7 @@ fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
         .collect()
 }
 
-fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {
+pub(super) fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {
     let tuning = &config.tuning;
     let defaults = wal::Config::new(kind, store);
     let base = wal::Config { block_bytes: tuning.block_bytes, planted: config.planted, ..defaults };

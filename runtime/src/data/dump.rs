@@ -192,7 +192,7 @@ impl Dump<'_> {
                 (record.name().to_owned(), words::of_record(&record))
             }
             FileKind::Table => ("frame".into(), of_frame(payload)),
-            FileKind::Chunk | FileKind::Superblock => ("chunk".into(), of_chunk(entry)),
+            _ => ("chunk".into(), of_chunk(entry)),
         };
         self.say(&Line::Record {
             file: file.to_string(),

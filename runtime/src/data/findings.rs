@@ -268,9 +268,9 @@ pub(super) fn of_log(log: FileKind, kind: Kind, groups: Groups, what: String) ->
 /// What a log is called.
 pub(super) const fn log_name(log: FileKind) -> &'static str {
     match log {
-        FileKind::Superblock => "superblock",
         FileKind::Wal => "write-ahead",
         FileKind::Table => "table",
         FileKind::Chunk => "chunk",
+        _ => "other",
     }
 }

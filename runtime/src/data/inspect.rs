@@ -262,7 +262,7 @@ fn log_of(store: &Store, kind: FileKind, found: Option<&Found>) -> LogFiles {
             FileKind::Wal => "wal",
             FileKind::Table => "table",
             FileKind::Chunk => "chunks",
-            FileKind::Superblock => "superblock",
+            _ => "other",
         },
         segments: files.len() as u64,
         bytes: files.iter().map(|file| file.bytes).sum(),

@@ -84,8 +84,8 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Reads every batch of a log and reports what is damaged beside what a boot has reported, and the torn tail. Each
-/// payload that is as it was written is handed to `payload`; what is damaged of it to `lost`.
+/// Reads every batch of a log and reports what is damaged beside what a boot has reported, and the torn tail. `each` is
+/// given every record with its payload, if that has its checksum, and says what is wrong with it.
 pub(super) fn read_all(
     store: &Store,
     id: StoreId,
@@ -108,18 +108,18 @@ pub(super) fn read_all(
         let mut segment = Segment::new(store, id, file);
         let mut torn = Torn::of(cut, file);
         let mut begun = None;
-        loop {
+        let behind = loop {
             match segment.next(progress) {
                 Reading::Start { header, intact } => begun = Some((header.is_some(), intact)),
                 Reading::Refused(why) => return Err(ToolError::Store(why)),
                 Reading::Read(_) => unreachable!("a segment feeds its reader"),
-                Reading::End { unreadable, from, .. } => {
+                Reading::End { unreadable, from, dirt } => {
                     if unreadable {
                         let what = String::from("the device can't read what is here");
                         let kind = Kind::Unreadable;
                         verified.add(findings::finding(file.file, from, kind, Groups::Any, what));
                     }
-                    break;
+                    break dirt;
                 }
                 Reading::Batch(batch) => {
                     if let Some((has_header, false)) = begun.take()
@@ -127,14 +127,8 @@ pub(super) fn read_all(
                         && !told.contains(&(file.file, 0))
                     {
                         let what = if has_header { "padding of the header" } else { "header" };
-                        let what = format!("segment {what}");
-                        verified.add(findings::finding(
-                            file.file,
-                            0,
-                            Kind::Copy,
-                            Groups::None,
-                            what,
-                        ));
+                        let (kind, what) = (Kind::Copy, format!("segment {what}"));
+                        verified.add(findings::finding(file.file, 0, kind, Groups::None, what));
                     }
                     if torn.covers(batch.header.offset) {
                         let groups = batch.entries.iter().flatten();
@@ -145,8 +139,8 @@ pub(super) fn read_all(
                     }
                 }
             }
-        }
-        torn.report(store, verified);
+        };
+        torn.report(store, behind, verified);
     }
     Ok(())
 }
@@ -214,29 +208,35 @@ pub(super) fn plain(
 /// What of a segment lies behind the end of the log.
 struct Torn {
     file: FileId,
-    range: Range<u64>,
+    /// Where the log ends in it: at its start if it holds no part of the log.
+    from: u64,
+    /// What recovery takes for the rest of a write; `None` where the reader is to say it.
+    rest: Option<Option<Range<u64>>>,
     groups: BTreeSet<u32>,
 }
 
 impl Torn {
     fn of(cut: Option<&Cut>, file: FoundFile) -> Self {
         let number = file.file.number;
-        let range = match cut {
-            Some(cut) if cut.file == file.file => cut.from..file.bytes,
-            Some(cut) if cut.unused.contains(&number) || number > cut.file.number => 0..file.bytes,
-            None => 0..file.bytes, // a log that has not begun
-            Some(_) => file.bytes..file.bytes,
+        let (from, rest) = match cut {
+            Some(cut) if cut.file == file.file => (cut.from, Some(cut.torn.clone())),
+            Some(cut) if number < cut.file.number && !cut.unused.contains(&number) => {
+                (file.bytes, Some(None))
+            }
+            // Made ahead of need, or the log has not begun.
+            Some(_) | None => (0, None),
         };
-        Self { file: file.file, range, groups: BTreeSet::new() }
+        Self { file: file.file, from, rest, groups: BTreeSet::new() }
     }
 
     fn covers(&self, offset: u64) -> bool {
-        self.range.contains(&offset)
+        offset >= self.from
     }
 
-    /// Reports what isn't zero there.
-    fn report(self, store: &Store, verified: &mut Verified) {
-        let Some(dirt) = dirt(store, self.file, self.range) else { return };
+    /// Reports it, given what the reader has found behind the last batch.
+    fn report(self, store: &Store, behind: Option<Range<u64>>, verified: &mut Verified) {
+        let rest = self.rest.unwrap_or(behind);
+        let Some(dirt) = rest.and_then(|rest| dirt(store, self.file, rest)) else { return };
         let groups = if self.groups.is_empty() { Groups::None } else { Groups::Some(self.groups) };
         let what = String::from("what is not the end of a whole write");
         let found = findings::finding(self.file, dirt.start, Kind::TornTail, groups, what);

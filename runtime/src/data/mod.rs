@@ -18,7 +18,7 @@
 //!
 //! - What lies behind the end of a log can't be told from a write that was cut off by a power loss, so damage in the
 //!   batches after the last sync mark is a torn tail (see [`ironseed_core::wal`]). It is reported as such.
-//! - Bytes that belong to nothing aren't looked at: the rest of a segment that is not the last, and the small files
+//! - Bytes that belong to nothing aren't looked at: the rest of a segment, segments made ahead of need, the small files
 //!   beside the store (`founding.toml`, `root-credentials.toml`), which have no checksum.
 //! - `inspect`, `verify` and `compact` of `data` take as much memory as the node; `wal` takes that of one batch.
 

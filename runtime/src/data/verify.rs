@@ -127,6 +127,6 @@ fn replicas(superblock: &Superblock) -> Option<u8> {
 const fn passes(kind: FileKind) -> u64 {
     match kind {
         FileKind::Chunk => 1,
-        FileKind::Superblock | FileKind::Wal | FileKind::Table => 2,
+        _ => 2,
     }
 }

@@ -22,25 +22,26 @@ pub use compaction::{Compaction, Kept, Moved};
 pub use records::WalRecord;
 pub use survey::{Found, FoundGroup, Survey};
 
-use super::api::{Config, Tuning};
+use super::api::{Config, FsyncPolicy, Tuning};
+use super::recovery;
 use super::superblock::{Charter, Superblock};
 use crate::machine::{FileKind, FoundFile};
 use crate::planted::Planted;
+use crate::types::NodeId;
 use crate::wal;
 use alloc::vec::Vec;
 
 /// The shortest new segments. Every payload of every log fits one, also where those that are there have been cut off.
 const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 
-/// The settings that a log of this store is read with. Payloads are verified if `payloads`, and never kept.
+/// The settings that a log of this store is read with: a node's own. Payloads are verified if `payloads`, and never kept.
 #[must_use]
 pub fn log_config(kind: FileKind, store: [u8; 16], payloads: bool) -> wal::Config {
+    let node = config_of(NodeId(1), Vec::from([NodeId(1)]), (1, 1), FsyncPolicy::Always);
     wal::Config {
-        block_bytes: Tuning::default().block_bytes,
-        eager_sync: false,
         verify_payloads_at_boot: payloads,
         keep_payloads_at_boot: false,
-        ..wal::Config::new(kind, store)
+        ..recovery::log_config(&node, kind, store)
     }
 }
 
@@ -52,19 +53,31 @@ fn node_config(superblock: &Superblock, charter: &Charter, files: &[FoundFile]) 
         of_kind.map(|found| found.bytes.max(SEGMENT_BYTES_MIN)).max().unwrap_or(default)
     };
     let nodes: Vec<_> = charter.members.iter().map(|(node, _)| *node).collect();
+    let tuning = Tuning {
+        wal_segment_bytes: longest(FileKind::Wal, defaults.wal_segment_bytes),
+        table_segment_bytes: longest(FileKind::Table, defaults.table_segment_bytes),
+        chunk_segment_bytes: longest(FileKind::Chunk, defaults.chunk_segment_bytes),
+        ..defaults
+    };
+    let shape = (charter.shards, charter.replication);
+    Config { tuning, ..config_of(superblock.node, nodes, shape, superblock.fsync) }
+}
+
+fn config_of(
+    me: NodeId,
+    nodes: Vec<NodeId>,
+    (shards, replication): (u16, u8),
+    fsync: FsyncPolicy,
+) -> Config {
+    let tuning = Tuning::default();
     Config {
-        me: superblock.node,
+        me,
         nodes,
-        shards: charter.shards,
-        replication: charter.replication,
+        shards,
+        replication,
         lanes: 1,
-        fsync: superblock.fsync,
-        tuning: Tuning {
-            wal_segment_bytes: longest(FileKind::Wal, defaults.wal_segment_bytes),
-            table_segment_bytes: longest(FileKind::Table, defaults.table_segment_bytes),
-            chunk_segment_bytes: longest(FileKind::Chunk, defaults.chunk_segment_bytes),
-            ..defaults
-        },
+        fsync,
+        tuning,
         seed: 0,
         planted: Planted::NONE,
     }
