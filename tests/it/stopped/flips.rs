@@ -37,12 +37,16 @@ fn live(directory: &Directory) -> Vec<(String, u64)> {
     dump(directory.path(), &DumpOptions::default(), &mut out).expect("a dump");
     let text = String::from_utf8(out).expect("text");
     let mut live = vec![("superblock".to_owned(), 8192), ("FORMAT".to_owned(), 34)];
-    let mut name = String::new();
+    let mut name = None;
     for line in text.lines() {
-        if let Some((file, _)) = line.split_once(": ").filter(|(file, _)| file.ends_with(".seg")) {
-            name = file.to_owned();
+        if let Some((file, says)) = line.split_once(": ").filter(|(file, _)| file.ends_with(".seg"))
+        {
+            // One that was made ahead of need holds nothing yet.
+            name = Some(file.to_owned()).filter(|_| !says.ends_with("no header"));
         }
-        if let Some(end) = line.strip_prefix("  at ").and_then(|line| line.strip_suffix(": end")) {
+        if let Some(end) = line.strip_prefix("  at ").and_then(|line| line.strip_suffix(": end"))
+            && let Some(name) = &name
+        {
             live.push((name.clone(), end.parse().expect("an offset")));
         }
     }
