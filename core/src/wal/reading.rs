@@ -192,3 +192,99 @@ pub fn payload<'a>(batch: &'a ReadBatch, entry: &Entry) -> Option<&'a [u8]> {
     let payload = record::payload_of(&entry.location, batch.header.offset, batch.bytes.as_ref()?)?;
     entry.location.verify(payload).then_some(payload)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")]
+    use super::*;
+    use crate::machine::{FileId, FileKind};
+    use crate::types::{GroupId, Index, Term};
+    use crate::wal::Identity;
+
+    const BLOCK: u32 = 512;
+
+    fn config() -> Config {
+        Config { block_bytes: BLOCK, ..Config::new(FileKind::Wal, [7; 16]) }
+    }
+
+    fn header() -> SegmentHeader {
+        let mut bytes = [0; 64];
+        bytes[..8].copy_from_slice(b"IRONSEG\n");
+        // Version, kind, blocks of twice 256 bytes, segment, first batch.
+        (bytes[8], bytes[10], bytes[13], bytes[16], bytes[40]) = (1, 1, 2, 3, 1);
+        bytes[24..40].copy_from_slice(&[7; 16]);
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        SegmentHeader::decode(&bytes).unwrap()
+    }
+
+    /// A segment with a batch of two records and one of none.
+    fn segment() -> Vec<u8> {
+        let seal = Seal::new(&[7; 16], FileKind::Wal);
+        let record = |index: u64, bytes: usize| {
+            let (group, index, term) = (GroupId(4), Index(index), Term(2));
+            let payload = Bytes::from(alloc::vec![index.0 as u8; bytes]);
+            let record = Record::new(Identity { kind: 2, group, index, term }, payload);
+            Record { payload_crc: Some(record::crc_of(&record.payload)), ..record }
+        };
+        let mut bytes = header().block().to_vec();
+        for (seq, records) in [(1, Vec::from([record(1, 100), record(2, 300)])), (2, Vec::new())] {
+            let offset = bytes.len() as u64;
+            let place = Place { segment: 3, offset, seq, synced_seq: seq - 1, block_bytes: BLOCK };
+            let batch = record::encode_batch(records, place, &seal);
+            batch.data.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        }
+        bytes.resize(8 * BLOCK as usize, 0);
+        bytes
+    }
+
+    /// Everything that a reader finds, and where the log ends.
+    fn read(bytes: &[u8]) -> (bool, Vec<Flaw>, Vec<u64>, u64) {
+        let file = FoundFile { file: FileId::new(FileKind::Wal, 3), bytes: bytes.len() as u64 };
+        let mut reader = SegmentReader::new(config(), file);
+        let (mut whole, mut flaws, mut seqs) = (false, Vec::new(), Vec::new());
+        loop {
+            match reader.go_on() {
+                Reading::Read(Range { start, end }) => {
+                    let piece = Bytes::copy_from_slice(&bytes[start as usize..end as usize]);
+                    reader.feed(&(start..end), &piece, 0..0);
+                }
+                Reading::Start { header, intact } => whole = header.is_some() && intact,
+                Reading::Batch(batch) => {
+                    flaws.extend(reader.flaws(&batch));
+                    seqs.push(batch.header.seq);
+                    let entries = batch.entries.iter().flatten();
+                    let good = entries.filter(|entry| payload(&batch, entry).is_some()).count();
+                    let lost = flaws.iter().filter(|flaw| matches!(flaw, Flaw::Payload(_)));
+                    assert!(good + lost.count() == 2 || batch.header.records == 0);
+                }
+                Reading::End { from, dirt, unreadable } => {
+                    assert!(!unreadable && dirt.is_none());
+                    return (whole, flaws, seqs, from);
+                }
+                Reading::Refused(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_header_and_batches_counts() {
+        let bytes = segment();
+        let (whole, flaws, seqs, end) = read(&bytes);
+        assert_eq!((whole, flaws, seqs), (true, Vec::new(), Vec::from([1, 2])));
+        for at in 0..end as usize {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            let (whole, flaws, seqs, _) = read(&damaged);
+            assert_eq!(seqs, [1, 2], "byte {at}: one good copy is enough");
+            assert_eq!(whole, at >= BLOCK as usize, "byte {at}");
+            match &flaws[..] {
+                [] => assert!(!whole, "byte {at}"),
+                // The first byte that differs is the one, but where the bad copy is told from the good.
+                [Flaw::Frame(place)] => assert_eq!(*place, at as u64),
+                [Flaw::Payload(_)] => {}
+                other => panic!("byte {at}: {other:?}"),
+            }
+        }
+    }
+}
