@@ -368,6 +368,8 @@ impl Logs {
         let full = full || self.wal.full || self.table.full;
         if self.full != full {
             self.full = full;
+            // What is kept for later is the first to be given back.
+            self.wal.log.keep_spares(!full);
             out.posts.push(Post::DiskFull(full));
             out.posts.push(Post::Trace(Trace::DiskFull(full)));
         }

@@ -112,6 +112,11 @@ pub struct Config {
     pub verify_payloads_at_boot: bool,
     /// Whether recovery hands verified payloads out. Implies `verify_payloads_at_boot`.
     pub keep_payloads_at_boot: bool,
+    /// So many files of removed segments are kept to be used again; 0 for a log that makes every segment anew.
+    /// Then what is behind the last batch of a segment is zeros, otherwise it may be what stood there
+    /// in an earlier life of the file. Only the write-ahead log may have any, and its owner removes the oldest segment
+    /// first: spares have a name of their own ([`FileKind::Spare`]), but not one for each log.
+    pub spares_max: usize,
     /// The planted bug, in the simulator.
     pub planted: Planted,
 }
@@ -130,10 +135,14 @@ impl Config {
             mark_after: Duration::from_millis(5),
             verify_payloads_at_boot: true,
             keep_payloads_at_boot: true,
+            spares_max: if matches!(kind, FileKind::Wal) { SPARES_MAX } else { 0 },
             planted: Planted::NONE,
         }
     }
 }
+
+/// One segment goes when one is begun, so one spare would do; the other is for the one that goes a little later or sooner.
+const SPARES_MAX: usize = 2;
 
 /// What a record is. Survives the loss of its payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -250,6 +259,13 @@ pub enum LogTrace {
     SegmentStarted {
         /// Its number.
         segment: u64,
+    },
+    /// A segment that is about to be written has the file of one that was removed.
+    SegmentReused {
+        /// Its number.
+        segment: u64,
+        /// The number that the file had last.
+        was: u64,
     },
 }
 
