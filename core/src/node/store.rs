@@ -375,6 +375,12 @@ impl Logs {
         }
     }
 
+    /// Somebody else lacks space: what the write-ahead log keeps for later goes.
+    pub(super) fn give_spares_back(&mut self) {
+        self.wal.log.keep_spares(false);
+        self.wal.log.keep_spares(!self.full);
+    }
+
     /// Whether the disk was full when last written to.
     pub(super) const fn is_full(&self) -> bool {
         self.full

@@ -243,8 +243,9 @@ impl Logs {
                 Some(bytes)
             };
             if let Some(bytes) = bytes {
-                let Some((_, entries)) = decode_batch(&bytes, &segment.seal, file.number)
-                else { break };
+                let Some((_, entries)) = decode_batch(&bytes, &segment.seal, file.number) else {
+                    break;
+                };
                 if entries.iter().any(|(_, good)| !good) {
                     break;
                 }
