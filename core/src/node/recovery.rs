@@ -121,7 +121,7 @@ pub(super) fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wa
             ..base
         },
         FileKind::Chunk => wal::Config { segment_bytes: tuning.chunk_segment_bytes, ..base },
-        FileKind::Table | FileKind::Superblock => {
+        FileKind::Table | FileKind::Superblock | FileKind::Spare => {
             wal::Config { segment_bytes: tuning.table_segment_bytes, eager_sync: false, ..base }
         }
     }
