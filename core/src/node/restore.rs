@@ -4,6 +4,8 @@
 //! oldest segment can go) repeats entries under their own positions, which changes nothing, so a
 //! crash in the middle of one is harmless.
 
+pub(super) mod records;
+
 use crate::codec;
 use crate::raft::{Configuration, Entry, HardState, Payload, Restored, Standing, Write};
 use crate::types::{GroupId, Index, Position, Term};
@@ -13,18 +15,18 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// Kinds of log records. Part of the format (docs/formats.md).
-pub(super) mod kind {
-    pub(in crate::node) const HARD_STATE: u8 = 1;
-    pub(in crate::node) const ENTRY: u8 = 2;
-    pub(in crate::node) const TRUNCATE: u8 = 3;
-    pub(in crate::node) const COMPACTED: u8 = 4;
-    pub(in crate::node) const RESET: u8 = 5;
-    pub(in crate::node) const REPAIR: u8 = 6;
-    pub(in crate::node) const READMITTED: u8 = 7;
-    pub(in crate::node) const ABSTAINING: u8 = 8;
-    pub(in crate::node) const CONFIGURE: u8 = 9;
-    pub(in crate::node) const COMPACTED_CHANGED: u8 = 10;
-    pub(in crate::node) const RESET_CHANGED: u8 = 11;
+mod kind {
+    pub(super) const HARD_STATE: u8 = 1;
+    pub(super) const ENTRY: u8 = 2;
+    pub(super) const TRUNCATE: u8 = 3;
+    pub(super) const COMPACTED: u8 = 4;
+    pub(super) const RESET: u8 = 5;
+    pub(super) const REPAIR: u8 = 6;
+    pub(super) const READMITTED: u8 = 7;
+    pub(super) const ABSTAINING: u8 = 8;
+    pub(super) const CONFIGURE: u8 = 9;
+    pub(super) const COMPACTED_CHANGED: u8 = 10;
+    pub(super) const RESET_CHANGED: u8 = 11;
 }
 
 /// The kinds of records whose payload is an entry's.

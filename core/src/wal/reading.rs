@@ -195,7 +195,12 @@ pub fn payload<'a>(batch: &'a ReadBatch, entry: &Entry) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")]
+    #![allow(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::cast_possible_truncation,
+        reason = "tests may panic, and count to a few thousand"
+    )]
     use super::*;
     use crate::machine::{FileId, FileKind};
     use crate::types::{GroupId, Index, Term};

@@ -4,9 +4,9 @@
 //! # What agrees by construction
 //!
 //! What a log holds, where it ends, which damage is a torn tail and what it costs is said by the recovery that the node
-//! boots with ([`ironseed_core::node::offline`]). The tools execute its reads and leave its writes out ([`store`]), so
+//! boots with ([`ironseed_core::node::offline`]). The tools execute its reads and leave its writes out (`store`), so
 //! that nothing in the directory changes. Beyond it, every byte of every batch is compared with what must stand there
-//! ([`logs`]): a boot is content with one good copy of each identity.
+//! (`logs`): a boot is content with one good copy of each identity.
 //!
 //! # The path of a verb
 //!

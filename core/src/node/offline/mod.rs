@@ -15,11 +15,10 @@
 //!   named here may be on other nodes only.
 
 mod compaction;
-mod records;
 mod survey;
 
+pub use super::restore::records::WalRecord;
 pub use compaction::{Compaction, Kept, Moved};
-pub use records::WalRecord;
 pub use survey::{Found, FoundGroup, Survey};
 
 use super::api::{Config, FsyncPolicy, Tuning};

@@ -1,7 +1,7 @@
 //! What a record of the write-ahead log says, for tools.
 
+use super::kind;
 use crate::codec;
-use crate::node::restore::kind;
 use crate::raft::{Configuration, HardState, Payload};
 use crate::wal::Identity;
 
