@@ -657,10 +657,10 @@ impl Recovery {
         let next_seq = self.expected.unwrap_or(self.mark + 1);
         let first_seq = walk.header.map_or(next_seq, |header| header.first_seq);
         let number = walk.file.file.number;
-        let before = self.known.range(..number).next_back().map_or(0, |(before, _)| *before);
         self.known.entry(number).or_insert(SegmentStat {
             number,
-            previous: walk.header.map_or(before, |header| header.previous),
+            // Without a header nobody knows: the one before may have been removed.
+            previous: walk.header.map_or(0, |header| header.previous),
             capacity: walk.file.bytes,
             used: block,
             first_seq,

@@ -155,11 +155,6 @@ impl Segments {
         }
     }
 
-    /// The number of the segment with the highest one; 0 if there is none.
-    pub(super) fn last(&self) -> u64 {
-        self.known.last_key_value().map_or(0, |(number, _)| *number)
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &SegmentStat> {
         self.known.values()
     }
@@ -186,7 +181,7 @@ impl Segments {
     pub(super) fn adopt_standby(&mut self, first_seq: u64) -> Option<Option<u64>> {
         let Standby::Ready { number, capacity, reused } = self.standby else { return None };
         let last_seq = first_seq.saturating_sub(1);
-        let previous = self.last();
+        let previous = self.current.unwrap_or(0);
         let stat = SegmentStat { number, previous, capacity, used: 0, first_seq, last_seq };
         assert!(self.known.keys().all(|known| *known < number), "{number} of {:?}", self.known);
         self.known.insert(number, stat);

@@ -114,7 +114,8 @@ pub(super) const WAL_BATCH: Target = Target {
             let note = Bytes::from_static(note);
             Record { note, ..Record::new(identity, Bytes::from_static(payload)) }
         };
-        let place = Place { segment: SEGMENT, offset: 8192, seq: 17, synced_seq: 15, block_bytes: 512 };
+        let place =
+            Place { segment: SEGMENT, offset: 8192, seq: 17, synced_seq: 15, block_bytes: 512 };
         let batches = [
             vec![],
             vec![record(1, 9, b"", b"one payload")],
