@@ -135,6 +135,8 @@ pub enum FileKind {
     Table,
     /// A segment of chunks.
     Chunk,
+    /// A file that held a segment of the write-ahead log and waits to hold another; its bytes mean nothing.
+    Spare,
 }
 
 /// A file of the node's data directory. All files live flat in one directory.
@@ -165,6 +167,7 @@ impl FileId {
             "wal" => FileKind::Wal,
             "table" => FileKind::Table,
             "chunk" => FileKind::Chunk,
+            "spare" => FileKind::Spare,
             _ => return None,
         };
         let id = Self::new(kind, u64::from_str_radix(digits, 16).ok()?);
@@ -180,6 +183,7 @@ impl fmt::Display for FileId {
             FileKind::Wal => write!(f, "wal-{:016x}.seg", self.number),
             FileKind::Table => write!(f, "table-{:016x}.seg", self.number),
             FileKind::Chunk => write!(f, "chunk-{:016x}.seg", self.number),
+            FileKind::Spare => write!(f, "spare-{:016x}.seg", self.number),
         }
     }
 }

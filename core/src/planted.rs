@@ -81,6 +81,8 @@ bugs! {
     CorruptionAsTornTail = 21,
     /// A failed sync is tried again and believed.
     FailedSyncBelieved = 22,
+    /// The segment that a batch names is not looked at: one of an earlier life of the file passes.
+    BatchOfAnySegment = 23,
     /// A sync acknowledges what was queued after it began.
     SyncCoversLater = 24,
     /// A bucket's epoch counts when a write is proposed, and is not looked at when it is applied.

@@ -1,8 +1,10 @@
-//! The verbs of the binary: `serve`, `init`, `status`, `cluster`, `bench`, `debug`. [`crate::demo`] is the seventh.
+//! The verbs of the binary: `serve`, `init`, `status`, `cluster`, `bench`, `debug`. [`crate::demo`] is the seventh, and
+//! `wal` and `data` are in [`crate::data`].
 
 use crate::bench;
 use crate::cluster::{self, ReplaceError};
 use crate::config::{Config, ConfigError};
+use crate::data::ToolError;
 use crate::demo;
 use crate::disk::DataDir;
 use crate::driver::Exit;
@@ -40,6 +42,8 @@ pub enum CommandError {
     Bench(bench::BenchError),
     /// So many of so many recordings do not replay.
     Replay(usize, usize),
+    /// A tool could not do its work.
+    Tool(ToolError),
     /// Standard output or the signals.
     Io(io::Error),
 }
@@ -57,6 +61,7 @@ impl fmt::Display for CommandError {
             Self::Replace(error) => write!(f, "{error}"),
             Self::Bench(error) => write!(f, "{error}"),
             Self::Replay(failed, of) => write!(f, "{failed} of {of} recordings do not replay"),
+            Self::Tool(error) => write!(f, "{error}"),
             Self::Io(error) => write!(f, "{error}"),
         }
     }
@@ -81,6 +86,7 @@ from! {
     AskError => Ask,
     ReplaceError => Replace,
     bench::BenchError => Bench,
+    ToolError => Tool,
     io::Error => Io,
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Around it: the configuration file ([`config`]), the founding of a cluster ([`founding`]), one node with
 //! its ports ([`server`], [`gateway`], [`health`]), and the verbs of the binary ([`commands`], [`demo`],
-//! [`status`], [`mod@bench`]). Beside it: what a boot was fed can be written down and replayed
+//! [`status`], [`mod@bench`]), and the tools on a stopped node's directory ([`data`]). Beside it: what a boot was fed can be written down and replayed
 //! ([`recording`]).
 
 pub mod admin;
@@ -20,6 +20,8 @@ pub mod cluster;
 #[cfg(not(madsim))]
 pub mod commands;
 pub mod config;
+#[cfg(not(madsim))]
+pub mod data;
 #[cfg(not(madsim))]
 pub mod demo;
 pub mod disk;

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use ironseed::commands::{self, CommandError};
 use ironseed::config::{Config, Log};
-use ironseed::{bench, demo, recording};
+use ironseed::{bench, data, demo, recording};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +72,12 @@ enum Verb {
     /// Look into what a node did
     #[command(subcommand)]
     Debug(Debug),
+    /// Read the logs of a node that does not run
+    #[command(subcommand)]
+    Wal(data::WalVerb),
+    /// Inspect, check or compact the data directory of a node that does not run
+    #[command(subcommand)]
+    Data(data::DataVerb),
 }
 
 #[derive(Subcommand)]
@@ -129,7 +135,7 @@ fn main() -> ExitCode {
             // Not through the log: its filter must not hide why nothing runs.
             eprintln!("ironseed: {error}");
             match error {
-                CommandError::Config(_) => ExitCode::from(2),
+                CommandError::Config(_) | CommandError::Tool(_) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -173,6 +179,14 @@ fn run(verb: Verb) -> Result<ExitCode, CommandError> {
             start_log(&text("warn"));
             let options = recording::Options { from, to, width };
             commands::replay(&files, trace.then_some(&options))?;
+        }
+        Verb::Wal(verb) => {
+            start_log(&text("error"));
+            return Ok(data::run(&data::Verb::Wal(verb))?);
+        }
+        Verb::Data(verb) => {
+            start_log(&text("error"));
+            return Ok(data::run(&data::Verb::Data(verb))?);
         }
     }
     Ok(ExitCode::SUCCESS)

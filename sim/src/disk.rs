@@ -16,7 +16,7 @@ pub mod file;
 use crate::draw::{Domain, Draw, Ticks};
 use bytes::Bytes;
 use file::{File, SECTOR};
-use ironseed_core::machine::{FileId, FoundFile, Io, IoDone, IoError, IoResult};
+use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
 use ironseed_core::types::OpId;
 use std::collections::BTreeMap;
 
@@ -201,7 +201,12 @@ impl Disk {
             (Io::SyncDir, _) => unreachable!("a directory sync always covers names"),
             (Io::Rename { from, to }, _) => {
                 completion.result = match self.inode(from) {
-                    Some(inode) => self.change_names(vec![(from, None), (to, Some(inode))]),
+                    Some(inode) => {
+                        if from.kind == FileKind::Spare {
+                            self.files.entry(inode).and_modify(File::begin_life);
+                        }
+                        self.change_names(vec![(from, None), (to, Some(inode))])
+                    }
                     None => Err(IoError::NotFound),
                 };
             }
@@ -349,8 +354,8 @@ impl Disk {
         self.forget_unnamed();
     }
 
-    /// Of a range at rest that once held zeros, the first `len` bytes turn out to be in another place, and none of it
-    /// in its own. `false`, and nothing is changed, if there is no such place or something there is not at rest.
+    /// Of a range at rest, the first `len` bytes turn out to be in another place, and none of it in its own: there is still
+    /// what was there before the file was used again, or zeros. `false`, and nothing is changed, if there is no such place or something there is not at rest.
     pub fn misdirect(
         &mut self,
         file: FileId,
@@ -370,7 +375,8 @@ impl Disk {
             return false;
         }
         if let Some(from) = self.files.get_mut(&from) {
-            from.put_at_rest(start, &vec![0; end - start]);
+            let before = from.before_life(start, end - start);
+            from.put_at_rest(start, &before);
         }
         if let Some(into) = self.files.get_mut(&into) {
             into.put_at_rest(offset as usize, &bytes[..len as usize]);

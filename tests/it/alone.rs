@@ -1,7 +1,4 @@
-#[path = "../shared/alone.rs"]
-mod by_hand;
-
-use by_hand::{Alone, MILLISECOND};
+use crate::by_hand::{Alone, MILLISECOND};
 use bytes::Bytes;
 use ironseed_core::codec::Octets;
 use ironseed_core::kv::api::{Expect, KvAnswer, KvRequest};

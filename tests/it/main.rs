@@ -1,4 +1,7 @@
 //! One test binary.
 
 mod alone;
+#[path = "../shared/alone.rs"]
+mod by_hand;
 mod disks;
+mod stopped;

@@ -6,7 +6,7 @@ use super::{Config, RECORD_KIND, Wanted};
 use crate::machine::{FoundFile, Halt, IoOp, IoResult, OpIds};
 use crate::types::{BlobId, ChunkHash, ChunkId, OpId};
 use crate::wal::{
-    Location, LogDamage, Recovered, RecoveredPayload, Recovery, RecoveryOutput, SegmentLog,
+    Cut, Location, LogDamage, Recovered, RecoveredPayload, Recovery, RecoveryOutput, SegmentLog,
 };
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -72,6 +72,12 @@ impl ChunkRecovery {
         let is_mine = self.log.on_done(op, result, ops, &mut log_out);
         self.take_log(log_out, out);
         is_mine
+    }
+
+    /// Where the log ends, once everything in it was read.
+    #[must_use]
+    pub const fn cut_at(&self) -> Option<&Cut> {
+        self.log.cut_at()
     }
 
     fn take_log(&mut self, log_out: Vec<RecoveryOutput>, out: &mut Vec<ChunkRecoveryOutput>) {

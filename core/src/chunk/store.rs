@@ -5,7 +5,7 @@ use super::live::Live;
 use super::{ChunkOutput, ChunkTrace, Config, Put, RECORD_KIND, ReadId, Stats, Wanted};
 use crate::machine::{FileId, Hashed, Instant, IoDone, IoOp, IoResult, OpIds};
 use crate::types::{BlobId, ChunkHash, ChunkId, Damage, OpId, Term};
-use crate::wal::{Identity, Location, LogOutput, LogTrace, Lsn, Record, SegmentLog};
+use crate::wal::{Identity, Location, LogOutput, LogTrace, Lsn, Record, SegmentLog, SegmentStat};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -209,6 +209,25 @@ impl ChunkStore {
             from = Some(next.blob);
         }
         blobs
+    }
+
+    /// Where a chunk is; `None` if it isn't here.
+    #[must_use]
+    pub fn location(&self, chunk: ChunkId) -> Option<Location> {
+        self.index.get(&chunk).copied()
+    }
+
+    /// The chunk log's segments, oldest first.
+    pub fn segments(&self) -> impl Iterator<Item = &SegmentStat> {
+        self.log.segments()
+    }
+
+    /// From now on a full segment is compacted when fewer than this many percent of its bytes are alive. Looks at every
+    /// segment.
+    pub fn compact_below(&mut self, live_percent_min: u8) {
+        self.config.live_percent_min = live_percent_min;
+        let numbers: Vec<u64> = self.log.segments().map(|segment| segment.number).collect();
+        numbers.into_iter().for_each(|number| self.judge(number));
     }
 
     /// What the store holds.

@@ -270,6 +270,38 @@ impl Records {
     }
 }
 
+/// What a frame is, for tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Which life of the state it belongs to.
+    pub generation: u64,
+    /// Its number in that life.
+    pub number: u64,
+    /// How far the state has got with it.
+    pub mark: Mark,
+    /// What it is to the state: `applied`, `moved`, `begin`, `part` or `end`.
+    pub what: &'static str,
+    /// How many records it writes or removes.
+    pub records: usize,
+}
+
+/// What the frame in a payload is. Its bodies are counted and not looked at.
+///
+/// # Errors
+/// As the state refuses it.
+pub fn summary(payload: &[u8]) -> Result<Summary, FrameError> {
+    let Decoded { generation, number, mark, kind, changes } =
+        decode(payload, Place { segment: 0, offset: 0 })?;
+    let what = match kind {
+        Kind::Applied => "applied",
+        Kind::Moved => "moved",
+        Kind::Begin => "begin",
+        Kind::Part => "part",
+        Kind::End { .. } => "end",
+    };
+    Ok(Summary { generation, number, mark, what, records: changes.len() })
+}
+
 /// A decoded frame.
 #[derive(Debug)]
 pub(super) struct Decoded {

@@ -264,7 +264,7 @@ impl Boot {
                 old.node, config.me
             )));
         }
-        let membership = match (self.found.take(), old.membership) {
+        let membership = match (self.found.take(), old.membership.clone()) {
             (None, membership) => membership,
             (Some(founding), Membership::Blank) => Membership::Founder(founding),
             // The same founding again: the operator could not know how far it had come.
@@ -281,24 +281,9 @@ impl Boot {
                 ));
             }
         };
-        let lax = old.fsync != FsyncPolicy::Always;
-        // Once this boot has made another log, the next one could not tell any more that the old one is lost.
-        let log_lost = old.logs && !self.files.iter().any(|it| it.file.kind == FileKind::Wal);
         self.sequence = sequence;
-        self.superblock = Some(Superblock {
-            incarnation: old.incarnation.next(),
-            clean: false,
-            fsync: config.fsync,
-            standing: old.standing.max(if log_lost {
-                Standing::Blank
-            } else if lax && !old.clean {
-                Standing::Abstaining
-            } else {
-                Standing::Full
-            }),
-            membership,
-            ..old
-        });
+        let next = next_boot(old, &self.files, config.fsync);
+        self.superblock = Some(Superblock { membership, ..next });
         self.write(false, ops, ios);
         Progress::Going
     }
@@ -348,6 +333,25 @@ impl Boot {
         superblock.membership = Membership::Member(charter);
         self.write(false, ops, ios);
         Progress::Going
+    }
+}
+
+/// What a boot makes of the superblock that it finds beside these files.
+pub(super) fn next_boot(old: Superblock, files: &[FoundFile], fsync: FsyncPolicy) -> Superblock {
+    let lax = old.fsync != FsyncPolicy::Always;
+    // Once this boot has made another log, the next one could not tell any more that the old one is lost.
+    let log_lost = old.logs && !files.iter().any(|it| it.file.kind == FileKind::Wal);
+    let found = match (log_lost, lax && !old.clean) {
+        (true, _) => Standing::Blank,
+        (false, true) => Standing::Abstaining,
+        (false, false) => Standing::Full,
+    };
+    Superblock {
+        incarnation: old.incarnation.next(),
+        clean: false,
+        fsync,
+        standing: old.standing.max(found),
+        ..old
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Chunks {
     missing_at: Instant,
     sweep_at: Instant,
     swept: Option<BlobId>,
+    /// Whether a chunk was refused for lack of space since this was asked last.
+    lacked_space: bool,
 }
 
 impl Chunks {
@@ -48,7 +50,13 @@ impl Chunks {
             missing_at: now,
             sweep_at: now,
             swept: None,
+            lacked_space: false,
         }
+    }
+
+    /// Whether a chunk was refused for lack of space since the last question.
+    pub(super) const fn take_lacked_space(&mut self) -> bool {
+        core::mem::replace(&mut self.lacked_space, false)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -151,7 +159,10 @@ impl Chunks {
                 ChunkOutput::Io(io) => out.ios.push(io),
                 ChunkOutput::Hash { op, bytes } => out.hashes.push((op, bytes)),
                 ChunkOutput::Stored { lsn, .. } => self.on_stored(lsn, true, out),
-                ChunkOutput::NoSpace { lsn, .. } => self.on_stored(lsn, false, out),
+                ChunkOutput::NoSpace { lsn, .. } => {
+                    self.lacked_space = true;
+                    self.on_stored(lsn, false, out);
+                }
                 ChunkOutput::Read { id, result, .. } => {
                     if let Some(to) = self.reads.remove(&id) {
                         self.answer_fetched(to, result.ok(), out);

@@ -42,6 +42,7 @@ mod boot;
 mod chunks;
 mod cleaner;
 pub mod message;
+pub mod offline;
 mod patient;
 mod peers;
 mod post;

@@ -57,6 +57,8 @@ pub(super) struct Recovering {
     wal_lost: BTreeMap<wal::Identity, Damage>,
     frames: BTreeMap<u64, Vec<(GroupId, wal::Location)>>,
     pub(super) ops: Ops,
+    /// What is damaged, if somebody wants to know what it costs.
+    pub(super) damages: Option<Vec<LogDamage>>,
 }
 
 /// The operation ids of a node's machines, a residue class each.
@@ -108,7 +110,7 @@ fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
         .collect()
 }
 
-fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {
+pub(super) fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {
     let tuning = &config.tuning;
     let defaults = wal::Config::new(kind, store);
     let base = wal::Config { block_bytes: tuning.block_bytes, planted: config.planted, ..defaults };
@@ -119,7 +121,7 @@ fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {
             ..base
         },
         FileKind::Chunk => wal::Config { segment_bytes: tuning.chunk_segment_bytes, ..base },
-        FileKind::Table | FileKind::Superblock => {
+        FileKind::Table | FileKind::Superblock | FileKind::Spare => {
             wal::Config { segment_bytes: tuning.table_segment_bytes, eager_sync: false, ..base }
         }
     }
@@ -162,6 +164,7 @@ impl Recovering {
             frames: BTreeMap::new(),
             admitted,
             ops,
+            damages: None,
         };
         let mut outputs = Vec::new();
         recovering.wal.start(&mut recovering.ops.wal, &mut outputs);
@@ -216,6 +219,7 @@ impl Recovering {
                     self.restore.push(&record);
                 }
                 RecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    self.note_damage(&damage, kind);
                     self.wal_damaged = self.wal_damaged.max(Some(damage.file.number));
                     match kind {
                         DamageKind::IdentityLost => {
@@ -247,6 +251,7 @@ impl Recovering {
                 RecoveryOutput::Io(io) => ios.push(io),
                 RecoveryOutput::Record(record) => self.on_frame(record),
                 RecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    self.note_damage(&damage, kind);
                     match kind {
                         DamageKind::IdentityLost => {
                             for (group, replay) in &mut self.states {
@@ -301,7 +306,8 @@ impl Recovering {
         for output in outputs {
             match output {
                 chunk::ChunkRecoveryOutput::Io(io) => ios.push(io),
-                chunk::ChunkRecoveryOutput::Damage(LogDamage { damage, .. }) => {
+                chunk::ChunkRecoveryOutput::Damage(LogDamage { damage, kind }) => {
+                    self.note_damage(&damage, kind);
                     traces.push(Trace::Damaged { damage });
                 }
                 chunk::ChunkRecoveryOutput::Finished(store) => self.chunk_store = Some(store),
@@ -309,6 +315,17 @@ impl Recovering {
             }
         }
         Ok(())
+    }
+
+    fn note_damage(&mut self, damage: &Damage, kind: DamageKind) {
+        if let Some(damages) = &mut self.damages {
+            damages.push(LogDamage { damage: damage.clone(), kind });
+        }
+    }
+
+    /// Where the logs end, as far as they were read.
+    pub(super) fn cuts(&self) -> impl Iterator<Item = &wal::Cut> {
+        [self.wal.cut_at(), self.table.cut_at(), self.chunks.cut_at()].into_iter().flatten()
     }
 
     /// Makes the replicas of what was read.

@@ -4,6 +4,8 @@
 //! oldest segment can go) repeats entries under their own positions, which changes nothing, so a
 //! crash in the middle of one is harmless.
 
+pub(super) mod records;
+
 use crate::codec;
 use crate::raft::{Configuration, Entry, HardState, Payload, Restored, Standing, Write};
 use crate::types::{GroupId, Index, Position, Term};

@@ -381,9 +381,17 @@ impl Logs {
         let full = full || self.wal.full || self.table.full;
         if self.full != full {
             self.full = full;
+            // What is kept for later is the first to be given back.
+            self.wal.log.keep_spares(!full);
             out.posts.push(Post::DiskFull(full));
             out.posts.push(Post::Trace(Trace::DiskFull(full)));
         }
+    }
+
+    /// Somebody else lacks space: what the write-ahead log keeps for later goes.
+    pub(super) fn give_spares_back(&mut self) {
+        self.wal.log.keep_spares(false);
+        self.wal.log.keep_spares(!self.full);
     }
 
     /// Whether the disk was full when last written to.

@@ -102,7 +102,7 @@ impl SegmentLog {
             config.segment_bytes
         );
         Self {
-            seal: Seal::new(&config.store, config.kind),
+            seal: Seal::of(&config),
             config,
             segments,
             queue: VecDeque::new(),
@@ -250,6 +250,18 @@ impl SegmentLog {
         self.segments.remove(number);
     }
 
+    /// Whether files of removed segments are kept to be used again, as far as [`Config::spares_max`] allows; those that
+    /// there are go otherwise, with the next [`Self::pump`]. A log begins with `true`; `false` is for a disk that is full.
+    pub fn keep_spares(&mut self, keep: bool) {
+        self.segments.keep_spares(keep);
+    }
+
+    /// How many files wait to be used again.
+    #[must_use]
+    pub fn spares(&self) -> usize {
+        self.segments.spares()
+    }
+
     /// The last record appended.
     #[must_use]
     pub const fn appended(&self) -> Lsn {
@@ -314,11 +326,14 @@ impl SegmentLog {
                 self.sync_all = true;
                 return;
             }
-            if !self.segments.adopt_standby(self.next_seq) {
+            let Some(reused) = self.segments.adopt_standby(self.next_seq) else {
                 let mut io = Vec::new();
                 self.segments.make_standby(&self.config, ops, &mut io);
                 out.extend(io.into_iter().map(LogOutput::Io));
                 return;
+            };
+            if let (Some(was), Some(segment)) = (reused, self.current_segment()) {
+                out.push(LogOutput::Trace(LogTrace::SegmentReused { segment, was }));
             }
         }
         self.write_batch(ops, out);
@@ -369,7 +384,7 @@ impl SegmentLog {
         let mut data = Vec::with_capacity(batch.data.len() + 1);
         if is_first {
             out.push(LogOutput::Trace(LogTrace::SegmentStarted { segment: place.segment }));
-            data.push(SegmentHeader::new(&self.config, place.segment, place.seq).block());
+            data.push(SegmentHeader::new(&self.config, &current).block());
         }
         data.extend(batch.data);
         out.push(LogOutput::Trace(trace));

@@ -29,7 +29,8 @@
 //!   payload or a copy, never an identity.
 //! - **No byte of another life.** A batch names its segment, its offset and its number in the log, and
 //!   its checksum starts with the store's id and the kind of file: a misdirected write, a file of another
-//!   store or an older use of the same sectors does not pass.
+//!   store or an older use of the same sectors does not pass. So files can be used again: the segments of the
+//!   write-ahead log are (`segment`, [`Config::spares_max`]).
 //! - **Errors are outputs.** A full disk refuses appends ([`LogOutput::NoSpace`]) and the log goes on when
 //!   there is space again. A failed sync, or a device error on a write, is final ([`LogOutput::Failed`]).
 //!
@@ -48,7 +49,8 @@
 //! hands records and damages out in slices. Records beyond the mark are accepted only if they are whole, and
 //! are **written again in place** and synced before [`RecoveryOutput::Finished`]: they may stand in the
 //! page cache only, left there by a process that was killed, or by one whose sync failed. What follows the
-//! cut is overwritten with zeros before anything is appended, so it can't come back. If it alone said how far the log was
+//! cut is overwritten with zeros before anything is appended, so it can't come back; in a log that recycles only where it
+//! bears the mark of its segment, as all else never counts. If it alone said how far the log was
 //! synced, and something before that is damaged, a mark takes its place: the next boot is to see the damage too.
 //!
 //! # Caveats
@@ -57,8 +59,6 @@
 //!   next batch, or [`Config::mark_after`] on an idle log.
 //! - Header and copy of a batch of one block share that block: losing the whole block loses identity.
 //!   Recovery then reports [`DamageKind::IdentityLost`] and goes on behind it.
-//! - Segments are removed, not recycled. Recycling would be safe (see above) but saves little where the
-//!   file system allocates in extents.
 //! - A batch refused for lack of space is overwritten with zeros before the refusal is reported, but that
 //!   erasure is not synced: a crash right then may bring the batch back. The refusal of an append is
 //!   therefore final only until a crash, like the outcome of any request that was not acknowledged.
@@ -67,6 +67,7 @@
 mod closing;
 mod log;
 mod piecewise;
+pub mod reading;
 pub mod record;
 mod recovery;
 mod scan;
@@ -75,7 +76,7 @@ mod segment;
 pub(crate) mod tests;
 
 pub use log::SegmentLog;
-pub use recovery::Recovery;
+pub use recovery::{Cut, Recovery};
 pub use segment::SegmentStat;
 
 use crate::machine::{Duration, FileKind, Halt, IoOp};
@@ -112,6 +113,11 @@ pub struct Config {
     pub verify_payloads_at_boot: bool,
     /// Whether recovery hands verified payloads out. Implies `verify_payloads_at_boot`.
     pub keep_payloads_at_boot: bool,
+    /// So many files of removed segments are kept to be used again; 0 for a log that makes every segment anew.
+    /// Then what is behind the last batch of a segment is zeros, otherwise it may be what stood there
+    /// in an earlier life of the file. Only the write-ahead log may have any, and its owner removes the oldest segment
+    /// first: spares have a name of their own ([`FileKind::Spare`]), but not one for each log.
+    pub spares_max: usize,
     /// The planted bug, in the simulator.
     pub planted: Planted,
 }
@@ -130,10 +136,14 @@ impl Config {
             mark_after: Duration::from_millis(5),
             verify_payloads_at_boot: true,
             keep_payloads_at_boot: true,
+            spares_max: if matches!(kind, FileKind::Wal) { SPARES_MAX } else { 0 },
             planted: Planted::NONE,
         }
     }
 }
+
+/// One segment goes when one is begun, so one spare would do; the other is for the one that goes a little later or sooner.
+const SPARES_MAX: usize = 2;
 
 /// What a record is. Survives the loss of its payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -250,6 +260,13 @@ pub enum LogTrace {
     SegmentStarted {
         /// Its number.
         segment: u64,
+    },
+    /// A segment that is about to be written has the file of one that was removed.
+    SegmentReused {
+        /// Its number.
+        segment: u64,
+        /// The number that the file had last.
+        was: u64,
     },
 }
 

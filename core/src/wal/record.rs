@@ -3,10 +3,10 @@
 //! All integers are little-endian. `B` is the block size of the segment (512 to 65,536).
 //!
 //! ```text
-//! segment   | header, padded to B | batch | batch | ...  zeros to the end of the file |
+//! segment   | header, padded to B | batch | batch | ...  zeros, or what the file held before |
 //!
 //! header    0 magic "IRONSEG\n" 8 | 8 version u16 | 10 kind u8 | 11 zero u8 | 12 block_bytes u32
-//!           16 segment u64 | 24 store 16 | 40 first_seq u64 | 48 zero u64 | 56 zero u32
+//!           16 segment u64 | 24 store 16 | 40 first_seq u64 | 48 previous u64 | 56 zero u32
 //!           60 crc u32 over bytes 0..60                                                      = 64
 //!
 //! batch     | head 64 | directory | payloads | zeros | directory again | tail 64 |   multiple of B
@@ -26,8 +26,9 @@
 //! every payload has its checksum. A segment header says that all batches before `first_seq` were synced when it
 //! was written: it is a sync mark too.
 
-use super::{Config, Identity, Location, NOTE_BYTES_MAX, Record};
+use super::{Config, Identity, Location, NOTE_BYTES_MAX, Record, SegmentStat};
 use crate::machine::FileKind;
+use crate::planted::{Bug, Planted};
 use crate::types::{GroupId, Index, Term};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -62,18 +63,21 @@ pub struct SegmentHeader {
     pub store: [u8; 16],
     /// Number of its first batch; all before were synced when this was written.
     pub first_seq: u64,
+    /// The segment before it; 0 if there was none, or whoever wrote this did not know.
+    pub previous: u64,
 }
 
 impl SegmentHeader {
     /// The header of a segment of this log.
-    pub(super) fn new(config: &Config, segment: u64, first_seq: u64) -> Self {
+    pub(super) const fn new(config: &Config, of: &SegmentStat) -> Self {
         Self {
             version: VERSION,
             kind: kind_code(config.kind),
             block_bytes: config.block_bytes,
-            segment,
+            segment: of.number,
             store: config.store,
-            first_seq,
+            first_seq: of.first_seq,
+            previous: of.previous,
         }
     }
 
@@ -95,7 +99,8 @@ impl SegmentHeader {
         out.put(&self.segment.to_le_bytes());
         out.put(&self.store);
         out.put(&self.first_seq.to_le_bytes());
-        out.put(&[0; 12]);
+        out.put(&self.previous.to_le_bytes());
+        out.put(&[0; 4]);
         let crc = crc32fast::hash(out.so_far());
         out.put(&crc.to_le_bytes());
         out.bytes
@@ -120,13 +125,17 @@ impl SegmentHeader {
             segment: fields.u64()?,
             store: fields.array()?,
             first_seq: fields.u64()?,
+            previous: fields.u64()?,
         })
     }
 }
 
 /// What the checksum of every batch of one log starts with, so that no batch of another log passes.
 #[derive(Clone, Debug)]
-pub struct Seal(crc32fast::Hasher);
+pub struct Seal {
+    hasher: crc32fast::Hasher,
+    planted: Planted,
+}
 
 impl Seal {
     /// The seal of this store's log of this kind.
@@ -135,11 +144,16 @@ impl Seal {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(store);
         hasher.update(&[kind_code(kind)]);
-        Self(hasher)
+        Self { hasher, planted: Planted::NONE }
+    }
+
+    /// The seal of a log of this node.
+    pub(super) fn of(config: &Config) -> Self {
+        Self { planted: config.planted, ..Self::new(&config.store, config.kind) }
     }
 
     fn crc(&self, bytes: &[u8]) -> u32 {
-        let mut hasher = self.0.clone();
+        let mut hasher = self.hasher.clone();
         hasher.update(bytes);
         hasher.finalize()
     }
@@ -153,6 +167,8 @@ pub const fn kind_code(kind: FileKind) -> u8 {
         FileKind::Wal => 1,
         FileKind::Table => 2,
         FileKind::Chunk => 3,
+        // Has no header of its own.
+        FileKind::Spare => 4,
     }
 }
 
@@ -198,7 +214,7 @@ impl BatchHeader {
         out.bytes
     }
 
-    fn decode(bytes: &[u8], magic: [u8; 4], seal: &Seal) -> Option<Self> {
+    fn decode(bytes: &[u8], magic: [u8; 4], seal: &Seal, segment: u64) -> Option<Self> {
         let mut fields = Cursor(bytes.get(..BATCH_HEADER_BYTES)?);
         if fields.array::<4>()? != magic {
             return None; // Most blocks end here: scans are cheap.
@@ -207,8 +223,13 @@ impl BatchHeader {
         if seal.crc(fields.0) != crc {
             return None;
         }
+        // What the checksum vouches for is a batch of the segment that it names, and a file may have been others before.
+        let is_of = fields.u64()?;
+        if is_of != segment && !seal.planted.is(Bug::BatchOfAnySegment) {
+            return None;
+        }
         let header = Self {
-            segment: fields.u64()?,
+            segment,
             offset: fields.u64()?,
             seq: fields.u64()?,
             synced_seq: fields.u64()?,
@@ -225,17 +246,17 @@ impl BatchHeader {
         fits.then_some(header)
     }
 
-    /// The head at the start of `bytes`, if it is good.
+    /// The head at the start of `bytes`, if it is good and of this segment.
     #[must_use]
-    pub fn decode_head(bytes: &[u8], seal: &Seal) -> Option<Self> {
-        Self::decode(bytes, HEAD_MAGIC, seal)
+    pub fn decode_head(bytes: &[u8], seal: &Seal, segment: u64) -> Option<Self> {
+        Self::decode(bytes, HEAD_MAGIC, seal, segment)
     }
 
-    /// The tail at the end of `bytes`, if it is good.
+    /// The tail at the end of `bytes`, if it is good and of this segment.
     #[must_use]
-    pub fn decode_tail(bytes: &[u8], seal: &Seal) -> Option<Self> {
+    pub fn decode_tail(bytes: &[u8], seal: &Seal, segment: u64) -> Option<Self> {
         let start = bytes.len().checked_sub(BATCH_HEADER_BYTES)?;
-        Self::decode(bytes.get(start..)?, TAIL_MAGIC, seal)
+        Self::decode(bytes.get(start..)?, TAIL_MAGIC, seal, segment)
     }
 
     /// Bytes of the batch if it needed no padding.
@@ -432,10 +453,14 @@ pub fn crc_of(pieces: &[Bytes]) -> u32 {
 
 /// A whole batch in memory, as checkers that look at a disk's bytes decode it: its header and its entries
 /// with whether their payloads are good. `bytes` start at the batch and may go on behind it. `None` if
-/// neither copy of header and directory is good.
+/// the head is not good or of another segment, or neither directory is good.
 #[must_use]
-pub fn decode_batch(bytes: &[u8], seal: &Seal) -> Option<(BatchHeader, Vec<(Entry, bool)>)> {
-    let header = BatchHeader::decode_head(bytes, seal)?;
+pub fn decode_batch(
+    bytes: &[u8],
+    seal: &Seal,
+    segment: u64,
+) -> Option<(BatchHeader, Vec<(Entry, bool)>)> {
+    let header = BatchHeader::decode_head(bytes, seal, segment)?;
     let batch = bytes.get(..header.batch_bytes as usize)?;
     let entries = header
         .entries(batch.get(header.directory())?)

@@ -8,7 +8,9 @@
 //!    the log ends before it. A whole batch beyond the mark is written again in place.
 //!    What is cut may be all that says how far the log was synced: then a mark is written in its place, or the next boot
 //!    would take what is damaged now for torn.
-//! 3. **Close.** Zeros over the torn tail, sync, removal of what is unused, sync of the directory.
+//! 3. **Close.** Zeros over the torn tail, sync, removal of what is unused, sync of the directory. Where the log recycles,
+//!    files that are unused become spares, and zeros are written only over what bears the mark of the segment itself:
+//!    everything else behind the end of the log is of an earlier life of the file, and never passes.
 
 use super::piecewise::Patchwork;
 use super::record::{self, BatchHeader, Entry, Place, Seal, SegmentHeader};
@@ -17,10 +19,12 @@ use super::{
     Config, DamageKind, LogDamage, Record, Recovered, RecoveredPayload, RecoveryOutput,
     SegmentStat, log,
 };
-use crate::machine::{FileId, FoundFile, Halt, Io, IoDone, IoError, IoOp, IoResult, OpIds};
+use crate::machine::{
+    FileId, FileKind, FoundFile, Halt, Io, IoDone, IoError, IoOp, IoResult, OpIds,
+};
 use crate::planted::Bug;
 use crate::types::{Damage, OpId};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,7 +34,7 @@ use core::ops::Range;
 /// A read that fails is tried this often before its bytes count as lost.
 const READ_TRIES_MAX: u8 = 3;
 /// The largest block size of any segment, so the first read of one holds its whole first block.
-const BLOCK_BYTES_MAX: u64 = 64 << 10;
+pub(super) const BLOCK_BYTES_MAX: u64 = 64 << 10;
 
 /// The boot scan of one log. One operation is in flight at a time; each completion brings a slice of
 /// records.
@@ -49,8 +53,14 @@ pub struct Recovery {
     pub(super) mark_kept: u64,
     /// The last batch of which damage was reported that costs something.
     pub(super) damaged_seq: u64,
-    /// Files without a batch, to be removed.
+    /// Files without a batch, to be removed or kept as spares.
     pub(super) unused: Vec<u64>,
+    /// Files that are kept to be used again.
+    pub(super) spares: BTreeSet<u64>,
+    /// Spares that are too many, or of another size.
+    pub(super) excess: Vec<u64>,
+    /// The number of the next segment: above all files, so that nothing in a spare ever passes for a part of it.
+    pub(super) next_number: u64,
     pub(super) known: BTreeMap<u64, SegmentStat>,
     /// The number of the next batch, if it follows from what was walked.
     pub(super) expected: Option<u64>,
@@ -64,6 +74,25 @@ pub struct Recovery {
     pub(super) header_lost: bool,
     /// Whether the last segment can be written on.
     pub(super) resumes: bool,
+    /// The block size of the last segment.
+    pub(super) block: u64,
+    /// Where the log ends.
+    pub(super) cut: Option<Cut>,
+}
+
+/// Where a recovery found that the log ends, and what it does not take for a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The last segment.
+    pub file: FileId,
+    /// The end of its last batch.
+    pub from: u64,
+    /// The torn tail: what isn't zero behind that, to be overwritten. Batches may stand in it that are whole.
+    pub torn: Option<Range<u64>>,
+    /// Files behind it that hold no part of the log, to be removed.
+    pub unused: Vec<u64>,
+    /// The highest sync mark: what is damaged at or before this batch is corruption.
+    pub mark: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +125,8 @@ pub(super) enum Phase {
         segment: u64,
     },
     Sync,
+    /// Makes the names durable that a killed process left, if some of them are to be changed again.
+    Names,
     Remove,
     SyncDir,
     Finish,
@@ -129,15 +160,29 @@ pub(super) enum Flow {
 }
 
 impl Recovery {
-    /// A recovery over the files of the data directory; those of other kinds are ignored.
+    /// A recovery over the files of the data directory; those of other kinds are ignored, but for spares by a log that recycles.
     #[must_use]
-    pub fn new(config: Config, files: &[FoundFile]) -> Self {
+    pub fn new(config: Config, found: &[FoundFile]) -> Self {
         let mut files: Vec<FoundFile> =
-            files.iter().filter(|found| found.file.kind == config.kind).copied().collect();
+            found.iter().filter(|found| found.file.kind == config.kind).copied().collect();
         files.sort_unstable_by_key(|found| found.file.number);
+        let (mut spares, mut excess) = (BTreeSet::new(), Vec::new());
+        let found_spares = found.iter().filter(|it| it.file.kind == FileKind::Spare);
+        for it in found_spares.filter(|_| config.spares_max > 0) {
+            if it.bytes == config.segment_bytes && spares.len() < config.spares_max {
+                spares.insert(it.file.number);
+            } else {
+                excess.push(it.file.number);
+            }
+        }
+        let numbers = files.iter().map(|it| it.file.number).chain(spares.iter().copied());
+        let highest = numbers.chain(excess.iter().copied()).max().unwrap_or(0);
         Self {
-            seal: Seal::new(&config.store, config.kind),
+            seal: Seal::of(&config),
             config,
+            spares,
+            excess,
+            next_number: highest + 1,
             phase: Phase::Find(files.len(), None),
             files,
             waiting: None,
@@ -153,7 +198,15 @@ impl Recovery {
             is_unsynced: false,
             header_lost: false,
             resumes: false,
+            cut: None,
+            block: 0,
         }
+    }
+
+    /// Where the log ends, once everything in it was handed out. `None` too if there is none.
+    #[must_use]
+    pub const fn cut_at(&self) -> Option<&Cut> {
+        self.cut.as_ref()
     }
 
     /// Emits the first outputs; finishes at once if there are no files. Called once.
@@ -187,7 +240,7 @@ impl Recovery {
                     self.fail(reason, out);
                 }
             }
-            (Io::Remove { .. }, Ok(_) | Err(IoError::NotFound)) | (_, Ok(_)) => {}
+            (Io::Remove { .. } | Io::Rename { .. }, Err(IoError::NotFound)) | (_, Ok(_)) => {}
             (io, Err(error)) => self.fail(format!("recovery: {io:?}: {error:?}"), out),
         }
         self.advance(ops, out);
@@ -211,6 +264,7 @@ impl Recovery {
                 Phase::Erase { segment, at, end } => self.erase(segment, at, end, ops, out),
                 Phase::Header { segment } => self.write_header(segment, ops, out),
                 Phase::Sync => self.sync(ops, out),
+                Phase::Names => self.settle_names(ops, out),
                 Phase::Remove => self.remove(ops, out),
                 Phase::SyncDir => {
                     self.phase = Phase::Finish;
@@ -284,11 +338,17 @@ impl Recovery {
                 Ok(())
             }
             Phase::Erase { segment, .. } => {
-                if bad.start < bad.end || bytes.iter().any(|byte| *byte != 0) {
-                    let file = FileId::new(self.config.kind, *segment);
-                    let data = log::zeros(range.end - range.start);
+                let segment = *segment;
+                let dirty = if bad.start < bad.end {
+                    Some(range.clone())
+                } else {
+                    self.to_be_erased(segment, range.start, bytes)
+                };
+                if let Some(Range { start: offset, end }) = dirty {
+                    let file = FileId::new(self.config.kind, segment);
+                    let data = log::zeros(end - offset);
                     self.is_unsynced = true;
-                    self.issue(Io::Write { file, offset: range.start, data }, 1, ops, out);
+                    self.issue(Io::Write { file, offset, data }, 1, ops, out);
                 }
                 Ok(())
             }
@@ -308,7 +368,7 @@ impl Recovery {
             let Some((below, file)) =
                 index.checked_sub(1).and_then(|below| Some((below, self.files.get(below)?)))
             else {
-                self.phase = Phase::Remove; // No segment at all.
+                self.phase = Phase::Names; // No segment at all.
                 return Flow::Continue;
             };
             let (file, range) = (file.file, 0..file.bytes.min(BLOCK_BYTES_MAX));
@@ -359,14 +419,21 @@ impl Recovery {
         out: &mut Vec<RecoveryOutput>,
     ) {
         let before = self.walked.take();
-        let follows = before.as_ref().is_some_and(|(before, _, _)| before + 1 == number);
+        let recycles = self.config.spares_max > 0;
+        let follows = before.as_ref().is_some_and(|(before, _, _)| match header {
+            Some(header) if header.previous > 0 => header.previous == *before,
+            // A log that recycles removes the oldest segment first: none between can have been removed for good.
+            _ => recycles || before + 1 == number,
+        });
         let expected = if follows { self.expected } else { None };
         if let Some((before, end, dirt)) = before {
             let lost = match (expected, header) {
                 (Some(seq), Some(header)) => header.first_seq != seq,
+                (Some(_), None) => false, // The next batch's number tells.
+                // No segment is left before it has a batch.
+                (None, _) if recycles => follows,
                 // Segments between were removed: what isn't zero there was a batch.
                 (None, _) => dirt.is_some(),
-                (Some(_), None) => false, // The next batch's number tells.
             };
             if lost {
                 let file = FileId::new(self.config.kind, before);
@@ -391,7 +458,7 @@ impl Recovery {
     ) -> Flow {
         let Some(mut walk) = walk else {
             let Some(file) = self.files.get(index).copied() else {
-                self.phase = Phase::Remove;
+                self.phase = Phase::Names;
                 return Flow::Continue;
             };
             self.phase = Phase::Walk(index, last, None);
@@ -592,6 +659,8 @@ impl Recovery {
         let number = walk.file.file.number;
         self.known.entry(number).or_insert(SegmentStat {
             number,
+            // Without a header nobody knows: the one before may have been removed.
+            previous: walk.header.map_or(0, |header| header.previous),
             capacity: walk.file.bytes,
             used: block,
             first_seq,
@@ -653,7 +722,7 @@ impl Recovery {
 
 impl Walk {
     /// Judges the first bytes of a segment. An error is a segment that this log must not touch.
-    fn open(
+    pub(super) fn open(
         file: FoundFile,
         range: &Range<u64>,
         bytes: &Bytes,
@@ -680,7 +749,8 @@ impl Walk {
         }
         let block = header.map_or(config.block_bytes, |header| header.block_bytes);
         let skips = !config.verify_payloads_at_boot && !config.keep_payloads_at_boot;
-        let mut scanner = Scanner::new(id.number, u64::from(block), file.bytes, 0, skips);
+        let recycled = config.spares_max > 0;
+        let mut scanner = Scanner::new(id.number, u64::from(block), file.bytes, skips, recycled);
         scanner.feed(range, bytes, bad);
         Ok(Self { file, header, scanner, batch: None, any: false })
     }

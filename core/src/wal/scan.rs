@@ -28,7 +28,9 @@ pub(super) struct Scanner {
     /// Whether reads are short because payloads are skipped.
     skips: bool,
     slice: u64,
-    /// Where the unclassified rest isn't zero.
+    /// Whether the file may have held another segment before, so that what is no batch of this one is as good as zeros.
+    recycled: bool,
+    /// Where the unclassified rest isn't zero; in a recycled file, where something of this segment stands in it.
     dirt: Option<Range<u64>>,
     /// Whether a part of the unclassified rest could not be read at all.
     unreadable: bool,
@@ -60,7 +62,7 @@ pub(super) enum Found {
     End {
         /// Where the last batch ended.
         from: u64,
-        /// What isn't zero behind it.
+        /// What isn't zero behind it; in a recycled file, what of it bears the mark of this segment.
         dirt: Option<Range<u64>>,
         /// Whether some of it could not be read.
         unreadable: bool,
@@ -84,18 +86,19 @@ pub(super) struct FoundBatch {
 
 impl Scanner {
     /// A walk over segment `number` of `bytes` bytes, behind its header block.
-    pub(super) fn new(number: u64, block: u64, bytes: u64, floor_seq: u64, skips: bool) -> Self {
+    pub(super) fn new(number: u64, block: u64, bytes: u64, skips: bool, recycled: bool) -> Self {
         Self {
             segment: number,
             block,
             end: bytes - bytes % block,
             pos: block,
             at: block,
-            floor_seq,
+            floor_seq: 0,
             candidate: None,
             window: Window::default(),
             skips,
             slice: SLICE_BYTES_MIN,
+            recycled,
             dirt: None,
             unreadable: false,
         }
@@ -159,7 +162,7 @@ impl Scanner {
             };
             self.candidate = self.judge_block(&block, seal);
             if self.candidate.is_none() {
-                self.pass_block(&block);
+                self.pass_block(&block, seal);
             }
         }
     }
@@ -167,19 +170,18 @@ impl Scanner {
     /// Whether a batch begins with this block or ends with it.
     fn judge_block(&self, block: &[u8], seal: &Seal) -> Option<Candidate> {
         let is_ours = |header: &BatchHeader| {
-            header.segment == self.segment
-                && header.seq > self.floor_seq
+            header.seq > self.floor_seq
                 && header.batch_bytes > 0
                 && header.offset.is_multiple_of(self.block)
                 && u64::from(header.batch_bytes).is_multiple_of(self.block)
                 && header.end() <= self.end
         };
-        let head = BatchHeader::decode_head(block, seal)
+        let head = BatchHeader::decode_head(block, seal, self.segment)
             .filter(|header| is_ours(header) && header.offset == self.at);
         if let Some(header) = head {
             return Some(Candidate { header, by_tail: false, tries_copy: false });
         }
-        let tail = BatchHeader::decode_tail(block, seal).filter(|header| {
+        let tail = BatchHeader::decode_tail(block, seal, self.segment).filter(|header| {
             is_ours(header) && header.offset >= self.pos && header.end() == self.at + self.block
         });
         tail.map(|header| Candidate { header, by_tail: true, tries_copy: false })
@@ -198,10 +200,14 @@ impl Scanner {
         }
     }
 
-    fn pass_block(&mut self, block: &[u8]) {
+    fn pass_block(&mut self, block: &[u8], seal: &Seal) {
         let next = self.at + self.block;
         let is_unreadable = self.is_unreadable(&(self.at..next));
-        if is_unreadable || !is_zero(block) {
+        let is_dirt = match self.recycled {
+            true => is_marked(block, seal, self.segment),
+            false => !is_zero(block),
+        };
+        if is_unreadable || is_dirt {
             let start = self.dirt.as_ref().map_or(self.at, |dirt| dirt.start);
             self.dirt = Some(start..next);
         }
@@ -243,6 +249,12 @@ impl Scanner {
             return Found::Batch(batch);
         }
     }
+}
+
+/// Whether this block says of itself that it begins or ends a batch of this segment.
+pub(super) fn is_marked(block: &[u8], seal: &Seal, segment: u64) -> bool {
+    BatchHeader::decode_head(block, seal, segment).is_some()
+        || BatchHeader::decode_tail(block, seal, segment).is_some()
 }
 
 /// Whether all of these bytes are zero. Compared with zeros, which is what the machine does fastest.

@@ -1,13 +1,19 @@
-//! Which batch goes in which file: the current segment, the standby made ahead of need, and removal.
+//! Which batch goes in which file: the current segment, the standby made ahead of need, removal, and use again.
 //!
 //! A segment's life: created with all its bytes allocated, synced, its name synced (*standby*); written from its
 //! header on (*current*); synced whole and never written again (*full*); removed, and the removal synced. At most
 //! one operation of making a segment and one of removing are in flight.
+//!
+//! A log that recycles renames what it removes to a *spare*, and a standby is a spare that is renamed again if there is
+//! one. Both renames are synced before anything else is done with the file: a power loss may keep any of
+//! several renames that are not, and must never find one file under two names, or an old name over new bytes.
+//! Numbers are never reused, and the name of a file is no lower than the numbers of all segments that it ever was: that is
+//! why nothing in a spare can pass for a batch of the segment that it becomes.
 
 use super::Config;
-use crate::machine::{FileId, Io, IoError, IoOp, IoResult, OpIds};
+use crate::machine::{FileId, FileKind, Io, IoError, IoOp, IoResult, OpIds};
 use crate::types::OpId;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,6 +23,8 @@ use alloc::vec::Vec;
 pub struct SegmentStat {
     /// Its number; segments are written in this order, and numbers are never reused.
     pub number: u64,
+    /// The number of the segment before it; 0 if there was none, or nobody knows.
+    pub previous: u64,
     /// Bytes allocated on disk.
     pub capacity: u64,
     /// Bytes written, header and padding included.
@@ -31,6 +39,7 @@ pub struct SegmentStat {
 ///
 /// - Exactly the segments in `known` hold batches; the current one, if there is one, is the last of them.
 /// - The standby's number is above every known one (`adopt_standby`).
+/// - A spare's number is below that of every segment to come (`new`).
 #[derive(Clone, Debug)]
 pub(super) struct Segments {
     known: BTreeMap<u64, SegmentStat>,
@@ -40,17 +49,32 @@ pub(super) struct Segments {
     /// Making a standby ahead of need failed for lack of space: not tried again until it is needed, or until
     /// a removal has made space.
     ahead_blocked: bool,
-    removals: VecDeque<u64>,
+    removals: VecDeque<Removal>,
     removing: Option<(OpId, Removing)>,
     /// Removed, but the removal isn't synced yet.
     removed: Vec<u64>,
+    /// Those of them that become spares once it is.
+    spared: Vec<u64>,
+    /// Whether names were changed that are to be synced.
+    renamed: bool,
+    /// Files to use again, by the number of the segment that they were last. All are `segment_bytes` long.
+    spares: BTreeSet<u64>,
+    /// No spare is kept: others need the space.
+    keeps_none: bool,
+}
+
+/// A file that is to go.
+#[derive(Clone, Copy, Debug)]
+enum Removal {
+    Segment { number: u64, capacity: u64 },
+    Spare(u64),
 }
 
 #[derive(Clone, Debug)]
 enum Standby {
     None,
     Making { number: u64, op: OpId, step: Making },
-    Ready { number: u64, capacity: u64 },
+    Ready { number: u64, capacity: u64, reused: Option<u64> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +82,9 @@ enum Making {
     Create,
     Sync,
     SyncDir,
+    /// Renames the spare of this number.
+    Reuse(u64),
+    SyncReused(u64),
     /// The creation failed: what is there of the file is removed.
     Discard,
 }
@@ -65,6 +92,10 @@ enum Making {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Removing {
     Remove(u64),
+    /// Renames a segment to a spare.
+    Spare(u64),
+    /// Removes a spare.
+    GiveBack(u64),
     SyncDir,
 }
 
@@ -84,10 +115,16 @@ pub(super) enum SegmentEvent {
 }
 
 impl Segments {
-    pub(super) fn new(known: BTreeMap<u64, SegmentStat>, current: Option<u64>, next: u64) -> Self {
+    pub(super) fn new(
+        known: BTreeMap<u64, SegmentStat>,
+        current: Option<u64>,
+        spares: BTreeSet<u64>,
+        next: u64,
+    ) -> Self {
         let last = known.last_key_value().map(|(number, _)| *number);
         assert!(current.is_none_or(|number| Some(number) == last), "{current:?} of {known:?}");
         assert!(last.is_none_or(|number| number < next), "number {next} of {known:?}");
+        assert!(spares.last().is_none_or(|spare| *spare < next), "number {next} of {spares:?}");
         Self {
             known,
             current,
@@ -97,6 +134,24 @@ impl Segments {
             removals: VecDeque::new(),
             removing: None,
             removed: Vec::new(),
+            spared: Vec::new(),
+            renamed: false,
+            spares,
+            keeps_none: false,
+        }
+    }
+
+    /// How many files wait to be used again.
+    pub(super) fn spares(&self) -> usize {
+        self.spares.len()
+    }
+
+    /// Whether files are kept to be used again. Those that there are go if not.
+    pub(super) fn keep_spares(&mut self, keep: bool) {
+        self.keeps_none = !keep;
+        if !keep {
+            let spares = core::mem::take(&mut self.spares);
+            self.removals.extend(spares.into_iter().map(Removal::Spare));
         }
     }
 
@@ -121,16 +176,18 @@ impl Segments {
         current.last_seq = seq;
     }
 
-    /// Makes the standby current, if there is one. Its first batch will be `first_seq`.
-    pub(super) fn adopt_standby(&mut self, first_seq: u64) -> bool {
-        let Standby::Ready { number, capacity } = self.standby else { return false };
+    /// Makes the standby current, if there is one. Its first batch will be `first_seq`. Says which segment its file
+    /// was before, if any.
+    pub(super) fn adopt_standby(&mut self, first_seq: u64) -> Option<Option<u64>> {
+        let Standby::Ready { number, capacity, reused } = self.standby else { return None };
         let last_seq = first_seq.saturating_sub(1);
-        let stat = SegmentStat { number, capacity, used: 0, first_seq, last_seq };
+        let previous = self.current.unwrap_or(0);
+        let stat = SegmentStat { number, previous, capacity, used: 0, first_seq, last_seq };
         assert!(self.known.keys().all(|known| *known < number), "{number} of {:?}", self.known);
         self.known.insert(number, stat);
         self.current = Some(number);
         self.standby = Standby::None;
-        true
+        Some(reused)
     }
 
     /// Starts to make a standby unless there is one or one is being made.
@@ -141,9 +198,13 @@ impl Segments {
         let number = self.next_number;
         self.next_number += 1;
         let file = FileId::new(config.kind, number);
+        let (io, step) = match self.spares.pop_first() {
+            Some(spare) => (Io::Rename { from: spare_file(spare), to: file }, Making::Reuse(spare)),
+            None => (Io::Create { file, bytes: config.segment_bytes }, Making::Create),
+        };
         let op = ops.take();
-        out.push(IoOp { op, io: Io::Create { file, bytes: config.segment_bytes } });
-        self.standby = Standby::Making { number, op, step: Making::Create };
+        out.push(IoOp { op, io });
+        self.standby = Standby::Making { number, op, step };
     }
 
     /// Makes a standby once the current segment is half full, so that no append ever waits for one.
@@ -157,8 +218,8 @@ impl Segments {
     /// Forgets a segment and queues its removal.
     pub(super) fn remove(&mut self, number: u64) {
         assert!(self.current != Some(number), "segment {number} is being written");
-        assert!(self.known.remove(&number).is_some(), "segment {number} isn't known");
-        self.removals.push_back(number);
+        let Some(stat) = self.known.remove(&number) else { panic!("segment {number} isn't known") };
+        self.removals.push_back(Removal::Segment { number, capacity: stat.capacity });
     }
 
     /// Starts the next removal, or syncs those that are done.
@@ -166,12 +227,23 @@ impl Segments {
         if self.removing.is_some() {
             return;
         }
-        let (io, step) = if let Some(number) = self.removals.pop_front() {
-            (Io::Remove { file: FileId::new(config.kind, number) }, Removing::Remove(number))
-        } else if self.removed.is_empty() {
-            return;
-        } else {
-            (Io::SyncDir, Removing::SyncDir)
+        let (io, step) = match self.removals.pop_front() {
+            Some(Removal::Segment { number, capacity }) => {
+                let file = FileId::new(config.kind, number);
+                let kept = self.spares.len() + self.spared.len();
+                let fits = capacity == config.segment_bytes && kept < config.spares_max;
+                if fits && !self.keeps_none {
+                    let to = spare_file(number);
+                    (Io::Rename { from: file, to }, Removing::Spare(number))
+                } else {
+                    (Io::Remove { file }, Removing::Remove(number))
+                }
+            }
+            Some(Removal::Spare(number)) => {
+                (Io::Remove { file: spare_file(number) }, Removing::GiveBack(number))
+            }
+            None if self.renamed => (Io::SyncDir, Removing::SyncDir),
+            None => return,
         };
         let op = ops.take();
         out.push(IoOp { op, io });
@@ -201,14 +273,26 @@ impl Segments {
     }
 
     fn on_removal(&mut self, step: Removing, result: &IoResult) -> SegmentEvent {
+        self.renamed = true;
         match (step, result) {
             // A file that is gone already is as good.
-            (Removing::Remove(number), Ok(_) | Err(IoError::NotFound)) => {
+            (Removing::Remove(number), Ok(_) | Err(IoError::NotFound))
+            | (Removing::Spare(number), Err(IoError::NotFound)) => {
                 self.removed.push(number);
                 SegmentEvent::Progress
             }
+            (Removing::Spare(number), Ok(_)) => {
+                self.removed.push(number);
+                self.spared.push(number);
+                SegmentEvent::Progress
+            }
+            (Removing::GiveBack(_), Ok(_) | Err(IoError::NotFound)) => SegmentEvent::Progress,
             (Removing::SyncDir, Ok(_)) => {
+                self.renamed = false;
                 self.ahead_blocked = false;
+                self.spares.extend(core::mem::take(&mut self.spared));
+                // What was on its way when others came to need the space.
+                self.keep_spares(!self.keeps_none);
                 SegmentEvent::Removed(core::mem::take(&mut self.removed))
             }
             (_, Err(error)) => SegmentEvent::Failed(format!("removing a segment: {error:?}")),
@@ -226,15 +310,28 @@ impl Segments {
     ) -> SegmentEvent {
         let file = FileId::new(config.kind, number);
         let (io, next, event) = match (step, result) {
+            (Making::Reuse(spare), Ok(_)) => {
+                (Io::SyncDir, Making::SyncReused(spare), SegmentEvent::Progress)
+            }
+            // Somebody removed it: a new one does as well.
+            (Making::Reuse(_), Err(IoError::NotFound)) => {
+                let bytes = config.segment_bytes;
+                (Io::Create { file, bytes }, Making::Create, SegmentEvent::Progress)
+            }
             (Making::Create, Ok(_)) => (Io::Sync { file }, Making::Sync, SegmentEvent::Progress),
             (Making::Create, Err(IoError::NoSpace)) => {
                 self.ahead_blocked = true;
                 (Io::Remove { file }, Making::Discard, SegmentEvent::NoSpace)
             }
             (Making::Sync, Ok(_)) => (Io::SyncDir, Making::SyncDir, SegmentEvent::Progress),
-            (Making::SyncDir, Ok(_)) => {
+            (Making::SyncDir | Making::SyncReused(_), Ok(_)) => {
                 self.ahead_blocked = false;
-                self.standby = Standby::Ready { number, capacity: config.segment_bytes };
+                let reused = match step {
+                    Making::SyncReused(spare) => Some(spare),
+                    _ => None,
+                };
+                let capacity = config.segment_bytes;
+                self.standby = Standby::Ready { number, capacity, reused };
                 return SegmentEvent::Progress;
             }
             (Making::Discard, Ok(_) | Err(IoError::NotFound)) => {
@@ -250,4 +347,9 @@ impl Segments {
         self.standby = Standby::Making { number, op, step: next };
         event
     }
+}
+
+/// What a segment is called while it waits to be used again.
+pub(super) const fn spare_file(number: u64) -> FileId {
+    FileId::new(FileKind::Spare, number)
 }

@@ -14,6 +14,7 @@ pub trait Subject: ExecuteIo {
 
 const WAL: FileId = FileId::new(FileKind::Wal, 7);
 const SPARE: FileId = FileId::new(FileKind::Wal, 8);
+const KEPT: FileId = FileId::new(FileKind::Spare, 7);
 const TABLE: FileId = FileId::new(FileKind::Table, 1);
 const SUPERBLOCK: FileId = FileId::new(FileKind::Superblock, 0);
 const OK: IoResult = Ok(IoDone::Ok);
@@ -26,8 +27,8 @@ const TOO_MANY_BYTES: u64 = (i64::MAX as u64) & !4095;
 /// The disk does something else than it must.
 pub fn check(disk: &impl Subject) {
     let disk = Checked(disk);
-    let checks: [fn(&Checked<'_, _>); 7] =
-        [absent, created, written, resized, renamed, removed, without_room];
+    let checks: [fn(&Checked<'_, _>); 8] =
+        [absent, created, written, resized, renamed, used_again, removed, without_room];
     for check in checks {
         assert_eq!(disk.0.found(), [], "empty between checks");
         check(&disk);
@@ -156,6 +157,29 @@ fn renamed(disk: &Checked<'_, impl Subject>) {
     assert_eq!(disk.run(Io::SyncDir), OK);
     disk.finds(&[(WAL, 2), (SPARE, 9)]);
     disk.remove(WAL);
+    disk.remove(SPARE);
+}
+
+/// A segment that is kept for another use is found under the name that says so, with its length and its bytes, and is written over
+/// under the next one; making it as long as it is changes nothing.
+fn used_again(disk: &Checked<'_, impl Subject>) {
+    disk.create(WAL, 8192);
+    assert_eq!(disk.write(WAL, 0, &[b"first life"]), OK);
+    assert_eq!(disk.write(WAL, 8000, &[b"end"]), OK);
+    assert_eq!(disk.run(Io::Sync { file: WAL }), OK);
+    assert_eq!(disk.run(Io::Rename { from: WAL, to: KEPT }), OK);
+    assert_eq!(disk.run(Io::SyncDir), OK);
+    disk.finds(&[(KEPT, 8192)]);
+    assert_eq!(disk.run(Io::Rename { from: KEPT, to: SPARE }), OK);
+    assert_eq!(disk.run(Io::SyncDir), OK);
+    disk.lacks(WAL);
+    disk.lacks(KEPT);
+    disk.create(SPARE, 8192);
+    assert_eq!(disk.write(SPARE, 0, &[b"second"]), OK);
+    assert_eq!(disk.run(Io::Sync { file: SPARE }), OK);
+    disk.finds(&[(SPARE, 8192)]);
+    disk.reads(SPARE, 0, 11, b"secondlife\0");
+    disk.reads(SPARE, 8000, 4, b"end\0");
     disk.remove(SPARE);
 }
 

@@ -43,6 +43,13 @@ pub enum DirError {
         /// One of the files.
         name: String,
     },
+    /// It holds no store.
+    NoStore {
+        /// The directory.
+        path: PathBuf,
+        /// A folder in it that does.
+        within: Option<PathBuf>,
+    },
 }
 
 impl fmt::Display for DirError {
@@ -63,6 +70,12 @@ impl fmt::Display for DirError {
                 "{}: no data directory, and not empty either (it holds {name:?})",
                 path.display()
             ),
+            Self::NoStore { path, within: Some(within) } => {
+                write!(f, "{}: holds no store; did you mean {}?", path.display(), within.display())
+            }
+            Self::NoStore { path, within: None } => {
+                write!(f, "{}: holds no store", path.display())
+            }
         }
     }
 }
@@ -137,20 +150,74 @@ impl DataDir {
     }
 
     fn check_format(&self) -> Result<(), DirError> {
-        let path = self.path.join(FORMAT_FILE);
-        let at = |error| DirError::Io { path: path.clone(), error };
-        match File::open(&path) {
-            Ok(file) => {
-                let mut bytes = Vec::new();
-                file.take(256).read_to_end(&mut bytes).map_err(at)?;
-                let found = String::from_utf8_lossy(&bytes).into_owned();
-                if found == FORMAT_LINE { Ok(()) } else { Err(DirError::Format { path, found }) }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                write_durably(&path, FORMAT_LINE, 0o644).and_then(|()| self.sync()).map_err(at)
-            }
-            Err(error) => Err(at(error)),
+        if is_ours(&self.path)? {
+            return Ok(());
         }
+        let path = self.path.join(FORMAT_FILE);
+        write_durably(&path, FORMAT_LINE, 0o644)
+            .and_then(|()| self.sync())
+            .map_err(|error| DirError::Io { path, error })
+    }
+}
+
+/// The data directory of a node that does not run, to be read: nothing in it is written or made. Until this is dropped
+/// no node starts on it.
+#[derive(Debug)]
+pub struct StoppedDir {
+    path: PathBuf,
+    /// None where no node has ever made the file, so that none can be running.
+    _lock: Option<File>,
+}
+
+impl StoppedDir {
+    /// Locks the directory, which must hold a store.
+    ///
+    /// # Errors
+    /// It is locked, of another format, holds no store or can't be read.
+    pub fn open(path: &Path) -> Result<Self, DirError> {
+        let at = |path: &Path, error| DirError::Io { path: path.to_owned(), error };
+        fs::read_dir(path).map_err(|error| at(path, error))?;
+        if !is_ours(path)? {
+            // A demo keeps its nodes one level below.
+            let below = path.join("node-1");
+            let within = is_ours(&below).unwrap_or(false).then_some(below);
+            return Err(DirError::NoStore { path: path.to_owned(), within });
+        }
+        let lock_path = path.join(LOCK_FILE);
+        let lock = match File::open(&lock_path) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(at(&lock_path, error)),
+        };
+        match lock.as_ref().map(File::try_lock) {
+            None | Some(Ok(())) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Some(Err(fs::TryLockError::WouldBlock)) => {
+                Err(DirError::Locked { path: path.to_owned() })
+            }
+            Some(Err(fs::TryLockError::Error(error))) => Err(at(&lock_path, error)),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Whether the directory is marked as a data directory of the format that this program reads.
+fn is_ours(path: &Path) -> Result<bool, DirError> {
+    let path = path.join(FORMAT_FILE);
+    let at = |error| DirError::Io { path: path.clone(), error };
+    match File::open(&path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            file.take(256).read_to_end(&mut bytes).map_err(at)?;
+            let found = String::from_utf8_lossy(&bytes).into_owned();
+            if found == FORMAT_LINE { Ok(true) } else { Err(DirError::Format { path, found }) }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at(error)),
     }
 }
 

@@ -16,7 +16,8 @@
 //!   could not write.
 //! - [`Io::Create`] allocates all blocks, so that a later write inside the file can't run out of space,
 //!   and writes real zeros into segments of the write-ahead log: on common file systems a write into blocks that
-//!   are merely allocated changes metadata, and its sync costs twice as much.
+//!   are merely allocated changes metadata, and its sync costs twice as much. A log that is trimmed as it grows makes no new
+//!   ones: its files are used again.
 //! - A file that was written to and not yet synced keeps its descriptor: the kernel reports a failed
 //!   write-back to the descriptors that were open when it failed.
 //!
@@ -29,7 +30,7 @@ mod files;
 mod workers;
 
 pub use crate::sys::Disk;
-pub use directory::{DataDir, DirError, write_private};
+pub use directory::{DataDir, DirError, StoppedDir, write_private};
 pub use workers::Workers;
 
 use ironseed_core::machine::{Io, IoResult};

@@ -66,7 +66,7 @@ impl Workers {
                 FileKind::Wal => &self.wal,
                 FileKind::Table => &self.table,
                 FileKind::Chunk => &self.chunk,
-                FileKind::Superblock => &self.names,
+                FileKind::Superblock | FileKind::Spare => &self.names,
             },
             Io::Create { .. } | Io::Rename { .. } | Io::Remove { .. } | Io::SyncDir => &self.names,
         };

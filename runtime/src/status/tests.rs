@@ -13,6 +13,9 @@ fn report(node: u32) -> NodeReport {
         store: None,
         incarnation: 2,
         nodes: VOTERS.to_vec(),
+        charter: 1,
+        stores: vec![StoreReport { node: 1, store: "aa".into() }],
+        strangers: Vec::new(),
         suspected: Vec::new(),
         chunks_missing: 0,
         chunks: 3,
@@ -130,6 +133,17 @@ fn nodes_that_nobody_asked_are_named() {
         answers.remove(2);
     });
     assert_eq!(summary.warnings, ["node 3 was not asked: its admin address is not known"]);
+}
+
+#[test]
+fn who_wants_a_place_is_told_once() {
+    let summary = changed(|answers| {
+        for answer in answers.iter_mut().skip(1) {
+            let report = answer.report.as_mut().unwrap();
+            report.strangers = vec![StoreReport { node: 1, store: "bb".into() }];
+        }
+    });
+    assert!(matches!(&summary.warnings[..], [warning] if warning.contains("store bb")));
 }
 
 #[test]

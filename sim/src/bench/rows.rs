@@ -44,12 +44,6 @@ pub const OPEN: &[Row] = &[
         "groups change their members, nodes don't ask them to yet; paper tests and the random test of the group see it",
     ),
     row(
-        23,
-        "checksum leaves out index, term or segment",
-        "log matching",
-        "a segment is never written a second time, and a batch that a disk puts in the wrong place is out of order there, which is damage by itself: nothing rests on the checksum alone",
-    ),
-    row(
         25,
         "coordinator replies before its decision is durable",
         "atomicity",
@@ -172,6 +166,12 @@ pub const PLANTED: &[Row] = &[
         "`wal`, recovery",
     ),
     row(22, "a failed sync is tried again and believed", "durable view", "`wal`, end of a sync"),
+    row(
+        23,
+        "the segment that a batch names under its checksum is not looked at",
+        "log matching",
+        "`wal`, head and tail of a batch",
+    ),
     row(
         24,
         "a sync acknowledges what was queued after it began",

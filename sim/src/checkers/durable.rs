@@ -66,7 +66,7 @@ impl DurableLog {
 
     /// More of a file has become durable.
     pub fn synced(&mut self, node: NodeId, file: FileId, disk: &Disk) {
-        if file.kind == FileKind::Superblock {
+        if matches!(file.kind, FileKind::Superblock | FileKind::Spare) {
             return;
         }
         self.nodes.entry(node).or_default().scan(file, disk, self.entry_kinds);
@@ -84,7 +84,7 @@ impl DurableLog {
             logs.entries.retain(|_, (_, file)| named.contains(file));
         }
         for file in named {
-            if file.kind != FileKind::Superblock {
+            if !matches!(file.kind, FileKind::Superblock | FileKind::Spare) {
                 logs.scan(file, disk, self.entry_kinds);
             }
         }
@@ -243,7 +243,9 @@ impl Logs {
                 Some(bytes)
             };
             if let Some(bytes) = bytes {
-                let Some((_, entries)) = decode_batch(&bytes, &segment.seal) else { break };
+                let Some((_, entries)) = decode_batch(&bytes, &segment.seal, file.number) else {
+                    break;
+                };
                 if entries.iter().any(|(_, good)| !good) {
                     break;
                 }
@@ -268,7 +270,9 @@ impl Logs {
     /// A segment whose header has become durable.
     fn open(&mut self, file: FileId, disk: &Disk) -> Option<Segment> {
         let bytes = disk.read_durable(file, 0, SEGMENT_HEADER_BYTES)?;
-        let header = SegmentHeader::decode(&bytes)?;
+        // A file that was another segment before has the header of that one until it is written.
+        let header =
+            SegmentHeader::decode(&bytes).filter(|header| header.segment == file.number)?;
         self.mark(file.kind, header.first_seq.saturating_sub(1));
         Some(Segment {
             seal: Seal::new(&header.store, file.kind),
@@ -287,8 +291,8 @@ impl Segment {
     /// The head of the next batch, if it is durable and this log wrote it here.
     fn head(&self, file: FileId, disk: &Disk) -> Option<BatchHeader> {
         let bytes = disk.read_durable(file, self.next, BATCH_HEADER_BYTES)?;
-        let header = BatchHeader::decode_head(&bytes, &self.seal)?;
-        (header.segment == file.number && header.offset == self.next).then_some(header)
+        let header = BatchHeader::decode_head(&bytes, &self.seal, file.number)?;
+        (header.offset == self.next).then_some(header)
     }
 }
 

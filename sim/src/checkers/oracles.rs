@@ -147,6 +147,7 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
             Event::Expelled => Some("expelled"),
         },
         Trace::Log(LogTrace::SegmentStarted { .. }) => Some("segment-started"),
+        Trace::Log(LogTrace::SegmentReused { .. }) => Some("segment-reused"),
         Trace::Readmitted { .. } => Some("replica-readmitted"),
         Trace::SnapshotInstalled { .. } => Some("snapshot-installed"),
         Trace::Damaged { .. } => Some("corruption-found"),

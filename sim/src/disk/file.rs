@@ -33,6 +33,8 @@ pub struct File {
     writes: u64,
     /// By sector and the write that replaced them.
     unsynced: BTreeMap<(usize, u64), Contents>,
+    /// What it held when it was given to another use.
+    before: Vec<Option<Page>>,
 }
 
 /// A sector's contents; `None` is all zeros, the usual case in a preallocated segment.
@@ -61,6 +63,18 @@ impl File {
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.unsynced.is_empty() && self.bytes_durable == self.len
+    }
+
+    /// What is in it is of no use any more, and it begins another one.
+    pub fn begin_life(&mut self) {
+        self.before.clone_from(&self.pages);
+    }
+
+    /// What stood in a range before its present use began; zeros if that is the first.
+    #[must_use]
+    pub fn before_life(&self, offset: usize, len: usize) -> Vec<u8> {
+        let before = Self { pages: self.before.clone(), len: offset + len, ..Self::default() };
+        before.copy(offset, offset + len)
     }
 
     /// Gives it this length, with zeros where it grows.

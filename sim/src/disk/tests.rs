@@ -1,7 +1,6 @@
 //! The contract of [`Io`], one test a promise.
 
 use super::*;
-use ironseed_core::machine::FileKind;
 
 const A: FileId = FileId::new(FileKind::Wal, 1);
 const B: FileId = FileId::new(FileKind::Superblock, 0);
@@ -144,6 +143,24 @@ fn rot_reaches_bytes_at_rest_only() {
     rig.write(A, 7).expect("room");
     assert!(!rig.disk.flip(A, 10, 0), "an unsynced sector is not at rest");
     assert!(!rig.disk.flip(B, 0, 0), "no such file");
+}
+
+#[test]
+fn a_write_that_went_elsewhere_leaves_what_stood_there_in_an_earlier_life_of_the_file() {
+    let mut rig = Rig::ready(3);
+    let spare = FileId::new(FileKind::Spare, 1);
+    let sync = Io::Sync { file: A };
+    rig.write(A, 1).expect("room");
+    let renames = [Io::Rename { from: A, to: spare }, Io::Rename { from: spare, to: A }];
+    for io in [sync.clone()].into_iter().chain(renames).chain([Io::SyncDir]) {
+        rig.run(io).expect("no faults");
+    }
+    rig.write(A, 2).expect("room");
+    rig.run(sync).expect("no faults");
+    assert!(rig.disk.misdirect(A, 0..1024, A, 2048, 512));
+    let bytes = rig.disk.read_durable(A, 0, 4096).expect("it has a name");
+    let sectors: Vec<u8> = bytes.iter().step_by(512).copied().collect();
+    assert_eq!(sectors, [1, 1, 0, 0, 2, 0, 0, 0]);
 }
 
 #[test]

@@ -418,6 +418,10 @@ impl Running {
         }
         self.with_store(config, effects, |logs, chunks, out| {
             let _ = logs.on_done(now, op, result, out) || chunks.on_done(now.mono, op, result, out);
+            if chunks.take_lacked_space() {
+                logs.give_spares_back();
+                logs.pump(now, out);
+            }
         });
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Disk {
     pending: Vec<Pending>,
     /// No space for anything. What a write leaves behind is anybody's guess.
     pub(crate) full: bool,
+    /// No space for new files.
+    pub(crate) full_for_new: bool,
     /// So many writes find no space after everything of them has landed.
     pub(crate) late_refusals: u32,
     pub(crate) fail_syncs: bool,
@@ -34,6 +36,8 @@ pub(crate) struct File {
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
     named: bool,
+    /// The name that it may have again, because the rename is not durable.
+    was: Option<FileId>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +93,7 @@ impl Disk {
 
     fn execute(&mut self, pending: &Pending, rng: &mut Rng) -> IoResult {
         match &pending.op.io {
-            Io::Create { .. } if self.full => return Err(IoError::NoSpace),
+            Io::Create { .. } if self.full || self.full_for_new => return Err(IoError::NoSpace),
             Io::Write { file, offset, data } if self.full || self.late_refusals > 0 => {
                 let keep = if self.full { rng.below(4) } else { 3 };
                 self.late_refusals = self.late_refusals.saturating_sub(1);
@@ -103,6 +107,7 @@ impl Disk {
             Io::Write { file, offset, data } => {
                 self.writes += 1;
                 let file = self.files.get_mut(file).ok_or(IoError::NotFound)?;
+                assert!(file.was.is_none(), "written to before its name is durable");
                 file.write(*offset as usize, &data.concat());
             }
             Io::Sync { .. } if self.fail_syncs => return Err(IoError::Device),
@@ -133,31 +138,51 @@ impl Disk {
             }
             Io::Remove { file } => {
                 let gone = self.files.remove(file).ok_or(IoError::NotFound)?;
+                assert_eq!(gone.was, None, "{file} is removed and its name isn't durable");
                 if gone.named {
                     self.removed.insert(*file, gone);
                 }
             }
             Io::SyncDir => {
                 self.removed.clear();
-                self.files.values_mut().for_each(|file| file.named = true);
+                for file in self.files.values_mut() {
+                    (file.named, file.was) = (true, None);
+                }
             }
-            Io::Rename { .. } => unreachable!("a log renames nothing"),
+            Io::Rename { from, to } => self.rename(*from, *to)?,
         }
         Ok(IoDone::Ok)
+    }
+
+    fn rename(&mut self, from: FileId, to: FileId) -> Result<(), IoError> {
+        let mut file = self.files.remove(&from).ok_or(IoError::NotFound)?;
+        assert!(file.named && file.was.is_none(), "{from} has no durable name to be renamed from");
+        file.was = Some(from);
+        assert!(self.files.insert(to, file).is_none(), "{to} is replaced");
+        Ok(())
     }
 
     /// What is in flight happens in part: any subset of a write's sectors.
     fn tear(&mut self, rng: &mut Rng) {
         for pending in core::mem::take(&mut self.pending) {
-            let Io::Write { file, offset, data } = &pending.op.io else { continue };
-            let keep = rng.below(4);
-            self.write_some(*file, *offset as usize, &data.concat(), keep, rng);
+            match &pending.op.io {
+                Io::Write { file, offset, data } => {
+                    let keep = rng.below(4);
+                    self.write_some(*file, *offset as usize, &data.concat(), keep, rng);
+                }
+                Io::Rename { from, to } if rng.chance(1, 2) => {
+                    // A file that is not there is not renamed.
+                    let _ = self.rename(*from, *to);
+                }
+                _ => {}
+            }
         }
     }
 
     /// Writes each sector with a chance of `keep + 1` in 4.
     fn write_some(&mut self, file: FileId, offset: usize, data: &[u8], keep: u64, rng: &mut Rng) {
         let Some(file) = self.files.get_mut(&file) else { return };
+        assert!(file.was.is_none(), "written to before its name is durable");
         for (at, sector) in data.chunks(SECTOR).enumerate() {
             if rng.below(4) <= keep {
                 file.write(offset + at * SECTOR, sector);
@@ -179,6 +204,10 @@ impl Disk {
             }
         }
         self.files.retain(|_, file| file.named || rng.chance(1, 2));
+        for (id, mut file) in core::mem::take(&mut self.files) {
+            let was = file.was.take().filter(|_| rng.chance(1, 2));
+            self.files.insert(was.unwrap_or(id), file);
+        }
         for file in self.files.values_mut() {
             file.named = true;
             if rng.chance(1, 2) {
@@ -205,7 +234,8 @@ impl Disk {
 
     /// Puts a file there as if it had always been.
     pub(crate) fn place(&mut self, id: FileId, bytes: Vec<u8>) {
-        let file = File { durable: bytes.clone(), bytes, dirty: BTreeSet::new(), named: true };
+        let file =
+            File { durable: bytes.clone(), bytes, dirty: BTreeSet::new(), named: true, was: None };
         self.files.insert(id, file);
     }
 

@@ -23,9 +23,9 @@ fn a_batch_decodes_as_it_was_encoded() {
         let bytes = batch.data.concat();
         assert_eq!(bytes.len(), batch.header.batch_bytes as usize);
         assert_eq!(bytes.len() % 512, 0);
-        let (header, entries) = decode_batch(&bytes, &seal()).unwrap();
+        let (header, entries) = decode_batch(&bytes, &seal(), 3).unwrap();
         assert_eq!(header, batch.header);
-        assert_eq!(BatchHeader::decode_tail(&bytes, &seal()), Some(header));
+        assert_eq!(BatchHeader::decode_tail(&bytes, &seal(), 3), Some(header));
         assert_eq!(entries.len(), records.len());
         for (((entry, good), record), location) in
             entries.iter().zip(&records).zip(&batch.locations)
@@ -46,7 +46,7 @@ fn a_header_with_any_bit_flipped_is_no_header() {
     for bit in 0..BATCH_HEADER_BYTES * 8 {
         let mut bytes = bytes.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(BatchHeader::decode_head(&bytes, &seal()), None, "bit {bit}");
+        assert_eq!(BatchHeader::decode_head(&bytes, &seal(), 3), None, "bit {bit}");
     }
     let header = SegmentHeader {
         version: VERSION,
@@ -55,6 +55,7 @@ fn a_header_with_any_bit_flipped_is_no_header() {
         segment: 3,
         store: [7; 16],
         first_seq: 5,
+        previous: 2,
     };
     let bytes = header.encode();
     assert_eq!(SegmentHeader::decode(&bytes), Some(header));
@@ -66,11 +67,15 @@ fn a_header_with_any_bit_flipped_is_no_header() {
 }
 
 #[test]
-fn a_batch_of_another_store_or_kind_does_not_pass() {
+fn a_batch_of_another_store_kind_or_segment_does_not_pass() {
     let bytes = encode_batch(Vec::from([record(1, 100)]), PLACE, &seal()).data.concat();
-    assert_eq!(decode_batch(&bytes, &Seal::new(&[8; 16], FileKind::Wal)), None);
-    assert_eq!(decode_batch(&bytes, &Seal::new(&[7; 16], FileKind::Chunk)), None);
+    assert_eq!(decode_batch(&bytes, &Seal::new(&[8; 16], FileKind::Wal), 3), None);
+    assert_eq!(decode_batch(&bytes, &Seal::new(&[7; 16], FileKind::Chunk), 3), None);
+    for segment in [0, 2, 4, u64::MAX] {
+        assert_eq!(decode_batch(&bytes, &seal(), segment), None);
+        assert_eq!(BatchHeader::decode_tail(&bytes, &seal(), segment), None);
+    }
     for cut in 0..bytes.len() {
-        assert_eq!(decode_batch(&bytes[..cut], &seal()), None, "cut at {cut}");
+        assert_eq!(decode_batch(&bytes[..cut], &seal(), 3), None, "cut at {cut}");
     }
 }

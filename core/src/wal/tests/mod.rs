@@ -10,6 +10,7 @@ mod behaviour;
 pub(crate) mod disk;
 mod format;
 mod model;
+mod recycled;
 mod rot;
 
 use super::{

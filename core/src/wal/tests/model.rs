@@ -1,6 +1,6 @@
 //! Random operations against a list: after any crash the log holds a prefix, and all that was durable.
 
-use super::super::{Config, Lsn, Recovered};
+use super::super::{Config, LogTrace, Lsn, Recovered};
 use super::disk::Disk;
 use super::{LogOutput, Record, assert_records, record, recover};
 use crate::machine::{Duration, FileKind, Instant, OpIds};
@@ -29,6 +29,8 @@ struct Run {
     removing: Vec<u64>,
     next: u64,
     failed: bool,
+    /// How many segments had the file of another one.
+    reused: usize,
 }
 
 impl Run {
@@ -47,7 +49,19 @@ impl Run {
         let ops = OpIds::new(5, 3);
         let (known, removing) = (Vec::new(), Vec::new());
         let now = Instant(0);
-        Self { rng, config, disk, log, ops, now, known, removing, next: 1, failed: false }
+        Self {
+            rng,
+            config,
+            disk,
+            log,
+            ops,
+            now,
+            known,
+            removing,
+            next: 1,
+            failed: false,
+            reused: 0,
+        }
     }
 
     fn step(&mut self) {
@@ -64,6 +78,7 @@ impl Run {
                 self.pump();
             }
             93..95 => self.remove_oldest(),
+            95 if self.rng.chance(1, 4) => self.log.keep_spares(self.rng.chance(2, 3)),
             95..96 => self.disk.full = !self.disk.full && self.rng.chance(1, 2),
             96..97 => self.disk.fail_syncs = self.rng.chance(1, 8),
             97..98 => self.crash(),
@@ -130,6 +145,10 @@ impl Run {
                     self.known.retain(|known| known.segment != Some(segment));
                 }
                 LogOutput::Failed(_) => self.failed = true,
+                LogOutput::Trace(LogTrace::SegmentReused { segment, was }) => {
+                    assert!(was < segment, "{segment} was {was}");
+                    self.reused += 1;
+                }
                 LogOutput::Trace(_) => {}
             }
         }
@@ -218,6 +237,7 @@ impl Run {
 
 #[test]
 fn a_crashed_log_is_a_prefix_of_what_was_appended() {
+    let mut reused = 0;
     for seed in 0..500 {
         let mut run = Run::new(seed);
         for _ in 0..600 {
@@ -233,5 +253,7 @@ fn a_crashed_log_is_a_prefix_of_what_was_appended() {
             run.complete();
         }
         assert!(run.known.last().unwrap().durable, "seed {seed}: {:?}", run.log);
+        reused += run.reused;
     }
+    assert!(reused > 500, "{reused} segments in files of others");
 }

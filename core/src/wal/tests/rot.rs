@@ -1,7 +1,7 @@
 //! Damage: before the mark it is reported and costs as little as possible, beyond it the log is cut.
 
 use super::super::record::{Place, Seal, SegmentHeader, encode_batch};
-use super::super::{Config, DamageKind, LogDamage, RecoveredPayload};
+use super::super::{Config, DamageKind, LogDamage, RecoveredPayload, SegmentStat};
 use super::disk::Disk;
 use super::{Opened, Record, Rig, assert_records, config, record, recover};
 use crate::machine::{FileId, FileKind};
@@ -171,7 +171,9 @@ fn what_a_torn_batch_said_is_said_again_by_an_idle_log() {
 fn the_mark_in_place_of_a_torn_batch_follows_unsynced_ones_that_are_whole() {
     // The last one was written when the third was synced, the one before it when the first was.
     let (config, id) = (config(), FileId::new(FileKind::Wal, 1));
-    let mut bytes = SegmentHeader::new(&config, 1, 1).block().to_vec();
+    let first =
+        SegmentStat { number: 1, previous: 0, capacity: 0, used: 0, first_seq: 1, last_seq: 0 };
+    let mut bytes = SegmentHeader::new(&config, &first).block().to_vec();
     for (seq, synced_seq) in [(1, 0), (2, 1), (3, 1), (4, 1), (5, 3)] {
         let mut record = record(seq, 400);
         record.payload_crc = Some(crc32fast::hash(&record.payload.concat()));

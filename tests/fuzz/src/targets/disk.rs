@@ -121,7 +121,8 @@ pub(super) const WAL_BATCH: Target = Target {
             let note = Bytes::from_static(note);
             Record { note, ..Record::new(identity, Bytes::from_static(payload)) }
         };
-        let place = Place { segment: 4, offset: 8192, seq: 17, synced_seq: 15, block_bytes: 512 };
+        let place =
+            Place { segment: SEGMENT, offset: 8192, seq: 17, synced_seq: 15, block_bytes: 512 };
         let batches = [
             vec![],
             vec![record(1, 9, b"", b"one payload")],
@@ -137,9 +138,10 @@ pub(super) const WAL_BATCH: Target = Target {
             version: 1,
             kind: kind_code(FileKind::Wal),
             block_bytes: 512,
-            segment: 4,
+            segment: SEGMENT,
             store: STORE,
             first_seq: 12,
+            previous: 3,
         };
         seeds.push(header.encode().to_vec());
         seeds
@@ -149,6 +151,9 @@ pub(super) const WAL_BATCH: Target = Target {
     memory_max: 64 << 20,
     run: wal_batch,
 };
+
+/// The segment that every batch is to be of.
+const SEGMENT: u64 = 4;
 
 fn seal() -> Seal {
     Seal::new(&STORE, FileKind::Wal)
@@ -174,6 +179,7 @@ fn reseal_batch(batch: &mut [u8]) {
     let room = (length - 2 * BATCH_HEADER_BYTES) / 2;
     let directory = BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + (le_u32(batch, 44) as usize).min(room);
     let crc = crc32fast::hash(&batch[directory.clone()]);
+    batch[8..16].copy_from_slice(&SEGMENT.to_le_bytes());
     put_u32(batch, 40, length as u32);
     put_u32(batch, 44, directory.len() as u32);
     put_u32(batch, 56, crc);
@@ -200,8 +206,10 @@ fn reseal_header(header: &mut [u8]) {
 /// A batch that is taken has all of its records inside, the same ones in both directories, and its payloads
 /// are written again as they were.
 fn judge_batch(bytes: &[u8]) -> Verdict {
-    let _ = BatchHeader::decode_tail(bytes, &seal());
-    let Some((header, judged)) = decode_batch(bytes, &seal()) else { return Verdict::Refused };
+    let _ = BatchHeader::decode_tail(bytes, &seal(), SEGMENT);
+    let Some((header, judged)) = decode_batch(bytes, &seal(), SEGMENT) else {
+        return Verdict::Refused;
+    };
     assert_eq!(judged.len(), header.records as usize);
     let batch = &bytes[..header.batch_bytes as usize];
     let mut next = header.offset + header.directory().end as u64;
@@ -232,7 +240,7 @@ fn flip(batch: &[u8], header: &BatchHeader) {
     let at = crc32fast::hash(batch) as usize % (BATCH_HEADER_BYTES * 8);
     let mut flipped = batch.to_vec();
     flipped[at / 8] ^= 1 << (at % 8);
-    let found = BatchHeader::decode_head(&flipped, &seal());
+    let found = BatchHeader::decode_head(&flipped, &seal(), SEGMENT);
     assert_eq!(found, None, "bit {at} of the head of {header:?}");
 }
 

@@ -8,7 +8,7 @@ use ironseed::net::frame::{self, HEADER_BYTES, Header, Kind, MEMBER};
 use ironseed::net::handshake::{Credentials, HandshakeError};
 use ironseed_core::codec::{self, Octets};
 use ironseed_core::kv::snapshot::SnapshotRecord;
-use ironseed_core::node::message::{Ask, CallId, Head, PeerMessage, Query, Reply};
+use ironseed_core::node::message::{Ask, Beat, CallId, Head, PeerMessage, Query, Reply};
 use ironseed_core::node::support::Support;
 use ironseed_core::object::api::{Answer, ListObjects, Refusal, Request};
 use ironseed_core::raft;

@@ -1,0 +1,163 @@
+//! Recovery of a store for somebody who only wants to know what is in it.
+
+use super::node_config;
+use crate::chunk::ChunkStore;
+use crate::kv::state::State;
+use crate::machine::{FileKind, FoundFile, Halt, Instant, IoOp, IoResult};
+use crate::node::boot::{Admitted, next_boot};
+use crate::node::recovery::{Ops, Ready, Recovering};
+use crate::node::superblock::{Membership, Superblock};
+use crate::raft::{self, HardState, Payload};
+use crate::rng::Rng;
+use crate::types::{GroupId, Index, NodeId, OpId, Position};
+use crate::wal::{Cut, LogDamage, SegmentStat};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A recovery under way: three logs side by side.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    recovering: Box<Recovering>,
+    config: crate::node::api::Config,
+}
+
+/// What a store holds.
+pub struct Found {
+    /// What is damaged in the logs, and what that costs, as a boot judges it. A chunk's bytes are not looked at.
+    pub damages: Vec<LogDamage>,
+    /// Where each log ends, if it has begun.
+    pub cuts: Vec<Cut>,
+    /// The groups that have a replica here.
+    pub groups: BTreeMap<GroupId, FoundGroup>,
+    /// What the chunk log holds.
+    pub chunks: Box<ChunkStore>,
+    /// The segments of the write-ahead log and of the table log, oldest first.
+    pub segments: BTreeMap<FileKind, Vec<SegmentStat>>,
+    pub(super) parts: Parts,
+}
+
+/// What a compaction needs of a survey.
+pub(super) struct Parts {
+    pub(super) table: crate::wal::SegmentLog,
+    pub(super) frames: BTreeMap<u64, Vec<(GroupId, crate::wal::Location)>>,
+    /// The states as they stand in the table log.
+    pub(super) states: BTreeMap<GroupId, State>,
+    pub(super) ops: Ops,
+}
+
+/// A replica as a boot would begin with it.
+pub struct FoundGroup {
+    /// Which nodes hold the group.
+    pub replicas: Vec<NodeId>,
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// The log: its end, where it begins, how many of its entries are lost, who belongs to the group, whether the
+    /// replica abstains.
+    pub raft: raft::Status,
+    /// What the table log has of the state.
+    pub checkpoint: Position,
+    /// The state with everything applied that is known to be committed, if it can be had.
+    pub state: Option<State>,
+    /// Why the state, or what is to be applied to it, can't be had.
+    pub damage: Option<String>,
+}
+
+impl Survey {
+    /// A survey of the store that this superblock is of. Its operations may be executed in any order; those that write
+    /// may be left out (see [`super`]).
+    ///
+    /// # Errors
+    /// The store has not joined a cluster yet: there is nothing in it.
+    pub fn new(
+        superblock: &Superblock,
+        files: Vec<FoundFile>,
+        ios: &mut Vec<IoOp>,
+    ) -> Result<Self, Halt> {
+        let Membership::Member(charter) = &superblock.membership else {
+            let reason = String::from("this store has not joined a cluster yet: it holds nothing");
+            return Err(Halt { reason });
+        };
+        let config = node_config(superblock, charter, &files);
+        let admitted = Admitted {
+            superblock: next_boot(superblock.clone(), &files, superblock.fsync),
+            sequence: 0,
+            charter: charter.clone(),
+            files,
+        };
+        let mut recovering = Recovering::new(&config, admitted, Ops::new(), ios, &mut Vec::new())?;
+        recovering.damages = Some(Vec::new());
+        Ok(Self { recovering: Box::new(recovering), config })
+    }
+
+    /// Takes the completion of an operation and goes on.
+    ///
+    /// # Errors
+    /// A log can't be opened: why, with file and offset.
+    pub fn on_done(
+        &mut self,
+        op: OpId,
+        result: &IoResult,
+        ios: &mut Vec<IoOp>,
+    ) -> Result<(), Halt> {
+        self.recovering.on_done(op, result, ios, &mut Vec::new())
+    }
+
+    /// What was found, once no operation is under way any more.
+    ///
+    /// # Panics
+    /// If one is.
+    #[must_use]
+    pub fn finish(mut self) -> Found {
+        assert!(self.recovering.is_complete(), "the logs are not read yet");
+        let damages = self.recovering.damages.take().unwrap_or_default();
+        let cuts = self.recovering.cuts().cloned().collect();
+        let mut rng = Rng::new(self.config.seed);
+        let ready = self.recovering.finish(&self.config, Instant(0), &mut rng, &mut Vec::new());
+        let Some(ready) = ready else { unreachable!("all logs are there") };
+        let Ready { groups, replicas, logs, chunks, ops, .. } = ready;
+        let mut found = BTreeMap::new();
+        let mut states = BTreeMap::new();
+        for (group, replica) in replicas {
+            let checkpoint = replica.state.mark().position;
+            let (state, damage) = match replica.damage {
+                Some(damage) => (None, Some(damage)),
+                None => {
+                    states.insert(group, replica.state.clone());
+                    applied(replica.state, &replica.raft)
+                }
+            };
+            let replicas = groups.get(&group).cloned().unwrap_or_default();
+            let (hard_state, raft) = (replica.raft.hard_state(), replica.raft.status());
+            let of = FoundGroup { replicas, hard_state, raft, checkpoint, state, damage };
+            found.insert(group, of);
+        }
+        let segments = BTreeMap::from([
+            (FileKind::Wal, logs.wal.segments().copied().collect()),
+            (FileKind::Table, logs.table.segments().copied().collect()),
+            (FileKind::Chunk, chunks.segments().copied().collect()),
+        ]);
+        let parts = Parts { table: logs.table, frames: logs.frames, states, ops };
+        Found { damages, cuts, groups: found, chunks, segments, parts }
+    }
+}
+
+/// Applies what the log has and is known to be committed, as a replica does. An entry that is lost here ends it.
+fn applied(mut state: State, raft: &raft::Group) -> (Option<State>, Option<String>) {
+    let commit = raft.hard_state().commit_index;
+    loop {
+        let next: Index = state.mark().position.index.next();
+        if next > commit || state.stranded().is_some() {
+            return (Some(state), None);
+        }
+        let Some(entry) = raft.entries(next, 1).next() else { return (Some(state), None) };
+        match &entry.payload {
+            Payload::Command(command) => {
+                state.apply(entry.position, command);
+            }
+            Payload::Noop | Payload::Configure(_) => state.advance(entry.position),
+            Payload::Lost { .. } => return (Some(state), None),
+        }
+    }
+}
