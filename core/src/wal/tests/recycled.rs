@@ -83,7 +83,7 @@ fn missing(opened: &Opened, records: &[Record], context: &dyn core::fmt::Debug) 
     for found in &opened.records {
         let expected = rest.find(|record| record.identity == found.identity);
         let Some(expected) = expected else { panic!("{context:?}: {found:?} is of another life") };
-        assert_records(core::slice::from_ref(found), &[expected.clone()], context);
+        assert_records(core::slice::from_ref(found), core::slice::from_ref(expected), context);
     }
     records.len() - opened.records.len()
 }
