@@ -112,6 +112,7 @@ impl Charter {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -125,7 +126,7 @@ mod tests {
             access_key: "root".into(),
             secret_key: "secret".into(),
         };
-        let node = |id| Chartered { node: NodeId(id), store: store(id as u8), generation: 0 };
+        let node = |id: u8| Chartered { node: NodeId(id.into()), store: store(id), generation: 0 };
         Charter { founding, version: 0, nodes: (1..=3).map(node).collect(), shards: 4, replication }
     }
 

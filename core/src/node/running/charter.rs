@@ -41,14 +41,15 @@ impl Running {
         self.write_superblock(effects);
     }
 
-    /// A store without a cluster looks for one.
-    pub(super) fn on_hello(&mut self, from: NodeId, store: StoreId) -> Post {
+    /// A store without a cluster looks for one, again and again.
+    pub(super) fn on_hello(&mut self, from: NodeId, store: StoreId) -> Option<Post> {
         let charter = self.charter();
         if charter.names(from, store) {
-            return Post::Peer(from, Head::Welcome(charter.clone()).into());
+            return Some(Post::Peer(from, Head::Welcome(charter.clone()).into()));
         }
-        self.strangers.insert(from, store);
-        Post::Trace(Trace::Stranger { node: from, store })
+        let known = self.strangers.insert(from, store);
+        let news = known != Some(store);
+        news.then_some(Post::Trace(Trace::Stranger { node: from, store }))
     }
 
     /// The meta group's first leader writes the charter down.

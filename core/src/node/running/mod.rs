@@ -308,7 +308,10 @@ impl Running {
                 }
                 return;
             }
-            Head::Hello { store } => self.on_hello(from, store),
+            Head::Hello { store } => match self.on_hello(from, store) {
+                Some(post) => post,
+                None => return,
+            },
             Head::Welcome(charter) => return self.on_charter(charter, effects),
             Head::Raft(messages) => {
                 for (group, message) in messages {
