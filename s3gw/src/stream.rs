@@ -316,16 +316,9 @@ pub struct Download<S: Store> {
 impl<S: Store> Download<S> {
     /// Begins to read `range` of an object that was just looked up.
     #[must_use]
-    pub fn new(
-        store: &Arc<S>,
-        budget: &Budget,
-        (bucket, key): (&str, &str),
-        object: &Object,
-        range: Range<u64>,
-    ) -> Self {
-        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+    pub fn new(store: &Arc<S>, budget: &Budget, object: &Object, range: Range<u64>) -> Self {
         let bytes = range.end - range.start;
-        let machine = Downloader::new(bucket, key, &object.content, object.bytes, range);
+        let machine = Downloader::new(&object.content, object.bytes, range);
         let (store, budget) = (Arc::clone(store), budget.clone());
         Self { store, budget, machine, calls: Calls::new(), bytes, roomy: true }
     }

@@ -485,6 +485,17 @@ pub enum Request {
     /// The operator says that a node's disk is lost and lets another store take its place. Answer: [`Answer::Done`], also if
     /// it has it already; [`Refusal::Invalid`] says why it can't.
     ReplaceStore(Replacement),
+    /// Reads which parts the completed upload behind an object has: what a reader needs who has looked the object up, whatever
+    /// has become of it and of its bucket since. Pins the upload for another [`crate::chunk::PIN_MS`]. Answer:
+    /// [`Answer::Parts`].
+    ReadParts {
+        /// The upload.
+        upload: BlobId,
+        /// Only parts with a higher number.
+        after: u16,
+        /// How many at the most.
+        limit: u32,
+    },
 }
 
 impl Request {
@@ -514,7 +525,8 @@ impl Request {
             | Self::WriteChunk { .. }
             | Self::ReadChunk { .. }
             | Self::Kv(_)
-            | Self::ReplaceStore(_) => None,
+            | Self::ReplaceStore(_)
+            | Self::ReadParts { .. } => None,
         }
     }
 
@@ -663,7 +675,8 @@ pub const fn home_shard(request: &Request) -> Option<ShardId> {
         Request::WriteChunk { blob, .. }
         | Request::AppendExtent { blob, .. }
         | Request::DropBlob { blob }
-        | Request::ReadExtents { blob, .. } => Some(blob.home),
+        | Request::ReadExtents { blob, .. }
+        | Request::ReadParts { upload: blob, .. } => Some(blob.home),
         Request::ReadChunk { chunk } => Some(chunk.blob.home),
         _ => None,
     }

@@ -64,6 +64,15 @@ pub enum Query {
         /// How many at the most.
         limit: u32,
     },
+    /// [`Request::ReadParts`].
+    PartsRead {
+        /// The upload.
+        upload: BlobId,
+        /// Only parts with a higher number.
+        after: u16,
+        /// How many at the most.
+        limit: u32,
+    },
     /// [`Request::ReadExtents`].
     Extents {
         /// The blob.
@@ -87,6 +96,9 @@ impl Query {
             Request::ListParts { key, upload, after, limit, .. } => {
                 let (bucket, key, upload) = (bucket?, key.clone(), *upload);
                 Some(Self::Parts { bucket, key, upload, after: *after, limit: *limit })
+            }
+            Request::ReadParts { upload, after, limit } => {
+                Some(Self::PartsRead { upload: *upload, after: *after, limit: *limit })
             }
             Request::ReadExtents { blob, from, limit } => {
                 Some(Self::Extents { blob: *blob, from: *from, limit: *limit })
@@ -205,7 +217,15 @@ pub fn read(table: &Table, home: ShardId, query: &Query) -> Result<Reading, Refu
         }
         Query::Parts { bucket, key, upload, after, limit } => {
             bucket::check_read(table, *bucket)?;
-            list_parts(table, home, (*bucket, key), *upload, *after, *limit)
+            let (progress, completed) = upload_of(table, home, (*bucket, key), *upload)?;
+            Ok(parts(table, *upload, progress, completed, (*after, *limit)))
+        }
+        Query::PartsRead { upload, after, limit } => {
+            let here = upload.home == home && multipart::completed(table, *upload).is_some();
+            if !here {
+                return Err(Refusal::NoSuchUpload);
+            }
+            Ok(parts(table, *upload, None, true, (*after, *limit)))
         }
         Query::Extents { blob, from, limit } => extents(table, home, *blob, *from, *limit),
     }
@@ -251,14 +271,13 @@ fn extents(
     Ok(Reading { plan: Plan::Extents { truncated: upto < count }, bodies, pins: Some(root) })
 }
 
-fn list_parts(
+/// An upload to a key: its record while it is in progress, or that it is completed.
+fn upload_of(
     table: &Table,
     home: ShardId,
     (bucket, key): (BucketId, &str),
     upload: BlobId,
-    after: u16,
-    limit: u32,
-) -> Result<Reading, Refusal> {
+) -> Result<(Option<UploadHead>, bool), Refusal> {
     let record = (upload.home == home).then(|| space::upload(bucket, key.as_bytes(), upload));
     let record = record.ok_or(Refusal::NoSuchUpload)?;
     let progress = record::find::<UploadHead>(table, &record);
@@ -267,6 +286,17 @@ fn list_parts(
     if progress.is_none() && !completed {
         return Err(Refusal::NoSuchUpload);
     }
+    Ok((progress, completed))
+}
+
+/// A page of an upload's parts.
+fn parts(
+    table: &Table,
+    upload: BlobId,
+    progress: Option<UploadHead>,
+    completed: bool,
+    (after, limit): (u16, u32),
+) -> Reading {
     let all = space::parts(upload);
     let from = space::part(upload, after);
     let (mut parts, mut bodies, mut inline) = (Vec::new(), Vec::new(), None);
@@ -286,8 +316,8 @@ fn list_parts(
         parts.push((number, head));
     }
     let attributes = progress.map(|head| head.attributes).unwrap_or_default();
-    let plan = Plan::Parts { home, parts, inline, truncated, attributes };
-    Ok(Reading { plan, bodies, pins: completed.then_some(upload) })
+    let plan = Plan::Parts { home: upload.home, parts, inline, truncated, attributes };
+    Reading { plan, bodies, pins: completed.then_some(upload) }
 }
 
 /// A page of the bucket's objects in this shard.

@@ -44,12 +44,11 @@ async fn find_source<S: Store>(
 async fn copy_bytes<S: Store>(
     ops: &Ops<S>,
     call: &Call,
-    source: (&str, &str),
     object: &Object,
     range: Range<u64>,
     algorithm: Option<ChecksumAlgorithm>,
 ) -> Result<(Stored<S>, Summary)> {
-    let mut download = Download::new(&ops.store, &ops.budget, source, object, range).without_room();
+    let mut download = Download::new(&ops.store, &ops.budget, object, range).without_room();
     store_pieces(ops.into(), call.place(), &mut download, algorithm).await
 }
 
@@ -100,8 +99,7 @@ pub(super) async fn copy_object<S: Store>(
     };
     attributes.tags = if new_tags { tags_of(&call)? } else { kept.tags.clone() };
     let algorithm = asked.or(kept.checksum.as_ref().map(|checksum| checksum.algorithm));
-    let (stored, summary) =
-        copy_bytes(ops, &call, source, &object, 0..object.bytes, algorithm).await?;
+    let (stored, summary) = copy_bytes(ops, &call, &object, 0..object.bytes, algorithm).await?;
     attributes.checksum = summary.checksum.clone();
     let (etag, committed) =
         name_object(ops, &call, stored, attributes, summary.md5, condition).await?;
@@ -138,7 +136,7 @@ pub(super) async fn upload_part_copy<S: Store>(
     if range.end - range.start > PUT_BYTES_MAX {
         return Err(Error::from(Code::EntityTooLarge).into());
     }
-    let (stored, summary) = copy_bytes(ops, &call, source, &object, range, algorithm).await?;
+    let (stored, summary) = copy_bytes(ops, &call, &object, range, algorithm).await?;
     put_part(ops, &call, upload, number, stored, &summary).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut result = dto::CopyPartResult {

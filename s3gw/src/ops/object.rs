@@ -145,8 +145,7 @@ pub(super) async fn get_object<S: Store>(
 ) -> S3Result<S3Response<dto::GetObjectOutput>> {
     let call = Call::of(&request)?;
     let read = look_up(ops, &call).await?;
-    let download =
-        Download::new(&ops.store, &ops.budget, call.place(), &read.object, read.range.clone());
+    let download = Download::new(&ops.store, &ops.budget, &read.object, read.range.clone());
     let body = dto::StreamingBlob::new(download.into_body().await?);
     let output = dto::GetObjectOutput { body: Some(body), ..Default::default() };
     Ok(S3Response::with_headers(output, read.headers))
@@ -190,7 +189,7 @@ async fn look_up<S: Store>(ops: &Ops<S>, call: &Call) -> S3Result<Read> {
             return Err(Code::InvalidRequest.because(why).into());
         }
         Some(number) => {
-            let (range, parts) = part_range(ops, call, &object, number).await?;
+            let (range, parts) = part_range(ops, &object, number).await?;
             (Wanted::Part(range), parts)
         }
         None => (wanted_range(call, &object), None),
@@ -284,7 +283,6 @@ pub(super) fn parse_part_number(text: &str) -> Result<u16> {
 /// Where a part lies in its object, and how many there are.
 async fn part_range<S: Store>(
     ops: &Ops<S>,
-    call: &Call,
     object: &Object,
     number: u16,
 ) -> Result<(Range<u64>, Option<u16>)> {
@@ -298,8 +296,7 @@ async fn part_range<S: Store>(
     };
     let (mut start, mut after) = (0, 0);
     loop {
-        let (bucket, key) = (call.bucket.clone(), call.key.clone());
-        let request = Request::ListParts { bucket, key, upload, after, limit: 1000 };
+        let request = Request::ReadParts { upload, after, limit: 1000 };
         let (parts, truncated) = match ops.ask(request).await? {
             Answer::Parts { parts, truncated, .. } => (parts, truncated),
             other => return Err(strange(&other)),

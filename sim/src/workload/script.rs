@@ -63,7 +63,7 @@ enum Stage {
     /// A put: the body goes up, then the record.
     Put { upload: Upload, target: Target, condition: Condition, etag: ETag },
     /// A read: the record comes, then the body.
-    Lookup { request: Option<Request>, target: Target },
+    Lookup { request: Option<Request> },
     /// The body of a read.
     Download(Download),
     /// A multipart upload.
@@ -110,9 +110,9 @@ impl Script {
     /// Reads an object and every byte of it.
     #[must_use]
     pub fn get(target: Target) -> Self {
-        let Target { bucket, key } = target.clone();
+        let Target { bucket, key } = target;
         let request = Some(Request::GetObject { bucket, key });
-        Self::new(Stage::Lookup { request, target })
+        Self::new(Stage::Lookup { request })
     }
 
     /// Writes these parts, in order, and ends the upload.
@@ -140,7 +140,7 @@ impl Script {
                     (None, (**look).clone())
                 }
             },
-            Stage::Lookup { request, .. } => (None, request.take()?),
+            Stage::Lookup { request } => (None, request.take()?),
             Stage::Put { upload, .. } => {
                 let call = upload.poll(now)?;
                 (Some(call.ticket), call.request)
@@ -180,7 +180,7 @@ impl Script {
                 let over = left == 0 && self.waiting == 0;
                 if over { Stage::Done } else { Stage::Relay { write, look, left } }
             }
-            Stage::Lookup { target, .. } => self.after_lookup(now, target, outcome, contents),
+            Stage::Lookup { .. } => self.after_lookup(now, outcome, contents),
             Stage::Download(mut download) => {
                 if let Some(ticket) = ticket {
                     download.downloader.on_outcome(ticket, outcome);
@@ -248,13 +248,7 @@ impl Script {
         }
     }
 
-    fn after_lookup(
-        &mut self,
-        now: u64,
-        target: Target,
-        outcome: Outcome,
-        contents: &Contents,
-    ) -> Stage {
+    fn after_lookup(&mut self, now: u64, outcome: Outcome, contents: &Contents) -> Stage {
         let Ok(Answer::Object(object)) = outcome else {
             self.finish(&outcome);
             return Stage::Done;
@@ -266,9 +260,8 @@ impl Script {
         if len as u64 != object.bytes {
             return self.wrong(format!("{} has {len} bytes, not {}", object.etag, object.bytes));
         }
-        let Target { bucket, key } = target;
         let all = 0..object.bytes;
-        let downloader = Downloader::new(bucket, key, &object.content, object.bytes, all);
+        let downloader = Downloader::new(&object.content, object.bytes, all);
         self.after_chunk(now, Download::new(downloader, object.etag, expected, now))
     }
 

@@ -197,7 +197,7 @@ impl Naive {
                 }
                 Ok(answer)
             }
-            Request::ListParts { upload, .. } => {
+            Request::ListParts { upload, .. } | Request::ReadParts { upload, .. } => {
                 let upload = self.uploads.get(upload).ok_or(Refusal::NoSuchUpload)?;
                 let parts = upload.parts.values().cloned().collect();
                 Ok(Answer::Parts { parts, truncated: false, attributes: Default::default() })

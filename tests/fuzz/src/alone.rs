@@ -93,7 +93,7 @@ impl Alone {
             other => return Err(format!("{other:?}")),
         };
         let (content, bytes) = (&object.content, object.bytes);
-        let mut download = Downloader::new(bucket.into(), key.into(), content, bytes, 0..bytes);
+        let mut download = Downloader::new(content, bytes, 0..bytes);
         let mut body = Vec::new();
         while !download.done() {
             let call = download.poll(Instant(self.now));

@@ -63,7 +63,9 @@ pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
             Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
         }
         Request::HeadBucket { .. } | Request::ListBuckets { .. } => Plan::Read(GroupId::META),
-        Request::ReadExtents { blob, .. } => Plan::Read(blob.home.group()),
+        Request::ReadExtents { blob, .. } | Request::ReadParts { upload: blob, .. } => {
+            Plan::Read(blob.home.group())
+        }
         Request::WriteChunk { blob, bytes } => {
             Plan::WriteChunk { blob: *blob, bytes: bytes.0.clone() }
         }

@@ -89,6 +89,35 @@ fn only_a_bucket_without_objects_goes_and_its_uploads_go_with_it() {
     assert_eq!(shard.table.len(), 1, "only the floor is left: {:?}", shard.table);
 }
 
+/// Whoever has looked an object up reads it to its end. The bucket may be gone by then, or be another of its name.
+#[test]
+fn a_reader_of_parts_goes_on_although_the_bucket_is_gone() {
+    let mut shard = Group::shard();
+    let upload = shard.create("k");
+    let only = part(3, [1; 16], inline(b"end"));
+    shard.run(ObjectOp::PutPart { target: target("k"), upload, number: 1, part: only }).unwrap();
+    let read = Query::PartsRead { upload, after: 0, limit: 9 };
+    assert_eq!(shard.read(&read), Err(Refusal::NoSuchUpload), "nobody has looked it up yet");
+    let parts = vec![NamedPart { number: 1, md5: [1; 16] }];
+    let (checksum, condition) = (None, Condition::None);
+    let target = target("k");
+    let complete =
+        ObjectOp::Complete { target: target.clone(), upload, parts, checksum, condition };
+    shard.run(complete).unwrap();
+    let found = shard.read(&read);
+    assert!(
+        matches!(&found, Ok(Answer::Parts { parts, .. }) if parts[0].content == inline(b"end"))
+    );
+    shard.run(ObjectOp::Delete { target, condition }).unwrap();
+    assert_eq!(shard.run(fence(EPOCH.0 + 1)), Ok(Answer::Done));
+    assert_eq!(shard.run(remove(EPOCH.0 + 1)), Ok(Answer::Done));
+    let by_name = Query::Parts { bucket: BUCKET, key: "k".into(), upload, after: 0, limit: 9 };
+    assert_eq!(shard.read(&by_name), Err(Refusal::NoSuchBucket));
+    assert_eq!(shard.read(&read), found);
+    shard.collect_all();
+    assert_eq!(shard.read(&read), Err(Refusal::NoSuchUpload), "nobody reads that long");
+}
+
 #[test]
 fn a_first_installation_that_comes_after_the_removal_is_refused() {
     let bucket = |id: u64| BucketId(id);

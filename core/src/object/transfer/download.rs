@@ -8,7 +8,6 @@ use crate::object::api::{
 };
 use crate::types::{BlobId, ChunkId};
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Range;
@@ -17,11 +16,9 @@ use core::ops::Range;
 ///
 /// - `planned` is the object's byte after the last one in `pieces`; `delivered` the one after the last taken.
 /// - Everything in `pieces` is in the order of the bytes; what has been asked for is at the front.
-/// - One `ReadExtents` or `ListParts` is under way at the most.
+/// - One `ReadExtents` or `ReadParts` is under way at the most.
 #[derive(Clone, Debug)]
 pub struct Downloader {
-    bucket: String,
-    key: String,
     /// What the pin is on: the object's blob or upload.
     root: Option<BlobId>,
     delivered: u64,
@@ -85,20 +82,12 @@ enum Listing {
 }
 
 impl Downloader {
-    /// A download of the bytes `range` of an object of `bytes` bytes with this content, just looked up
-    /// under this key. For one part alone: the part's content and size.
+    /// A download of the bytes `range` of an object of `bytes` bytes with this content, just looked up.
+    /// For one part alone: the part's content and size.
     #[must_use]
-    pub fn new(
-        bucket: String,
-        key: String,
-        content: &Content,
-        bytes: u64,
-        range: Range<u64>,
-    ) -> Self {
+    pub fn new(content: &Content, bytes: u64, range: Range<u64>) -> Self {
         assert!(range.start <= range.end && range.end <= bytes, "{range:?} of {bytes} bytes");
         let mut download = Self {
-            bucket,
-            key,
             root: None,
             delivered: range.start,
             planned: range.start,
@@ -239,9 +228,8 @@ impl Downloader {
             let request = Request::ReadExtents { blob, from, limit: EXTENTS_A_CALL };
             (Listing::Extents { from }, request)
         } else if let Some(parts) = &self.parts {
-            let (bucket, key) = (self.bucket.clone(), self.key.clone());
             let (upload, after, limit) = (parts.upload, parts.after, PARTS_A_CALL);
-            (Listing::Parts, Request::ListParts { bucket, key, upload, after, limit })
+            (Listing::Parts, Request::ReadParts { upload, after, limit })
         } else {
             self.fail(Failure::Inconsistent("the parts end before the object".into()));
             return None;

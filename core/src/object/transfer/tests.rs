@@ -82,7 +82,7 @@ impl Store {
                 let truncated = from as usize + page.len() < extents.len();
                 Ok(Answer::Extents { extents: page, truncated })
             }
-            Request::ListParts { after, limit, .. } => {
+            Request::ReadParts { after, limit, .. } => {
                 let rest: Vec<_> =
                     self.parts.iter().filter(|p| p.number > after).cloned().collect();
                 let parts: Vec<_> = rest.iter().take(limit.min(2) as usize).cloned().collect();
@@ -139,7 +139,7 @@ fn download(
     bytes: u64,
     range: core::ops::Range<u64>,
 ) -> Result<Vec<u8>, Failure> {
-    let mut download = Downloader::new("b".into(), "k".into(), content, bytes, range);
+    let mut download = Downloader::new(content, bytes, range);
     let (mut out, mut calls) = (Vec::new(), Vec::new());
     while !download.done() {
         while let Some(call) = download.poll(Instant(0)) {
@@ -323,7 +323,7 @@ fn a_slow_upload_keeps_its_lease_and_a_slow_download_its_pin() {
 
     store.renewals = 0;
     let bytes = body.len() as u64;
-    let mut download = Downloader::new("b".into(), "k".into(), &uploaded.content, bytes, 0..bytes);
+    let mut download = Downloader::new(&uploaded.content, bytes, 0..bytes);
     let mut read = Vec::new();
     while !download.done() {
         now = now + Duration::from_millis(PIN_MS / 2);

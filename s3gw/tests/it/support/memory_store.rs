@@ -279,6 +279,15 @@ impl State {
                 self.upload(&bucket, &key, upload)?.parts.insert(number, part);
                 Ok(Answer::Done)
             }
+            Request::ReadParts { upload, after, limit } => {
+                let found = self.uploads.get(&upload).filter(|found| found.completed.is_some());
+                let found = found.ok_or(Refusal::NoSuchUpload)?;
+                let all: Vec<Part> =
+                    found.parts.values().filter(|part| part.number > after).cloned().collect();
+                let truncated = all.len() > limit as usize;
+                let parts = all.into_iter().take(limit as usize).collect();
+                Ok(Answer::Parts { parts, truncated, attributes: Attributes::default() })
+            }
             Request::ListParts { bucket, key, upload, after, limit } => {
                 let found = self.upload(&bucket, &key, upload)?;
                 let all: Vec<Part> =
