@@ -213,7 +213,14 @@ impl Group {
         if self.expels(from, &body, out) {
             return;
         }
+        let leads = matches!(self.state, State::Leader(_)) && term == self.term;
         match &body {
+            // Something late has woken it, and it would wait in vain for a leader that sleeps.
+            Body::HeartbeatReply { quiet: false, .. } | Body::AppendReply { .. }
+                if leads && self.quiet =>
+            {
+                self.wake(false, out);
+            }
             // Silence is the purpose of this one; and an answer starts nothing.
             Body::Heartbeat { quiesce: true, .. }
             | Body::HeartbeatReply { .. }

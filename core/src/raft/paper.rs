@@ -650,6 +650,49 @@ fn a_quiet_follower_that_a_late_message_wakes_asks_its_leader() {
     }
 }
 
+/// A heartbeat that was under way for long wakes a follower. Its leader sleeps: the answer must wake it, or the follower stands
+/// for election some day, and wins where somebody has lost touch with the leader.
+#[test]
+fn a_quiet_leader_wakes_when_somebody_who_is_awake_answers() {
+    let mut leader = Replica::leader(3, 2, &[]);
+    let answer = |round, quiet| {
+        let (match_index, counts) = (Index(1), true);
+        Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 }
+    };
+    let rests = |leader: &mut Replica| {
+        for _ in 0..100 {
+            leader.now = leader.group.deadline().unwrap();
+            leader.input(Input::Timer);
+            let quiet = |body: &Body| match body {
+                Body::Heartbeat { round, quiesce, .. } => Some((*round, *quiesce)),
+                _ => None,
+            };
+            let told = leader.sent().iter().find_map(|(_, body, _)| quiet(body));
+            let Some((round, quiesce)) = told else { continue };
+            for from in [ONE, OTHER] {
+                leader.hear(from, 2, answer(round, quiesce));
+            }
+            if leader.group.is_quiet() {
+                return;
+            }
+        }
+        panic!("it never goes quiet");
+    };
+    for from in [ONE, OTHER] {
+        leader.matched(from, 2, 1);
+    }
+    rests(&mut leader);
+    leader.hear(ONE, 2, answer(9, true));
+    leader.hear(ONE, 1, answer(9, false));
+    assert!(leader.group.is_quiet(), "who sleeps, or spoke in an older term, wakes nobody");
+    leader.hear(ONE, 2, answer(1, false));
+    assert!(!leader.group.is_quiet());
+    let heartbeats =
+        leader.sent().iter().filter(|(_, body, _)| matches!(body, Body::Heartbeat { .. })).count();
+    assert_eq!(heartbeats, 2, "and everybody hears of it");
+    rests(&mut leader);
+}
+
 /// A disk that lies: nothing that the leader could send would help, and asking at once would never end.
 #[test]
 fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {
