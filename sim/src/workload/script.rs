@@ -67,7 +67,7 @@ enum Stage {
     /// The body of a read.
     Download(Download),
     /// A multipart upload.
-    Multipart(Multipart),
+    Multipart(Box<Multipart>),
     /// Nothing more.
     Done,
 }
@@ -118,7 +118,7 @@ impl Script {
     /// Writes these parts, in order, and ends the upload.
     #[must_use]
     pub fn multipart(target: Target, bodies: Vec<Body>, finish: Finish) -> Self {
-        Self::new(Stage::Multipart(Multipart::new(target, bodies, finish)))
+        Self::new(Stage::Multipart(Box::new(Multipart::new(target, bodies, finish))))
     }
 
     /// What it came to, once nothing is under way.
