@@ -66,6 +66,8 @@ struct Call {
     deadline: Instant,
     pause: Duration,
     waits: Waits,
+    /// Who has said since the last pause that it does not lead; at the most every replica once.
+    denied: Vec<NodeId>,
 }
 
 /// What a call waits for.
@@ -222,18 +224,7 @@ impl Calls {
                 }
             }
             Reply::NotLeader(hint) => {
-                match hint.filter(|hint| *hint != from && !self.lost.contains(hint)) {
-                    Some(leader) if call.target == from => {
-                        self.found(now, group, leader);
-                        self.send(now, number, sends);
-                    }
-                    Some(_) => {}
-                    None if call.target == from => {
-                        self.leaders.remove(&group);
-                        self.pause(now, number);
-                    }
-                    None => {}
-                }
+                self.on_denial(now, number, from, hint, sends);
                 return Ends::new();
             }
             Reply::Again => {
@@ -243,6 +234,40 @@ impl Calls {
         };
         self.found(now, group, from);
         self.finish(now, number, ended, sends)
+    }
+
+    /// Whoever was asked does not lead, and may know who does.
+    ///
+    /// That is asked at once, but nobody twice without a pause. While leadership is handed over, and where votes are lost,
+    /// two replicas name each other for as long as an election takes.
+    fn on_denial(
+        &mut self,
+        now: Instant,
+        number: u64,
+        from: NodeId,
+        hint: Option<NodeId>,
+        sends: &mut Sends,
+    ) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if call.target != from || call.waits != Waits::Answer {
+            // It asks another by now, or already waits: an answer to each message that a network delivers twice would
+            // be another one that it can deliver twice.
+            return;
+        }
+        call.denied.push(from);
+        let (group, denied) = (call.group, &call.denied);
+        match hint.filter(|hint| !denied.contains(hint) && !self.lost.contains(hint)) {
+            Some(leader) => {
+                self.found(now, group, leader);
+                self.send(now, number, sends);
+            }
+            None => {
+                if self.leaders.get(&group).is_some_and(|leader| denied.contains(leader)) {
+                    self.leaders.remove(&group);
+                }
+                self.pause(now, number);
+            }
+        }
     }
 
     /// Sends again what has waited long enough; ends what has waited too long.
@@ -262,6 +287,9 @@ impl Calls {
                 self.set_wake(number, call.deadline);
             } else {
                 self.turn(number);
+                if let Some(call) = self.calls.get_mut(&number) {
+                    call.denied.clear();
+                }
                 if self.may_ask(number) {
                     self.send(now, number, sends);
                 } else {
@@ -340,6 +368,7 @@ impl Calls {
             deadline,
             pause: PAUSE_MIN,
             waits: Waits::Answer,
+            denied: Vec::new(),
         };
         self.wakes.insert((call.wake, number));
         self.calls.insert(number, call);

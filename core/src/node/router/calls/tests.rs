@@ -88,3 +88,60 @@ fn a_read_that_nobody_waits_for_is_over() {
     let (id, done) = (calls.id(number), Reply::Outcome(Box::new(Ok(Answer::Done))));
     assert!(calls.on_return(Instant(1), ME, id, done, &mut sends).is_empty());
 }
+
+/// How often is asked until `until` while each of the nodes 2 and 3 names the other as the leader, and `copies` of every
+/// answer arrive.
+fn naming_each_other(calls: &mut Calls, copies: usize, until: Instant, sends: &mut Sends) -> usize {
+    let (mut count, mut now) = (0, Instant(0));
+    loop {
+        while !sends.is_empty() {
+            for (to, number) in asked(sends) {
+                count += 1;
+                assert!(count < 10_000, "asked without end at {now:?}");
+                let hint = Some(NodeId(5 - to.0));
+                let id = calls.id(number);
+                for _ in 0..copies {
+                    calls.on_return(now, to, id, Reply::NotLeader(hint), sends);
+                }
+            }
+        }
+        now = match calls.deadline() {
+            Some(at) if at <= until => at,
+            _ => return count,
+        };
+        calls.on_timer(now, sends);
+    }
+}
+
+#[test]
+fn between_nodes_that_name_each_other_as_the_leader_a_call_pauses() {
+    for copies in [1, 2] {
+        let (mut calls, mut sends) = (calls(), Sends::new());
+        calls.replicas.insert(GROUP, vec![NodeId(2), NodeId(3)]);
+        let number = read(&mut calls, Instant(0), 1, &mut sends);
+        let count = naming_each_other(&mut calls, copies, Instant(1_000_000_000), &mut sends);
+        // Two a pause; pauses are of 64 to 96 ms after the first few.
+        assert!((16..40).contains(&count), "asked {count} times in a second");
+
+        calls.on_leader(Instant(1_000_000_000), GROUP, Some(NodeId(3)));
+        let next = calls.deadline().expect("it goes on");
+        assert!(next <= Instant(1_100_000_000), "{next:?}");
+        calls.on_timer(next, &mut sends);
+        assert_eq!(asked(&mut sends), [(NodeId(3), number)]);
+    }
+}
+
+#[test]
+fn a_denial_that_names_somebody_else_is_followed_at_once() {
+    let (mut calls, mut sends) = (calls(), Sends::new());
+    let number = read(&mut calls, Instant(0), 1, &mut sends);
+    let id = calls.id(number);
+    assert_eq!(asked(&mut sends), [(ME, number)]);
+    for (from, hint) in [(ME, NodeId(2)), (NodeId(2), NodeId(3))] {
+        calls.on_return(Instant(0), from, id, Reply::NotLeader(Some(hint)), &mut sends);
+        assert_eq!(asked(&mut sends), [(hint, number)]);
+        // The same answer once more.
+        calls.on_return(Instant(0), from, id, Reply::NotLeader(Some(hint)), &mut sends);
+        assert_eq!(asked(&mut sends), []);
+    }
+}
