@@ -88,6 +88,8 @@ pub(crate) enum ReplicaInput {
     Cleaned { segment: u64 },
     /// A peer's node is not heard of.
     PeerLost(NodeId),
+    /// A peer's node is heard of again.
+    PeerFound(NodeId),
     /// A peer's node has booted again.
     PeerRestarted(NodeId, Incarnation),
     /// A leader offers its state.

@@ -159,6 +159,11 @@ pub enum Input {
         /// The peer.
         node: NodeId,
     },
+    /// A peer's node is heard from again.
+    PeerFound {
+        /// The peer.
+        node: NodeId,
+    },
     /// A peer's node has another incarnation than before: its volatile state is gone.
     PeerRestarted {
         /// The peer.

@@ -63,6 +63,15 @@ impl Group {
         }
     }
 
+    /// Whoever is heard from again may have come to lead while nothing of it arrived here, and have gone quiet. A follower
+    /// that is quiet for an earlier leader, whom it can hear all along, has no other reason to look: it asks that one.
+    pub(super) fn on_peer_found(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        let another = self.leader.is_some_and(|leader| ![node, self.config.me].contains(&leader));
+        if another && self.log.configuration().seat(node).is_some() {
+            self.wake(true, out);
+        }
+    }
+
     /// Nobody was heard who leads.
     ///
     /// A candidate whose own vote is still on its way to the disk waits for that: another term would put another vote

@@ -182,6 +182,7 @@ impl Group {
             Input::SnapshotFailed { to } => self.on_snapshot_failed(to),
             Input::Wake => self.wake(true, out),
             Input::PeerSuspected { node } => self.on_peer_suspected(node, out),
+            Input::PeerFound { node } => self.on_peer_found(node, out),
             Input::PeerRestarted { node, incarnation } => {
                 self.on_peer_restarted(node, incarnation, out);
             }

@@ -56,7 +56,8 @@
 //!   [`Input::SnapshotInstalled`].
 //! - It runs one beat between nodes, and tells groups with [`Input::PeerSuspected`] and
 //!   [`Input::PeerRestarted`]: nothing else wakes a quiet group whose leader died. `PeerRestarted` also
-//!   tells a leader to show itself to a replica that can't campaign.
+//!   tells a leader to show itself to a replica that can't campaign, and [`Input::PeerFound`] a quiet replica that it may
+//!   have missed a leader.
 //! - It restores [`Standing::Full`] only where it knows that no promise was lost: a clean stop, or syncs
 //!   before every acknowledgement and no identity lost. [`Output::Readmitted`] ends the other standings,
 //!   for this boot: after another unclean stop the replica abstains again.

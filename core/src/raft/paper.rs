@@ -693,6 +693,25 @@ fn a_quiet_leader_wakes_when_somebody_who_is_awake_answers() {
     rests(&mut leader);
 }
 
+/// Another may have come to lead while nothing of it arrived here; whoever led before would know.
+#[test]
+fn a_quiet_follower_asks_its_leader_when_a_peer_is_heard_of_again() {
+    let (commit_index, last) = (Index(1), at(1, 1));
+    let (round, quiesce, unanimous) = (1, true, false);
+    for (found, asks) in [(OTHER, true), (ONE, false), (NodeId(9), false)] {
+        let mut replica = Replica::follower(2, &[1]);
+        replica.append(2, at(1, 1), vec![], 1);
+        replica.sync();
+        let rest = Body::Heartbeat { commit_index, last, round, quiesce, unanimous };
+        replica.hear(ONE, 2, rest);
+        assert!(replica.group.is_quiet());
+        replica.sent();
+        replica.input(Input::PeerFound { node: found });
+        assert_eq!(replica.group.is_quiet(), !asks, "{found:?}");
+        assert_eq!(replica.sent().contains(&(ONE, Body::Nudge, None)), asks, "{found:?}");
+    }
+}
+
 /// A disk that lies: nothing that the leader could send would help, and asking at once would never end.
 #[test]
 fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {

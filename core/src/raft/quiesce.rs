@@ -6,7 +6,8 @@
 //!
 //! A follower that is only silent is waited for. It may have heard nothing since the group woke, for a time too short
 //! for any node to notice, and then nobody would tell it what it missed. One that was never heard from in
-//! this term is waited for as long as nodes take to suspect each other.
+//! this term is waited for as long as nodes take to suspect each other. It may still be quiet for the leader before: its
+//! node, once it hears from this leader's again, wakes it, and it asks.
 
 use super::api::{Event, Output};
 use super::group::{Group, State};

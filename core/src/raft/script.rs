@@ -4,6 +4,7 @@
 //!
 //! - `cluster 3` starts that many nodes. `status` shows them all.
 //! - `campaign 1`, `propose 1 a`, `read 1`, `transfer 1`, `wake 1`, `suspect 2 1` (2 suspects 1),
+//!   `found 2 1` (2 hears from 1 again),
 //!   `damaged 1` (its state), `compact 1 5` feed a node.
 //! - `join 4` starts a node with an empty disk that the group was not founded with; `voters 1 1,2,4` tells leader 1
 //!   who is to vote.
@@ -11,7 +12,7 @@
 //!   `drop 1 2` loses that.
 //! - `sync 1` makes everything durable that node 1 has asked for.
 //! - `stabilize` syncs and delivers until nothing is under way. `stabilize 2` leaves node 2's disk alone.
-//! - `partition 1` cuts a node off, `heal` ends that.
+//! - `partition 1` cuts a node off, `cut 1 2` what goes from 1 to 2, `heal` ends that.
 //! - `advance 100` passes milliseconds and fires every deadline on the way; `settle 100` also
 //!   stabilizes after each deadline.
 //! - `crash 1` loses what wasn't synced. `restart 1` boots it, `restart 1 abstaining` or `blank` in that
@@ -36,6 +37,7 @@ struct Runner {
     cluster: Cluster,
     transcript: String,
     cut: Vec<NodeId>,
+    links: Vec<(NodeId, NodeId)>,
     loud: bool,
     next_id: u64,
 }
@@ -71,10 +73,11 @@ impl Runner {
     fn deliver(&mut self, keep: impl Fn(&Flight) -> bool) {
         let flights = core::mem::take(&mut self.cluster.net);
         for flight in flights {
-            let cut = self.cut.contains(&flight.from) || self.cut.contains(&flight.to);
+            let link = (flight.from, flight.to);
+            let cut = self.cut.contains(&link.0) || self.cut.contains(&link.1);
             if !keep(&flight) {
                 self.cluster.net.push(flight);
-            } else if cut {
+            } else if cut || self.links.contains(&link) {
                 self.cluster.lose(&flight);
             } else {
                 if let Packet::Snapshot { machine, .. } = &flight.packet {
@@ -180,6 +183,7 @@ impl Runner {
                 self.cluster.input(first, Input::ChangeVoters { id, voters });
             }
             "suspect" => self.cluster.input(first, Input::PeerSuspected { node: node(2).unwrap() }),
+            "found" => self.cluster.input(first, Input::PeerFound { node: node(2).unwrap() }),
             "damaged" => self.cluster.input(first, Input::StateDamaged),
             "compact" => self.cluster.compact(first, Index(number(2).unwrap())),
             "deliver" => match node(2) {
@@ -193,7 +197,11 @@ impl Runner {
             "sync" => self.cluster.sync_all(first),
             "stabilize" => self.stabilize(node(1)),
             "partition" => self.cut.push(first),
-            "heal" => self.cut.clear(),
+            "cut" => self.links.push((first, node(2).unwrap())),
+            "heal" => {
+                self.cut.clear();
+                self.links.clear();
+            }
             "advance" => self.advance(Duration::from_millis(number(1).unwrap()), false),
             "settle" => self.advance(Duration::from_millis(number(1).unwrap()), true),
             "crash" => self.cluster.crash(first, 0),
@@ -227,6 +235,7 @@ fn run(script: &str) -> String {
         cluster: Cluster::new(1, 1, Planted::NONE),
         transcript: String::new(),
         cut: Vec::new(),
+        links: Vec::new(),
         loud: true,
         next_id: 0,
     };

@@ -302,7 +302,8 @@ impl Run {
         let Some(id) = self.any_live_node() else { return };
         let node = self.any_node();
         match self.rng.below(8) {
-            0..4 => self.cluster.input(id, Input::Wake),
+            0..3 => self.cluster.input(id, Input::Wake),
+            3 if node != id => self.cluster.input(id, Input::PeerFound { node }),
             4..7 if node != id => self.cluster.input(id, Input::PeerSuspected { node }),
             _ if id == NodeId(1) && self.victim => {
                 self.count("damaged");

@@ -258,6 +258,7 @@ impl Replica {
             ReplicaInput::Clean { place, payload } => self.clean(place, &payload, cx),
             ReplicaInput::Cleaned { segment } => self.on_cleaned(segment, cx),
             ReplicaInput::PeerLost(node) => self.feed(raft::Input::PeerSuspected { node }, cx),
+            ReplicaInput::PeerFound(node) => self.feed(raft::Input::PeerFound { node }, cx),
             ReplicaInput::PeerRestarted(node, incarnation) => {
                 self.feed(raft::Input::PeerRestarted { node, incarnation }, cx);
             }

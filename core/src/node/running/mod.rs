@@ -390,6 +390,7 @@ impl Running {
             }
             News::Found(node) => {
                 effects.push(Effect::Trace(Trace::PeerFound(node)));
+                self.tell_replicas(&ReplicaInput::PeerFound(node));
                 self.enqueue(Post::Router(RouterInput::PeerFound(node)), effects, config);
             }
             News::Restarted(node, incarnation) => {
