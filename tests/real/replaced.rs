@@ -81,11 +81,11 @@ async fn wait_for_stranger(cluster: &Cluster) -> Result<String> {
     loop {
         let status = cluster.status()?;
         let reports = status.get("reports").and_then(|reports| reports.as_array());
-        let strangers = reports.into_iter().flatten().filter_map(|report| {
+        let mut strangers = reports.into_iter().flatten().filter_map(|report| {
             let stranger = report.get("strangers")?.as_array()?.first()?;
             Some(stranger.get("store")?.as_str()?.to_owned())
         });
-        if let Some(store) = strangers.last() {
+        if let Some(store) = strangers.next() {
             return Ok(store);
         }
         if began.elapsed() > BACKGROUND {
