@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long)]
     keep_going: bool,
     /// Runs of the swarm.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 600)]
     swarm_runs: u64,
     /// The most seconds that a planted bug may stay unseen.
     #[arg(long, default_value_t = 60)]
