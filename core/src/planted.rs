@@ -97,6 +97,10 @@ bugs! {
     NewStoreCounts = 34,
     /// Boots of a store that takes a lost one's place are numbered as if nobody had been there before.
     NewStoreCountsFromOne = 35,
+    /// A node to which a shard is moved says that it holds all of it when it has the state, whatever chunks it lacks.
+    WholeWithoutChunks = 36,
+    /// Who holds a chunk is counted against the voters that the group was founded with.
+    ReceiptsOfOldVoters = 37,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

@@ -124,6 +124,15 @@ impl fmt::Debug for Position {
     }
 }
 
+/// One boot of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Boot {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its boots.
+    pub incarnation: Incarnation,
+}
+
 /// Bulk bytes that one shard stages and references as a unit: one upload or one part of one. `home`
 /// is the shard of the object that wrote it; its log orders lease, references and collection.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

@@ -20,6 +20,7 @@ use crate::net::Weather;
 use crate::setup::Setup;
 use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A kind of fault that a run has or has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,6 +88,8 @@ pub enum Class {
     Estrange,
     /// Who stands for election hears answers again that it was given in earlier ones.
     Echo,
+    /// The operator moves a shard to other nodes.
+    Move,
 }
 
 impl Class {
@@ -123,6 +126,7 @@ impl Class {
         Self::Burden,
         Self::Estrange,
         Self::Echo,
+        Self::Move,
     ];
 
     /// Classes that came after seeds had been recorded: they are drawn apart, so that every seed kept the
@@ -144,7 +148,7 @@ impl Class {
     /// Whether only runs of some region draw it ([`crate::setup::Region`]).
     #[must_use]
     pub const fn is_regional(self) -> bool {
-        matches!(self, Self::Estrange | Self::Echo)
+        matches!(self, Self::Estrange | Self::Echo | Self::Move)
     }
 
     /// Whether it has no meaning, or no recovery, on a single node.
@@ -171,6 +175,7 @@ impl Class {
                 | Self::Burden
                 | Self::Estrange
                 | Self::Echo
+                | Self::Move
         )
     }
 
@@ -382,6 +387,14 @@ pub enum Fault {
         /// How many boots.
         times: u32,
     },
+    /// The operator asks some node to have a shard moved. Whatever comes of it: another move may be under way, or nobody may
+    /// be there who can decide.
+    Move {
+        /// Which shard.
+        shard: u16,
+        /// The voters that it shall have.
+        to: Vec<u32>,
+    },
 }
 
 /// What is left of a disk.
@@ -472,6 +485,7 @@ impl Fault {
             Self::Reset { .. } => "reset",
             Self::Choke { .. } => "swizzle",
             Self::CrashLoop { .. } => "crash-loop",
+            Self::Move { .. } => "shard-move",
         }
     }
 }
@@ -514,6 +528,13 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
             setup.nodes.len() > 1 && *group <= u32::from(setup.shards)
         }
         Fault::Storm { .. } | Fault::Ambush { .. } => setup.nodes.len() > 1,
+        Fault::Move { shard, to } => {
+            let distinct: BTreeSet<&u32> = to.iter().collect();
+            *shard < setup.shards
+                && to.iter().all(there)
+                && to.len() == distinct.len()
+                && to.len() == usize::from(setup.replication)
+        }
     }
 }
 

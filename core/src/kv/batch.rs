@@ -6,10 +6,13 @@
 use super::cow::Key;
 use super::table::{Body, Slot, Table};
 use crate::planted::Planted;
-use crate::types::{GroupId, Index, Position, ShardId, Timestamp, Version};
+use crate::types::{
+    Boot, GroupId, Incarnation, Index, NodeId, Position, ShardId, Timestamp, Version,
+};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bincode::{Decode, Encode};
 use bytes::Bytes;
 use core::ops::Bound;
 
@@ -23,16 +26,44 @@ pub struct Change {
 }
 
 /// What a group's state knows of its place. Every replica is given the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
     /// The group.
     pub group: GroupId,
-    /// How many replicas the group has: what a quorum of chunk holders is counted against.
-    pub replicas: u8,
-    /// Which version of the replica set that is.
-    pub set_version: u64,
+    /// Who votes: at first who did when the group was founded, then who its log says.
+    pub roster: Arc<Roster>,
     /// The planted bug, in the simulator.
     pub planted: Planted,
+}
+
+/// Who votes in a group, and from which boot on what each of them holds counts: what a quorum of a chunk's holders is
+/// counted against.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Roster {
+    /// The voters; of a joint configuration the new ones.
+    pub voters: Vec<Boot>,
+    /// The old voters of a joint configuration.
+    pub old: Option<Vec<Boot>>,
+}
+
+impl Roster {
+    /// The voters of a group as it is founded.
+    #[must_use]
+    pub fn founding(voters: &[NodeId]) -> Self {
+        let first = |node: &NodeId| Boot { node: *node, incarnation: Incarnation(0) };
+        Self { voters: voters.iter().map(first).collect(), old: None }
+    }
+
+    /// Whether a quorum can't be without one of these: of a joint configuration, whether that is so on either side.
+    #[must_use]
+    pub fn is_quorum(&self, holders: &[Boot]) -> bool {
+        let counts = |voter: &&Boot| {
+            let is = |holder: &&Boot| holder.node == voter.node;
+            holders.iter().filter(is).any(|holder| holder.incarnation >= voter.incarnation)
+        };
+        let most = |voters: &Vec<Boot>| voters.iter().filter(counts).count() > voters.len() / 2;
+        most(&self.voters) && self.old.as_ref().is_none_or(most)
+    }
 }
 
 impl Seat {
@@ -41,19 +72,13 @@ impl Seat {
     pub fn shard(&self) -> Option<ShardId> {
         self.group.shard()
     }
-
-    /// How many replicas are a strict majority.
-    #[must_use]
-    pub const fn quorum(&self) -> u32 {
-        self.replicas as u32 / 2 + 1
-    }
 }
 
 /// Writes to the table on behalf of one command. Reads see what was written before.
 #[derive(Debug)]
 pub struct Batch<'a> {
     table: &'a mut Table,
-    seat: Seat,
+    seat: &'a Seat,
     position: Position,
     wall: u64,
     committed: Timestamp,
@@ -67,7 +92,7 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn new(
         table: &'a mut Table,
-        seat: Seat,
+        seat: &'a Seat,
         position: Position,
         wall: u64,
         committed: Timestamp,
@@ -78,7 +103,7 @@ impl<'a> Batch<'a> {
     /// The group's place.
     #[must_use]
     pub const fn seat(&self) -> &Seat {
-        &self.seat
+        self.seat
     }
 
     /// The command's index in the log: the id of what it opens.

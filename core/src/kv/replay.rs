@@ -86,6 +86,12 @@ impl Replay {
         result
     }
 
+    /// The highest generation that there are frames of.
+    #[must_use]
+    pub const fn generation_seen(&self) -> u64 {
+        self.generation_seen
+    }
+
     /// Notes that a frame of the group was here and can't be read.
     pub fn lost(&mut self) {
         self.lose(FrameError::Head);

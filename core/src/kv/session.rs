@@ -224,10 +224,10 @@ mod tests {
         fn batch<T>(&mut self, work: impl FnOnce(&mut Sessions, &mut Batch<'_>) -> T) -> T {
             self.index += 1;
             let position = Position { term: Term(1), index: Index(self.index) };
-            let seat =
-                Seat { group: GroupId(1), replicas: 3, set_version: 1, planted: Planted::NONE };
+            let roster = alloc::sync::Arc::default();
+            let seat = Seat { group: GroupId(1), roster, planted: Planted::NONE };
             let now = Timestamp(self.index);
-            let mut batch = Batch::new(&mut self.table, seat, position, self.index, now);
+            let mut batch = Batch::new(&mut self.table, &seat, position, self.index, now);
             work(&mut self.sessions, &mut batch)
         }
 

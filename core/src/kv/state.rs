@@ -1,6 +1,6 @@
 //! The replicated state of one group: the table, and what apply does to it.
 
-use super::batch::{Batch, Change, Seat};
+use super::batch::{Batch, Change, Roster, Seat};
 use super::command::{Command, MEANING_FIRST, MEANING_LATEST, Op, Unreadable};
 use super::cow::{Key, Rubble};
 use super::frame::{self, Content, Frame, FrameError, Place, Placed, Records};
@@ -17,6 +17,7 @@ use crate::types::{Position, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString as _;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -52,6 +53,14 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 struct Header {
     meaning: u16,
+}
+
+/// The head of the members' record.
+#[derive(Clone, Debug, Encode, Decode)]
+struct Members {
+    roster: Roster,
+    /// All that was told, in a form of its own.
+    members: Vec<u8>,
 }
 
 /// The replicated state of a group.
@@ -101,6 +110,14 @@ impl State {
         generation: u64,
         frames: u64,
     ) -> Result<Self, FrameError> {
+        let seat = match table.get(&space::members()) {
+            Some(slot) => {
+                let Members { roster, .. } =
+                    codec::decode(&slot.head).map_err(|_| FrameError::Header)?;
+                Seat { roster: Arc::new(roster), ..seat }
+            }
+            None => seat,
+        };
         let meaning = match table.get(&space::header()) {
             Some(slot) => {
                 codec::decode::<Header>(&slot.head).map_err(|_| FrameError::Header)?.meaning
@@ -222,20 +239,25 @@ impl State {
     }
 
     /// Passes over an entry that changes the group's members. They become part of the state, so that whoever is given
-    /// the state knows who belongs to the group at its position. What they are is not this module's business.
-    pub fn configure(&mut self, position: Position, members: Vec<u8>) {
+    /// the state knows who belongs to the group at its position. What they are beyond who votes is not this module's
+    /// business.
+    pub fn configure(&mut self, position: Position, roster: Roster, members: Vec<u8>) {
         self.advance(position);
         let committed = self.mark.committed;
-        let mut batch = Batch::new(&mut self.table, self.seat, position, 0, committed);
-        batch.put(&space::members(), members, Bytes::new());
+        let mut batch = Batch::new(&mut self.table, &self.seat, position, 0, committed);
+        let members = Members { roster, members };
+        batch.put(&space::members(), codec::encode(&members), Bytes::new());
         let changes = batch.finish();
+        self.seat.roster = Arc::new(members.roster);
         self.unlogged.extend(changes.into_iter().map(|change| (change.key, change.slot)));
     }
 
     /// What [`Self::configure`] was last told; `None` if the members never changed.
     #[must_use]
-    pub fn members(&self) -> Option<&[u8]> {
-        self.table.get(&space::members()).map(|slot| &*slot.head)
+    pub fn members(&self) -> Option<Vec<u8>> {
+        let slot = self.table.get(&space::members())?;
+        let members: Option<Members> = codec::decode(&slot.head).ok();
+        members.map(|it| it.members)
     }
 
     fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) -> Outcome {
@@ -250,7 +272,7 @@ impl State {
         assert!(committed > self.mark.committed, "{committed:?} after {:?}", self.mark.committed);
         self.mark.committed = committed;
         let Self { seat, table, sessions, .. } = self;
-        let mut batch = Batch::new(table, *seat, self.mark.position, wall, committed);
+        let mut batch = Batch::new(table, seat, self.mark.position, wall, committed);
         let outcome = match op {
             Op::OpenSession { session } => sessions.open(&mut batch, session),
             Op::ExpireSessions { sessions: expired } => sessions.expire(&mut batch, &expired),
@@ -281,7 +303,7 @@ impl State {
     pub(super) fn apply_edit(&mut self, position: Position, edit: impl FnOnce(&mut Batch<'_>)) {
         self.advance(position);
         self.mark.committed = self.next_commit(0);
-        let mut batch = Batch::new(&mut self.table, self.seat, position, 0, self.mark.committed);
+        let mut batch = Batch::new(&mut self.table, &self.seat, position, 0, self.mark.committed);
         edit(&mut batch);
         let changes = batch.finish();
         self.unlogged.extend(changes.into_iter().map(|change| (change.key, change.slot)));
@@ -373,6 +395,16 @@ impl State {
     pub fn next_generation(&mut self) -> u64 {
         self.generation_seen += 1;
         self.generation_seen
+    }
+
+    /// Gives up what is here. The rest is a state before its first entry, of a life of its own: frames of what was given
+    /// up mean nothing to it.
+    #[must_use]
+    pub fn vacate(&mut self) -> Self {
+        let generation = self.next_generation();
+        let (table, mark) = (Table::default(), Mark::default());
+        let vacant = Self::of(self.seat.clone(), table, mark, MEANING_FIRST, generation, 0);
+        core::mem::replace(self, vacant)
     }
 
     /// Takes a state that is no longer needed apart in slices.

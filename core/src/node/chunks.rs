@@ -8,7 +8,7 @@ use crate::chunk::{ChunkOutput, ChunkStore, ChunkTrace, Put, ReadId, Stats, Want
 use crate::machine::{Duration, Hashed, Instant, IoResult, OpIds};
 use crate::node::message::{CallId, Head, PeerMessage};
 use crate::object::api::ChunkRef;
-use crate::types::{BlobId, ChunkId, NodeId, OpId};
+use crate::types::{BlobId, Boot, ChunkHash, ChunkId, Index, NodeId, OpId, ShardId};
 use crate::wal::Lsn;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -27,7 +27,7 @@ const SWEEP_SLICE: usize = 256;
 /// The chunk store of a node with who waits for what.
 #[derive(Clone, Debug)]
 pub(super) struct Chunks {
-    me: NodeId,
+    me: Boot,
     store: Box<ChunkStore>,
     ops: OpIds,
     stores: BTreeMap<Lsn, Vec<(NodeId, CallId)>>,
@@ -40,7 +40,7 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub(super) const fn new(me: NodeId, store: Box<ChunkStore>, ops: OpIds, now: Instant) -> Self {
+    pub(super) const fn new(me: Boot, store: Box<ChunkStore>, ops: OpIds, now: Instant) -> Self {
         Self {
             me,
             store,
@@ -70,6 +70,13 @@ impl Chunks {
 
     pub(super) fn held_blobs(&self) -> Vec<BlobId> {
         self.store.blobs(None, usize::MAX)
+    }
+
+    /// Whether a chunk of a blob of this shard is named and not here.
+    pub(super) fn lacks(&self, shard: ShardId) -> bool {
+        let home = |of| BlobId { home: of, opened: Index(0) };
+        let after = ChunkId { blob: home(shard), hash: ChunkHash([0; 32]) };
+        self.store.missing(Some(after), 1).any(|(chunk, _)| chunk.blob.home == shard)
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -190,8 +197,9 @@ impl Chunks {
     }
 
     fn answer_stored(&self, (to, call): (NodeId, CallId), stored: bool, out: &mut Out<'_>) {
-        out.posts.push(if to == self.me {
-            Post::Router(RouterInput::ChunkStored { from: self.me, call, stored })
+        let stored = stored.then_some(self.me.incarnation);
+        out.posts.push(if to == self.me.node {
+            Post::Router(RouterInput::ChunkStored { from: to, call, stored })
         } else {
             Post::Peer(to, Head::ChunkStored { call, stored }.into())
         });
@@ -203,8 +211,8 @@ impl Chunks {
         bytes: Option<Bytes>,
         out: &mut Out<'_>,
     ) {
-        out.posts.push(if to == self.me {
-            Post::Router(RouterInput::ChunkFetched { from: self.me, call, bytes })
+        out.posts.push(if to == self.me.node {
+            Post::Router(RouterInput::ChunkFetched { from: to, call, bytes })
         } else {
             Post::Peer(
                 to,

@@ -7,10 +7,11 @@ use crate::codec::{self, DecodeError, Octets};
 use crate::kv::command::{Op, SessionId, SessionTag};
 use crate::kv::snapshot::{SnapshotHead, SnapshotRecord};
 use crate::object::api::{Outcome, Refusal, Request};
+use crate::object::layout::Layout;
 use crate::object::registry::{BucketEpoch, BucketRecord};
 use crate::raft;
 use crate::types::{
-    BucketId, ChunkId, Epoch, GroupId, Incarnation, NodeId, Position, StoreId, Term,
+    BucketId, ChunkId, ClusterId, Epoch, GroupId, Incarnation, NodeId, Position, StoreId, Term,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -107,8 +108,8 @@ pub enum Head {
     ChunkStored {
         /// The call.
         call: CallId,
-        /// Whether it is; `false` when the disk is full.
-        stored: bool,
+        /// The boot in which it became durable; `None` when the disk is full.
+        stored: Option<Incarnation>,
     },
     /// "Send me this chunk."
     FetchChunk {
@@ -166,6 +167,13 @@ pub enum Head {
         /// Names the answer.
         round: CallId,
     },
+    /// Where shards are, for whom a beat shows to know less.
+    Layout {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Its layout.
+        layout: Layout,
+    },
     /// The answer.
     SupportReply {
         /// The question.
@@ -186,6 +194,8 @@ pub struct Beat {
     pub store: StoreId,
     /// The version of the sender's charter. Who has a later one sends it.
     pub charter: u64,
+    /// The version of the sender's layout. Who has a later one sends it.
+    pub layout: u64,
 }
 
 /// A snapshot on offer.

@@ -32,6 +32,8 @@ pub(super) struct Peers {
     store: StoreId,
     /// The version of the charter.
     charter: u64,
+    /// The version of the layout.
+    layout: u64,
     every: Duration,
     patience: Duration,
     beat_at: Instant,
@@ -53,6 +55,8 @@ pub(super) enum News {
     Stranger(NodeId, StoreId),
     /// It goes by an earlier charter.
     Behind(NodeId),
+    /// It goes by an earlier layout.
+    LayoutBehind(NodeId),
 }
 
 impl Peers {
@@ -75,11 +79,17 @@ impl Peers {
             incarnation: superblock.incarnation,
             store: superblock.store,
             charter: charter.version,
+            layout: 0,
             every: beat_every(config.tuning.election),
             patience: config.tuning.election,
             beat_at: now,
             peers: peers.map(|it| (it.node, peer(it.store))).collect(),
         }
+    }
+
+    /// Goes by another version of the layout.
+    pub(super) const fn lay_out(&mut self, version: u64) {
+        self.layout = version;
     }
 
     /// Goes by another version of the charter: who was a stranger may be none, and the other way round.
@@ -120,6 +130,9 @@ impl Peers {
             }
             return news;
         }
+        if beat.layout < self.layout {
+            news.push(News::LayoutBehind(node));
+        }
         peer.heard = now;
         peer.wall = Some((beat.wall, now));
         if beat.incarnation > peer.incarnation {
@@ -148,8 +161,8 @@ impl Peers {
             return Vec::new();
         }
         self.beat_at = now.mono + self.every;
-        let Self { incarnation, store, charter, .. } = *self;
-        let beat = Head::Beat(Beat { incarnation, wall: now.wall(), store, charter });
+        let Self { incarnation, store, charter, layout, .. } = *self;
+        let beat = Head::Beat(Beat { incarnation, wall: now.wall(), store, charter, layout });
         self.peers.keys().map(|node| (*node, beat.clone())).collect()
     }
 
@@ -199,13 +212,14 @@ mod tests {
             incarnation: Incarnation(1),
             store: StoreId([1; 16]),
             charter: 3,
+            layout: 0,
             every: beat_every(patience),
             patience,
             beat_at: Instant(0),
             peers: BTreeMap::from([(other, peer)]),
         };
         let beat = |peers: &mut Peers, store, now| {
-            let beat = Beat { incarnation: Incarnation(1), wall: 0, store, charter: 3 };
+            let beat = Beat { incarnation: Incarnation(1), wall: 0, store, charter: 3, layout: 0 };
             let mut news = peers.on_beat(other, beat, now);
             news.extend(peers.on_time(now));
             news
@@ -236,6 +250,7 @@ mod tests {
                 incarnation: Incarnation(1),
                 store: StoreId([1; 16]),
                 charter: 0,
+                layout: 0,
                 every: Duration(1),
                 patience: Duration(1),
                 beat_at: at,

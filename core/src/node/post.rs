@@ -2,6 +2,7 @@
 //! one list of posts, and the node delivers them in any order that keeps each pair's.
 
 use super::message::{Ask, CallId, Offer, PeerMessage, Reply};
+use super::router::Report;
 use super::trace::Trace;
 use crate::codec::Octets;
 use crate::kv::frame::{Frame, Place, Placed};
@@ -10,9 +11,12 @@ use crate::kv::table::RecordLocation;
 use crate::machine::Hashed;
 use crate::object::api::{ChunkRef, Outcome, Request};
 use crate::object::charter::Charter;
+use crate::object::layout::Layout;
 use crate::object::registry::BucketRecord;
 use crate::raft::{self, PersistId, Standing, Write};
-use crate::types::{BlobId, ChunkId, Damage, GroupId, Incarnation, NodeId, Position, RequestId};
+use crate::types::{
+    BlobId, ChunkId, Damage, GroupId, Incarnation, NodeId, Position, RequestId, ShardId,
+};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -37,6 +41,10 @@ pub(crate) enum Post {
     StandingNoted,
     /// The charter as the meta group has it.
     Charter(Box<Charter>),
+    /// The layout as the meta group has it.
+    Layout(Box<Layout>),
+    /// The meta group says that this node's replica of a shard may go.
+    MayLeave(ShardId),
     /// A replica has gone on to a later term than that in which it followed one of this node.
     Left(NodeId),
     /// A group has reads to confirm: it is told when.
@@ -116,7 +124,11 @@ pub(crate) enum StoreInput {
     /// Write to the log.
     Persist { group: GroupId, id: PersistId, writes: Vec<Write> },
     /// All that a group's log still needs, in answer to [`ReplicaInput::Restate`].
-    Restated { group: GroupId, writes: Vec<Write>, standing: Standing },
+    Restated { group: GroupId, writes: Vec<Write>, standing: Standing, retired: bool },
+    /// A replica of the group begins, with nothing: whatever the log has of it is from an earlier life.
+    Joined(GroupId),
+    /// The replica of the group is given up: at the next boot there is nothing to start.
+    Retired(GroupId),
     /// The group counts again: its earlier damage is history.
     Readmitted(GroupId),
     /// A frame for the table log.
@@ -150,12 +162,16 @@ pub(crate) enum RouterInput {
     Returned { from: NodeId, call: CallId, reply: Reply },
     /// A replica here knows the leader of its group; `here` if it leads itself.
     Leader { group: GroupId, leader: Option<NodeId>, here: bool },
+    /// Where shards are now.
+    Layout(Box<Layout>),
+    /// To be said to the meta group.
+    Report(Report),
     /// What the registry here, which leads, has begun and not finished.
     Registry(Vec<(String, BucketRecord)>),
     /// A hash is done.
     Hashed { token: u64, hashed: Hashed },
-    /// A replica has stored a chunk, or can't.
-    ChunkStored { from: NodeId, call: CallId, stored: bool },
+    /// A replica has stored a chunk, in this boot, or can't.
+    ChunkStored { from: NodeId, call: CallId, stored: Option<Incarnation> },
     /// A replica has sent a chunk, or has it not.
     ChunkFetched { from: NodeId, call: CallId, bytes: Option<Bytes> },
     /// Chunks that are named but missing here.

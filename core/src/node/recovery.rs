@@ -8,14 +8,14 @@
 
 use super::api::Config;
 use super::boot::Admitted;
+use super::members;
 use super::replica::Replica;
 use super::restore;
 use super::store::{self, FRAME};
 use super::superblock::Charter;
 use super::trace::Trace;
 use crate::chunk;
-use crate::codec;
-use crate::kv::batch::Seat;
+use crate::kv::batch::{Roster, Seat};
 use crate::kv::frame::Place;
 use crate::kv::replay::Replay;
 use crate::kv::state::State;
@@ -24,22 +24,21 @@ use crate::planted::Planted;
 use crate::raft::{self, Group, Standing};
 use crate::rng::Rng;
 use crate::shard::placement::{self, Member};
-use crate::types::{Damage, GroupId, NodeId, OpId, Position, ShardId};
+use crate::types::{Damage, GroupId, Incarnation, NodeId, OpId, Position, ShardId};
 use crate::wal::{
     self, DamageKind, LogDamage, Recovered, RecoveredPayload, RecoveryOutput, SegmentLog,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-
-/// The version of every group's replica set: sets don't change yet.
-pub(super) const SET_VERSION: u64 = 0;
 
 /// A recovery under way.
 #[derive(Clone, Debug)]
 pub(super) struct Recovering {
     pub(super) admitted: Admitted,
     groups: BTreeMap<GroupId, Vec<NodeId>>,
+    planted: Planted,
     wal: wal::Recovery,
     table: wal::Recovery,
     chunks: chunk::ChunkRecovery,
@@ -49,6 +48,8 @@ pub(super) struct Recovering {
     restore: restore::Replay,
     states: BTreeMap<GroupId, Replay>,
     state_damage: BTreeMap<GroupId, Damage>,
+    /// Frames of any group may be lost.
+    table_damage: Option<Damage>,
     wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
     wal_damaged: Option<u64>,
     /// Where the write-ahead log first forgot what it held.
@@ -91,6 +92,8 @@ pub(super) struct Ready {
     pub(super) admitted: Admitted,
     pub(super) groups: BTreeMap<GroupId, Vec<NodeId>>,
     pub(super) replicas: BTreeMap<GroupId, Replica>,
+    /// Groups whose replicas were given up, with the generations that the table log has of each.
+    pub(super) retired: BTreeMap<GroupId, u64>,
     /// Groups that abstain: their log is to say so before anything else.
     pub(super) abstaining: Vec<(GroupId, Standing)>,
     pub(super) logs: store::Recovered,
@@ -138,16 +141,14 @@ impl Recovering {
         let store = admitted.superblock.store.0;
         let files: Vec<FoundFile> = admitted.files.clone();
         let groups = groups_of(&admitted.charter);
-        let seats = groups.iter().filter(|(_, replicas)| replicas.contains(&config.me));
-        let states = seats
-            .map(|(group, replicas)| (*group, Replay::new(seat(*group, replicas, config.planted))));
         let chunk_log = log_config(config, FileKind::Chunk, store);
         let chunk_config = chunk::Config {
             slice_items: config.tuning.slice_items as usize,
             ..chunk::Config::new(chunk_log)
         };
         let mut recovering = Self {
-            groups: groups.clone(),
+            groups,
+            planted: config.planted,
             wal: wal::Recovery::new(log_config(config, FileKind::Wal, store), &files),
             table: wal::Recovery::new(log_config(config, FileKind::Table, store), &files),
             chunks: chunk::ChunkRecovery::new(chunk_config, &files),
@@ -155,8 +156,9 @@ impl Recovering {
             table_log: None,
             chunk_store: None,
             restore: restore::Replay::default(),
-            states: states.collect(),
+            states: BTreeMap::new(),
             state_damage: BTreeMap::new(),
+            table_damage: None,
             wal_groups: BTreeMap::new(),
             wal_damaged: None,
             wal_lost: BTreeMap::new(),
@@ -258,9 +260,10 @@ impl Recovering {
                                 replay.lost();
                                 self.state_damage.insert(*group, damage.clone());
                             }
+                            self.table_damage = Some(damage.clone());
                         }
                         DamageKind::PayloadLost(identity) => {
-                            if let Some(replay) = self.states.get_mut(&identity.group) {
+                            if let Some(replay) = self.state_of(identity.group) {
                                 replay.lost();
                                 self.state_damage.insert(identity.group, damage.clone());
                             }
@@ -283,7 +286,7 @@ impl Recovering {
         }
         let frames = self.frames.entry(location.segment).or_default();
         frames.push((identity.group, location));
-        let Some(replay) = self.states.get_mut(&identity.group) else { return };
+        let Some(replay) = self.state_of(identity.group) else { return };
         // A lost payload was reported as damage before.
         let RecoveredPayload::Kept(payload) = payload else { return };
         let place = Place { segment: location.segment, offset: location.offset };
@@ -295,6 +298,46 @@ impl Recovering {
             };
             self.state_damage.insert(identity.group, damage);
         }
+    }
+
+    /// What is read of a group's state. `None` if there is no such group.
+    fn state_of(&mut self, group: GroupId) -> Option<&mut Replay> {
+        let Self { groups, states, state_damage, table_damage, planted, .. } = self;
+        let founding = groups.get(&group)?;
+        Some(states.entry(group).or_insert_with(|| {
+            let mut replay = Replay::new(seat(group, founding, *planted));
+            if let Some(damage) = table_damage {
+                replay.lost();
+                state_damage.insert(group, damage.clone());
+            }
+            replay
+        }))
+    }
+
+    /// The groups that have a replica here: those that the log knows, and those that were founded here and never had
+    /// anything to say. And those that had one, with the generations of their states.
+    fn seated(&mut self, me: NodeId) -> (Vec<GroupId>, BTreeMap<GroupId, u64>) {
+        let known: BTreeMap<GroupId, bool> = self.restore.groups().collect();
+        let mut seated = Vec::new();
+        let mut retired = BTreeMap::new();
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        for group in groups {
+            let founded = self.groups.get(&group).is_some_and(|voters| voters.contains(&me));
+            match known.get(&group) {
+                Some(true) => {
+                    let generations = self.states.remove(&group);
+                    let generations = generations.map_or(0, |replay| replay.generation_seen());
+                    retired.insert(group, generations);
+                }
+                Some(false) => seated.push(group),
+                None if founded => seated.push(group),
+                None => {}
+            }
+        }
+        for group in &seated {
+            self.state_of(*group);
+        }
+        (seated, retired)
     }
 
     fn on_chunks(
@@ -330,20 +373,23 @@ impl Recovering {
 
     /// Makes the replicas of what was read.
     pub(super) fn finish(
-        self,
+        mut self,
         config: &Config,
         now: Instant,
         rng: &mut Rng,
         traces: &mut Vec<Trace>,
     ) -> Option<Ready> {
+        let (seated, retired) = self.seated(config.me);
         let Self { admitted, groups, mut restore, mut states, .. } = self;
         let Self { state_damage, wal_lost, wal_forgot, .. } = self;
         let standing = admitted.superblock.standing;
         let mut replicas = BTreeMap::new();
         let mut abstaining = Vec::new();
         let mut wal_damaged = self.wal_damaged;
-        for (group, voters) in &groups {
-            let Some(replay) = states.remove(group) else { continue };
+        for group in &seated {
+            let (Some(voters), Some(replay)) = (groups.get(group), states.remove(group)) else {
+                continue;
+            };
             let (state, broken) = match replay.finish() {
                 Ok(state) => (state, None),
                 Err(broken) => (State::new(seat(*group, voters, config.planted)), Some(broken)),
@@ -362,18 +408,7 @@ impl Recovering {
             if restored.standing != Standing::Full {
                 abstaining.push((*group, restored.standing));
             }
-            let raft_config = raft::Config {
-                me: config.me,
-                group: *group,
-                incarnation: admitted.superblock.incarnation,
-                voters: voters.clone(),
-                heartbeat: config.tuning.heartbeat,
-                election: config.tuning.election,
-                quiesce_after: config.tuning.quiesce_after,
-                append_bytes_max: config.tuning.append_bytes_max,
-                append_inflight_max: config.tuning.append_inflight_max,
-                planted: config.planted,
-            };
+            let raft_config = raft_config(config, admitted.superblock.incarnation, *group, voters);
             // Nobody else can tell what the log of a group without other replicas has forgotten.
             let forgotten = || lost.then(|| wal_forgot.clone().unwrap_or_else(|| unknown(*group)));
             let hopeless = match voters.len() {
@@ -407,7 +442,8 @@ impl Recovering {
             frames: self.frames,
         };
         let chunks = self.chunk_store?;
-        Some(Ready { admitted, groups, replicas, abstaining, logs, chunks, ops: self.ops })
+        let ops = self.ops;
+        Some(Ready { admitted, groups, replicas, retired, abstaining, logs, chunks, ops })
     }
 }
 
@@ -440,11 +476,32 @@ fn unknown(group: GroupId) -> Damage {
 fn configuration_of(state: &State, founding: &[NodeId]) -> Option<raft::Configuration> {
     match state.members() {
         None => Some(raft::Configuration::founding(founding)),
-        Some(members) => codec::decode(members).ok(),
+        Some(_) => members::of(state),
     }
 }
 
-fn seat(group: GroupId, replicas: &[NodeId], planted: Planted) -> Seat {
-    let replicas = u8::try_from(replicas.len()).unwrap_or(u8::MAX);
-    Seat { group, replicas, set_version: SET_VERSION, planted }
+/// The place of a group that was founded with these voters.
+pub(super) fn seat(group: GroupId, founding: &[NodeId], planted: Planted) -> Seat {
+    Seat { group, roster: Arc::new(Roster::founding(founding)), planted }
+}
+
+/// What the replica of a group is made with that was founded with these voters.
+pub(super) fn raft_config(
+    config: &Config,
+    incarnation: Incarnation,
+    group: GroupId,
+    founding: &[NodeId],
+) -> raft::Config {
+    raft::Config {
+        me: config.me,
+        group,
+        incarnation,
+        voters: founding.to_vec(),
+        heartbeat: config.tuning.heartbeat,
+        election: config.tuning.election,
+        quiesce_after: config.tuning.quiesce_after,
+        append_bytes_max: config.tuning.append_bytes_max,
+        append_inflight_max: config.tuning.append_inflight_max,
+        planted: config.planted,
+    }
 }

@@ -28,6 +28,8 @@ mod kind {
     pub(super) const COMPACTED_CHANGED: u8 = 10;
     pub(super) const RESET_CHANGED: u8 = 11;
     pub(super) const BLANK: u8 = 12;
+    pub(super) const RETIRED: u8 = 13;
+    pub(super) const JOINED: u8 = 14;
 }
 
 /// The kinds of records whose payload is an entry's.
@@ -72,6 +74,20 @@ pub(super) fn standing_record(group: GroupId, standing: Standing) -> Record {
         Standing::Abstaining => kind::ABSTAINING,
         Standing::Blank => kind::BLANK,
     };
+    note(kind, group)
+}
+
+/// The record that says that a group has no replica here any more.
+pub(super) fn retired_record(group: GroupId) -> Record {
+    note(kind::RETIRED, group)
+}
+
+/// The record that a replica begins with which was not here before.
+pub(super) fn joined_record(group: GroupId) -> Record {
+    note(kind::JOINED, group)
+}
+
+fn note(kind: u8, group: GroupId) -> Record {
     Record::new(Identity { kind, group, index: Index(0), term: Term(0) }, Bytes::new())
 }
 
@@ -86,6 +102,8 @@ struct Image {
     tainted: bool,
     /// All that it ever promised is lost.
     blank: bool,
+    /// Its shard was moved away, and nothing has been written since.
+    retired: bool,
     /// Entries may be lost that follow all that are here.
     cut: bool,
     /// Entries that were not known to be committed when identities were lost, and were not written since. The records
@@ -127,6 +145,11 @@ impl Replay {
         let Identity { kind, group, index, term } = recovered.identity;
         let tainted = self.tainted;
         let image = self.images.entry(group).or_insert_with(|| Image::new(tainted));
+        // Brought back before its next boot, it went on with what it had.
+        image.retired &= matches!(
+            kind,
+            kind::READMITTED | kind::ABSTAINING | kind::BLANK | kind::RETIRED | kind::JOINED
+        );
         let position = Position { term, index };
         let payload = match &recovered.payload {
             RecoveredPayload::Kept(bytes) => Some(bytes),
@@ -183,9 +206,16 @@ impl Replay {
             kind::READMITTED => (image.tainted, image.blank) = (false, false),
             kind::ABSTAINING => image.tainted = true,
             kind::BLANK => image.blank = true,
+            kind::RETIRED => image.retired = true,
+            kind::JOINED => *image = Image { blank: true, ..Image::default() },
             // A later format's record: nothing that this version wrote depends on it.
             _ => {}
         }
+    }
+
+    /// The groups that the log knows, and whether each has been given up.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (GroupId, bool)> {
+        self.images.iter().map(|(group, image)| (*group, image.retired))
     }
 
     /// What a group is restored from, given what its state contains, whether this boot's other circumstances let it

@@ -172,7 +172,7 @@ impl Replica {
         });
         if !same {
             let generation = self.next_generation();
-            let (import, frame) = Import::begin(self.seat, generation, offer.head);
+            let (import, frame) = Import::begin(self.seat.clone(), generation, offer.head);
             let group = self.group;
             cx.posts.push(Post::Store(StoreInput::Frame { group, frame }));
             self.incoming = Some(Incoming {
@@ -379,6 +379,7 @@ impl Replica {
         self.next_generation = None;
         self.checkpoint = position;
         self.damage = None;
+        self.settle_in();
         self.audit.restart();
         if self.raft.wants_snapshot(position) {
             self.feed(raft::Input::SnapshotInstalled { term, position, configuration }, cx);
@@ -389,7 +390,7 @@ impl Replica {
         let head = Head::SnapshotEnd { group: self.group, position };
         cx.posts.push(Post::Peer(from, head.into()));
         cx.posts.push(Post::Trace(Trace::SnapshotInstalled { group: self.group, position }));
-        self.post_charter(cx);
+        self.post_cluster(cx);
         self.apply(cx);
         self.go_on(cx);
     }

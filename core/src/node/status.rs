@@ -1,7 +1,7 @@
 //! What a node knows of itself and its groups, for operators: `ironseed status`, readiness, tests. A
 //! view of the machines' state, computed when asked for; no decision reads it.
 
-use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, StoreId, Term};
+use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, ShardId, StoreId, Term};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -63,6 +63,17 @@ pub struct GroupStatus {
     pub damaged: Option<String>,
 }
 
+/// A shard on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moving {
+    /// The shard.
+    pub shard: ShardId,
+    /// The voters that it shall have.
+    pub to: Vec<NodeId>,
+    /// Those that it had.
+    pub from: Vec<NodeId>,
+}
+
 /// One node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -82,6 +93,10 @@ pub struct Status {
     pub charter: u64,
     /// The store that each node has, by the charter.
     pub stores: Vec<(NodeId, StoreId)>,
+    /// The version of the layout.
+    pub layout: u64,
+    /// Shards that are being moved: to which voters, and from which.
+    pub moving: Vec<Moving>,
     /// Stores that look for a cluster in the place of a node's: its disk was replaced.
     pub strangers: Vec<(NodeId, StoreId)>,
     /// Peers that have not been heard of for too long.

@@ -182,11 +182,26 @@ impl Logs {
         self.wal.log.request_sync();
     }
 
-    pub(super) fn restated(&mut self, group: GroupId, writes: &[Write], standing: Standing) {
+    /// Notes that a group's replica comes or goes.
+    pub(super) fn note(&mut self, group: GroupId, note: Record) {
+        self.wal.append(note, LogTag::Standing { group, last: false });
+        self.wal.log.request_sync();
+    }
+
+    pub(super) fn restated(
+        &mut self,
+        group: GroupId,
+        writes: &[Write],
+        standing: Standing,
+        retired: bool,
+    ) {
         let mut records: Vec<Record> =
             writes.iter().map(|write| restore::record_of(group, write)).collect();
         if standing != Standing::Full {
             records.push(restore::standing_record(group, standing));
+        }
+        if retired {
+            records.push(restore::retired_record(group));
         }
         let last = records.len().saturating_sub(1);
         for (at, record) in records.into_iter().enumerate() {

@@ -115,6 +115,21 @@ pub enum Trace {
         /// Which.
         version: u64,
     },
+    /// Another version of the layout is in force here.
+    LaidOut {
+        /// Which.
+        version: u64,
+    },
+    /// A replica is started for a shard that is moved here.
+    Joined {
+        /// The group.
+        group: GroupId,
+    },
+    /// The replica of a shard that was moved away is given up.
+    Left {
+        /// The group.
+        group: GroupId,
+    },
     /// Commands of this meaning are beyond this program: the replica applies nothing more.
     Stranded {
         /// The group.

@@ -8,7 +8,7 @@ use crate::kv::command::Op;
 use crate::kv::cow::Key;
 use crate::kv::space;
 use crate::machine::{Duration, Instant};
-use crate::object::api::{ChunkRef, StagedChunk};
+use crate::object::api::ChunkRef;
 use crate::object::{blob, collect};
 use crate::types::{BlobId, Damage};
 use alloc::collections::BTreeMap;
@@ -59,6 +59,11 @@ pub(super) struct Audit {
 impl Audit {
     pub(super) fn restart(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether every chunk that the state names is looked for.
+    pub(super) const fn is_done(&self) -> bool {
+        self.done
     }
 }
 
@@ -133,7 +138,8 @@ impl Replica {
     /// Drops the chunks of a blob that the state is past and does not know: its collection was missed.
     pub(super) fn drop_unknown(&mut self, blob: BlobId, cx: &mut Cx<'_>) {
         let past = blob.opened <= self.state.mark().position.index && self.damage.is_none();
-        if past && blob::find(self.state.table(), blob).is_none() {
+        let unknown = past && blob::find(self.state.table(), blob).is_none();
+        if unknown || self.is_retired() {
             cx.posts.push(Post::Store(StoreInput::DropBlob(blob)));
         }
     }
@@ -152,13 +158,11 @@ impl Replica {
 /// Tells the store lane which chunks an extent names.
 pub(super) fn expect(blob: BlobId, extent: &[u8], cx: &mut Cx<'_>) {
     if let Ok(chunks) = blob::decode_extent(extent) {
-        expect_chunks(blob, &chunks, cx);
+        expect_chunks(blob, chunks, cx);
     }
 }
 
 /// Tells the store lane that these chunks are named.
-pub(super) fn expect_chunks(blob: BlobId, chunks: &[StagedChunk], cx: &mut Cx<'_>) {
-    let chunks: Vec<ChunkRef> =
-        chunks.iter().map(|chunk| ChunkRef { hash: chunk.hash, bytes: chunk.bytes }).collect();
+pub(super) fn expect_chunks(blob: BlobId, chunks: Vec<ChunkRef>, cx: &mut Cx<'_>) {
     cx.posts.push(Post::Store(StoreInput::Expect { blob, chunks }));
 }

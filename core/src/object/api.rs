@@ -4,10 +4,11 @@
 //! These types cross nodes (a request is forwarded to the leader of its shard), so they are format
 //! types: docs/formats.md.
 
+use super::layout::Move;
 use super::registry::Replacement;
 use crate::codec::Octets;
 use crate::kv::api::{KvAnswer, KvRequest};
-use crate::types::{BlobId, BucketId, ChunkHash, ChunkId, Epoch, ShardId, Timestamp};
+use crate::types::{BlobId, Boot, BucketId, ChunkHash, ChunkId, Epoch, ShardId, Timestamp};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
@@ -135,10 +136,16 @@ pub struct StagedChunk {
     pub hash: ChunkHash,
     /// How many bytes.
     pub bytes: u32,
-    /// The replicas that hold it, as a bit per position in the replica set.
-    pub holders: u64,
-    /// Which version of the replica set `holders` counts for.
-    pub set_version: u64,
+    /// The nodes that hold it, and the boot of each that said so.
+    pub holders: Vec<Boot>,
+}
+
+impl StagedChunk {
+    /// The chunk, whoever holds it.
+    #[must_use]
+    pub const fn named(&self) -> ChunkRef {
+        ChunkRef { hash: self.hash, bytes: self.bytes }
+    }
 }
 
 /// A chunk as a reader sees it.
@@ -485,6 +492,9 @@ pub enum Request {
     /// The operator says that a node's disk is lost and lets another store take its place. Answer: [`Answer::Done`], also if
     /// it has it already; [`Refusal::Invalid`] says why it can't.
     ReplaceStore(Replacement),
+    /// The operator moves a shard to other voters. Answer: [`Answer::Done`] once the move has begun, also if it is there
+    /// already; [`Refusal::Invalid`] says why it can't. The cluster brings it about.
+    MoveShard(Move),
     /// Reads which parts the completed upload behind an object has: what a reader needs who has looked the object up, whatever
     /// has become of it and of its bucket since. Pins the upload for another [`crate::chunk::PIN_MS`]. Answer:
     /// [`Answer::Parts`].
@@ -526,6 +536,7 @@ impl Request {
             | Self::ReadChunk { .. }
             | Self::Kv(_)
             | Self::ReplaceStore(_)
+            | Self::MoveShard(_)
             | Self::ReadParts { .. } => None,
         }
     }

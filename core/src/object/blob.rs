@@ -7,7 +7,7 @@
 //! - Only a staged blob grows, and only a staged blob is taken over: what is referenced never changes.
 
 use super::api::{
-    Answer, CHUNK_BYTES, EXTENT_CHUNKS_MAX, Outcome, PUT_BYTES_MAX, Refusal, StagedChunk,
+    Answer, CHUNK_BYTES, ChunkRef, EXTENT_CHUNKS_MAX, Outcome, PUT_BYTES_MAX, Refusal, StagedChunk,
 };
 use super::bucket;
 use super::command::{ObjectEvent, Target};
@@ -36,7 +36,7 @@ pub fn is_staged(table: &Table, blob: BlobId) -> bool {
 ///
 /// # Errors
 /// Bytes that are no body of an extent.
-pub fn decode_extent(body: &[u8]) -> Result<Vec<StagedChunk>, DecodeError> {
+pub fn decode_extent(body: &[u8]) -> Result<Vec<ChunkRef>, DecodeError> {
     codec::decode(body)
 }
 
@@ -90,7 +90,8 @@ pub(super) fn append(
         write(batch, blob, &BlobHead { kind, life });
         return Ok(Answer::Done);
     }
-    let body = codec::encode(&chunks);
+    let named: Vec<ChunkRef> = chunks.iter().map(StagedChunk::named).collect();
+    let body = codec::encode(&named);
     if repeated {
         let named = batch.get(&space::extent(blob, seq)).map(|slot| slot.body.clone());
         let again = Body::new(Bytes::from(body));
@@ -110,7 +111,7 @@ pub(super) fn append(
     batch.put(&space::extent(blob, seq), Vec::new(), Bytes::from(body));
     let kind = BlobKind::Chunks { extents: extents + 1, bytes: bytes + added, sealed };
     write(batch, blob, &BlobHead { kind, life });
-    events.push(ObjectEvent::ExtentNamed { blob, chunks });
+    events.push(ObjectEvent::ExtentNamed { blob, chunks: named });
     Ok(Answer::Done)
 }
 
@@ -211,12 +212,8 @@ fn check_extent(chunks: &[StagedChunk]) -> Result<u64, Refusal> {
     Ok(chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum())
 }
 
-/// Whether a quorum of the current replica set holds each chunk.
+/// Whether a quorum of the replicas that there are now holds each chunk.
 fn check_holders(seat: &Seat, chunks: &[StagedChunk]) -> Result<(), Refusal> {
-    let members = 1_u64.checked_shl(u32::from(seat.replicas)).map_or(u64::MAX, |bit| bit - 1);
-    let held = |chunk: &StagedChunk| {
-        chunk.set_version == seat.set_version
-            && (chunk.holders & members).count_ones() >= seat.quorum()
-    };
+    let held = |chunk: &StagedChunk| seat.roster.is_quorum(&chunk.holders);
     if chunks.iter().all(held) { Ok(()) } else { Err(Refusal::Restage) }
 }

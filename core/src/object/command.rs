@@ -1,8 +1,8 @@
 //! Commands on objects, and their way to the function that applies each.
 
 use super::api::{
-    Attributes, Checksum, Condition, NamedPart, NewObject, NewPart, Outcome, Refusal, Request,
-    StagedChunk,
+    Attributes, Checksum, ChunkRef, Condition, NamedPart, NewObject, NewPart, Outcome, Refusal,
+    Request, StagedChunk,
 };
 use super::{blob, bucket, collect, delete, multipart, put};
 use crate::kv::batch::Batch;
@@ -187,8 +187,8 @@ pub enum ObjectEvent {
     ExtentNamed {
         /// The blob.
         blob: BlobId,
-        /// The chunks and who held them when they were staged.
-        chunks: Vec<StagedChunk>,
+        /// The chunks.
+        chunks: Vec<ChunkRef>,
     },
     /// The blob is gone: its chunks may go.
     BlobCollected {

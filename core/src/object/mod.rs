@@ -47,6 +47,7 @@ pub mod collect;
 pub mod command;
 pub mod conditions;
 mod delete;
+pub mod layout;
 pub mod merge;
 pub mod multipart;
 #[cfg(test)]

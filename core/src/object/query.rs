@@ -11,8 +11,8 @@
 //! A bucket that is fenced can be read.
 
 use super::api::{
-    Answer, Attributes, ChunkRef, Content, ListFrom, ListObjects, ListedObject, ListedUpload,
-    Listing, Object, PAGE_MAX, Part, Refusal, Request, StagedChunk,
+    Answer, Attributes, Content, ListFrom, ListObjects, ListedObject, ListedUpload, Listing,
+    Object, PAGE_MAX, Part, Refusal, Request,
 };
 use super::merge::{ListUploads, UploadsPage};
 use super::record::{
@@ -185,10 +185,7 @@ impl Reading {
                 Ok(Answer::Parts { parts, truncated, attributes })
             }
             Plan::Extents { truncated } => {
-                let refs = |chunks: Vec<StagedChunk>| -> Vec<ChunkRef> {
-                    chunks.iter().map(|c| ChunkRef { hash: c.hash, bytes: c.bytes }).collect()
-                };
-                let extents = bodies.iter().map(|body| blob::decode_extent(body).map(refs));
+                let extents = bodies.iter().map(|body| blob::decode_extent(body));
                 Ok(Answer::Extents { extents: extents.collect::<Result<_, _>>()?, truncated })
             }
         }

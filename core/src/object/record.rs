@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | objects | [`ObjectHead`] | [`ObjectBody`] |
 //! | blobs | [`BlobHead`] | none |
-//! | extents | none | `Vec<StagedChunk>` |
+//! | extents | none | `Vec<ChunkRef>` |
 //! | uploads in progress | [`UploadHead`] | none |
 //! | parts | [`PartHead`] | the inline bytes |
 //! | bucket state | [`BucketHead`]; the floor is a [`BucketId`], a mark has none | none |

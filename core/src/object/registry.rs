@@ -21,13 +21,14 @@
 
 use super::api::{Answer, BucketInfo, Outcome, Refusal};
 use super::charter::{Charter, Irreplaceable};
+use super::layout::{Layout, Move};
 use super::names;
 use super::record;
 use crate::codec;
 use crate::kv::batch::Batch;
 use crate::kv::{space, table::Table};
 use crate::planted::{Bug, Planted};
-use crate::types::{BucketId, Epoch, NodeId, StoreId, Version};
+use crate::types::{BucketId, Epoch, NodeId, ShardId, StoreId, Version};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -42,6 +43,24 @@ pub enum RegistryOp {
     Found(Charter),
     /// A node has lost its store, and has another one now.
     ReplaceStore(Replacement),
+    /// A shard is to have other voters.
+    MoveShard(Move),
+    /// A node says that it holds all of a shard that is being moved to it.
+    ShardWhole {
+        /// Which.
+        shard: ShardId,
+        /// The move, as [`Placed::change`](super::layout::Placed::change).
+        change: u64,
+        /// Who says so.
+        node: NodeId,
+    },
+    /// A node asks whether it may give up what it has of a shard that was moved away. Changes nothing.
+    LeaveShard {
+        /// Which.
+        shard: ShardId,
+        /// Who asks.
+        node: NodeId,
+    },
     /// Begins to make a bucket. Its id is this command's index.
     CreateBucket {
         /// Its name.
@@ -107,6 +126,8 @@ struct Removed {
     created: u64,
 }
 
+/// The key of the layout.
+const LAYOUT: &[u8] = b"layout";
 /// The key of the buckets that were removed last.
 const REMOVED: &[u8] = b"removed";
 /// So many are remembered: whoever waits for a deletion looks every few milliseconds.
@@ -141,6 +162,19 @@ pub fn apply(batch: &mut Batch<'_>, op: RegistryOp) -> Outcome {
     match op {
         RegistryOp::Found(charter) => found(batch, &charter),
         RegistryOp::ReplaceStore(replacement) => replace_store(batch, replacement),
+        RegistryOp::MoveShard(asked) => move_shard(batch, &asked),
+        RegistryOp::ShardWhole { shard, change, node } => {
+            if let Some(next) = layout(batch.table()).whole(shard, change, node) {
+                put_layout(batch, &next);
+            }
+            Ok(Answer::Done)
+        }
+        RegistryOp::LeaveShard { shard, node } => {
+            if layout(batch.table()).may_leave(shard, node) {
+                return Ok(Answer::Done);
+            }
+            Err(Refusal::Invalid(format!("node {node} is to keep shard {shard}")))
+        }
         RegistryOp::CreateBucket { bucket } => create(batch, &bucket),
         RegistryOp::DeleteBucket { bucket } => delete(batch, &bucket),
         RegistryOp::SettleBucket(at) => settle(batch, &at),
@@ -243,6 +277,18 @@ pub fn charter_version(table: &Table) -> Option<Version> {
     table.get(&space::cluster(&[])).map(|slot| slot.version)
 }
 
+/// Where shards are that were moved.
+#[must_use]
+pub fn layout(table: &Table) -> Layout {
+    record::find(table, &space::cluster(LAYOUT)).unwrap_or_default()
+}
+
+/// Which write made the layout what it is, as [`charter_version`].
+#[must_use]
+pub fn layout_version(table: &Table) -> Option<Version> {
+    table.get(&space::cluster(LAYOUT)).map(|slot| slot.version)
+}
+
 fn records(
     table: &Table,
     prefix: &str,
@@ -289,6 +335,21 @@ fn replace_store(batch: &mut Batch<'_>, Replacement { node, old, new }: Replacem
     })?;
     batch.put(&space::cluster(&[]), codec::encode(&next), Bytes::new());
     Ok(Answer::Done)
+}
+
+fn move_shard(batch: &mut Batch<'_>, asked: &Move) -> Outcome {
+    let charter = charter(batch.table())
+        .ok_or_else(|| Refusal::Unavailable("the cluster is not founded".into()))?;
+    let now = layout(batch.table());
+    let next = now.moving(&charter, asked).map_err(|why| Refusal::Invalid(why.to_string()))?;
+    if next != now {
+        put_layout(batch, &next);
+    }
+    Ok(Answer::Done)
+}
+
+fn put_layout(batch: &mut Batch<'_>, layout: &Layout) {
+    batch.put(&space::cluster(LAYOUT), codec::encode(layout), Bytes::new());
 }
 
 fn create(batch: &mut Batch<'_>, bucket: &str) -> Outcome {

@@ -45,7 +45,7 @@ impl Point {
 
 points! {
     /// An append to a follower has one entry.
-    AppendOne = "append-one", 1024;
+    AppendOne = "append-one", 512;
     /// A leader looks anew for the place where a follower's log parts from its own.
     ProbeAgain = "probe-again", 256;
     /// A follower that lags is given the state in place of entries.

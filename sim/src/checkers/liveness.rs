@@ -60,6 +60,9 @@ pub fn degraded(nodes: &[Status]) -> Vec<String> {
         if node.chunks_missing > 0 {
             found.push(format!("{id:?} lacks {} chunks", node.chunks_missing));
         }
+        for it in &node.moving {
+            found.push(format!("{id:?} knows of {:?} on its way to {:?}", it.shard, it.to));
+        }
         for replica in &node.groups {
             let group = replica.group;
             if replica.abstaining {

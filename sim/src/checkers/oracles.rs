@@ -135,6 +135,9 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
         Trace::Booted { standing: Standing::Abstaining, .. } => Some("boot-in-doubt"),
         Trace::Booted { standing: Standing::Blank, .. } => Some("boot-with-nothing"),
         Trace::Chartered { .. } => Some("charter-changed"),
+        Trace::LaidOut { .. } => Some("layout-changed"),
+        Trace::Joined { .. } => Some("replica-joined"),
+        Trace::Left { .. } => Some("replica-left"),
         Trace::Role { role: Role::Leader, .. } => Some("leader-elected"),
         Trace::Raft { event, .. } => match event {
             Event::Truncated { .. } => Some("log-truncated"),
@@ -227,7 +230,7 @@ pub const fn moved(trace: &Trace) -> Option<GroupId> {
 }
 
 /// Kinds of WAL records that hold a log entry: appended, or given back by a peer (docs/formats.md).
-pub const WAL_ENTRY_KINDS: &[u8] = &[2, 6];
+pub const WAL_ENTRY_KINDS: &[u8] = &[2, 6, 9];
 
 #[cfg(test)]
 mod tests {

@@ -111,6 +111,17 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
             let admitted_after = admits.then(|| draw.magnitude(1_000_000, setup.duration));
             Fault::DiskLoss { node: victim?, left, lasts, admitted_after }
         }
+        Class::Move if all.len() <= usize::from(setup.replication) || setup.replication < 2 => {
+            return None;
+        }
+        Class::Move => {
+            let mut left = all;
+            let mut to: Vec<u32> = (0..setup.replication)
+                .map(|_| left.swap_remove(draw.below(left.len() as u64) as usize))
+                .collect();
+            to.sort_unstable();
+            Fault::Move { shard: draw.below(u64::from(setup.shards)) as u16, to }
+        }
         Class::Misdirect => Fault::Misdirect { node: victim?, salt: draw.below(1 << 48) },
         Class::Throttle | Class::Reset if all.len() < 2 => return None,
         Class::Throttle => {

@@ -257,6 +257,7 @@ pub fn describe(fault: &Fault) -> String {
             let sign = if *by < 0 { "-" } else { "+" };
             format!("{name} of n{node}, {sign}{}", Millis(by.unsigned_abs()))
         }
+        Fault::Move { shard, to } => format!("{name} of shard {shard} to {to:?}"),
         Fault::Hunt { group, .. } => format!("{name} of the leaders of g{group}"),
         Fault::Estrange { group, .. } => format!("{name} of the leaders of g{group}"),
         Fault::Burden { group, times, .. } => {

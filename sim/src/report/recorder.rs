@@ -452,6 +452,8 @@ fn said(trace: &Trace) -> (Option<GroupId>, String) {
         Trace::SnapshotInstalled { group, position } => {
             (Some(*group), format!("has snapshot {position:?}"))
         }
+        Trace::Joined { group } => (Some(*group), "a replica begins".into()),
+        Trace::Left { group } => (Some(*group), "the replica is given up".into()),
         Trace::StateDamaged { group, .. } => (Some(*group), "state damaged".into()),
         Trace::Stranded { group, .. } => (Some(*group), "stranded".into()),
         Trace::Running { .. } => (None, "recovered".into()),

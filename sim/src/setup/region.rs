@@ -22,6 +22,8 @@ pub enum Region {
     Buckets,
     /// Disks are lost and replaced, logs cut short, and nodes go down in between.
     Disks,
+    /// Shards are moved, to and fro, while leaders fall.
+    Moves,
 }
 
 /// What a run of a region has in place of what it would have drawn.
@@ -44,14 +46,15 @@ pub(super) struct Aim {
 
 /// What a seed file says of a run that is of no region.
 pub const NO_REGION: &str = "none";
-/// One run in so many is of the first two regions, and of the others one in so many of the third, which came later: every
-/// seed that was of a region stayed in it.
+/// One run in so many is of the first two regions, and of the others one in so many of each that came later: every seed that
+/// was of a region stayed in it.
 const ONE_IN: u64 = 4;
-const OTHERS_ONE_IN: u64 = 10;
+const DISKS_ONE_IN: u64 = 10;
+const MOVES_ONE_IN: u64 = 7;
 
 impl Region {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Succession, Self::Buckets, Self::Disks];
+    pub const ALL: &[Self] = &[Self::Succession, Self::Buckets, Self::Disks, Self::Moves];
 
     /// What it is called in seed files.
     #[must_use]
@@ -60,6 +63,7 @@ impl Region {
             Self::Succession => "succession",
             Self::Buckets => "buckets",
             Self::Disks => "disks",
+            Self::Moves => "moves",
         }
     }
 
@@ -75,12 +79,14 @@ impl Region {
         let given = overrides.faults.is_some() || overrides.plan.is_some();
         let drawn = draw.chance(1, ONE_IN);
         let region = [Self::Succession, Self::Buckets][draw.weighted(&[2, 1])];
-        let disks = Draw::new(seed, Domain::Setup, &[16]).chance(1, OTHERS_ONE_IN);
+        let disks = Draw::new(seed, Domain::Setup, &[16]).chance(1, DISKS_ONE_IN);
+        let moves = Draw::new(seed, Domain::Setup, &[17]).chance(1, MOVES_ONE_IN);
         let region = match overrides.region.as_deref() {
             Some(name) => Self::named(name)?,
             None if given => return None,
             None if drawn => region,
             None if disks => Self::Disks,
+            None if moves => Self::Moves,
             None => return None,
         };
         Some(region.aim(Draw::new(seed, Domain::Setup, &[15, region as u64])))
@@ -124,6 +130,24 @@ impl Region {
                 (Class::DiskFull, 1),
                 (Class::Throttle, 2),
             ],
+            Self::Moves => &[
+                (Class::Move, 12),
+                (Class::Kill, 4),
+                (Class::PowerLoss, 4),
+                (Class::Blackout, 2),
+                (Class::Stop, 2),
+                (Class::Pause, 3),
+                (Class::Isolate, 6),
+                (Class::Partition, 4),
+                (Class::OneWay, 3),
+                (Class::Hunt, 6),
+                (Class::Duplicate, 5),
+                (Class::Reorder, 4),
+                (Class::Loss, 3),
+                (Class::DiskLoss, 2),
+                (Class::Rot, 2),
+                (Class::DiskFull, 1),
+            ],
         };
         let classes = often.iter().filter(|(_, rate)| draw.chance(*rate, 12)).map(|(of, _)| *of);
         let classes = classes.collect();
@@ -146,6 +170,16 @@ impl Region {
                 (Point::SliceOne, 2),
                 (Point::TransferAway, 3),
             ],
+            Self::Moves => &[
+                (Point::CompactNow, 4),
+                (Point::FrameNow, 3),
+                (Point::TrimEarly, 5),
+                (Point::SegmentEarly, 4),
+                (Point::SnapshotInstead, 2),
+                (Point::TransferAway, 3),
+                (Point::StepDown, 2),
+                (Point::AppendOne, 2),
+            ],
         };
         let points = forced.iter().filter(|(_, rate)| draw.chance(*rate, 12));
         let points = points.map(|(point, _)| (*point, point.often())).collect();
@@ -158,11 +192,15 @@ impl Region {
         Aim {
             quick,
             region: self,
-            nodes: if five { 5 } else { 3 },
-            replication: if five { 5 } else { 3 },
+            nodes: match (five, self) {
+                (true, _) => 5,
+                (false, Self::Moves) => 4,
+                (false, _) => 3,
+            },
+            replication: if five && self != Self::Moves { 5 } else { 3 },
             shards: if draw.chance(3, 4) { 1 } else { 2 },
             millis: match self {
-                Self::Disks => draw.between(4_000, 8_000),
+                Self::Disks | Self::Moves => draw.between(4_000, 8_000),
                 Self::Succession | Self::Buckets => draw.between(2_000, 4_000),
             },
             workload: match self {
@@ -171,6 +209,8 @@ impl Region {
                 Self::Disks => {
                     ["kv", "mixed", "multipart", "objects"][draw.weighted(&[3, 2, 1, 1])]
                 }
+                Self::Moves => ["kv", "kv-swaps", "mixed", "multipart", "objects"]
+                    [draw.weighted(&[3, 1, 2, 2, 2])],
             },
             classes,
             points,

@@ -50,7 +50,10 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
         Fault::Rot { node, salt, bits } if *bits > 1 => {
             simpler.push(Fault::Rot { node: *node, salt: *salt, bits: 1 });
         }
-        Fault::Rot { .. } | Fault::DiskError { .. } | Fault::Misdirect { .. } => {}
+        Fault::Rot { .. }
+        | Fault::DiskError { .. }
+        | Fault::Misdirect { .. }
+        | Fault::Move { .. } => {}
         Fault::DiskLoss { node, left, lasts, admitted_after } => {
             let (node, admitted_after) = (*node, *admitted_after);
             let loss = |left, lasts| Fault::DiskLoss { node, left, lasts, admitted_after };
@@ -171,7 +174,7 @@ pub(super) fn with_nodes(seed: u64, best: &Overrides, nodes: u32, folded: bool) 
     let mut candidate = Overrides { nodes: Some(nodes), ..best.clone() };
     for planned in candidate.plan.iter_mut().flatten() {
         match &mut planned.fault {
-            Fault::Crash { nodes, .. } => fold(nodes),
+            Fault::Crash { nodes, .. } | Fault::Move { to: nodes, .. } => fold(nodes),
             Fault::Cut { from, to, .. }
             | Fault::Clog { from, to, .. }
             | Fault::Throttle { from, to, .. }

@@ -135,13 +135,13 @@ impl Naive {
                 Ok(Answer::Staged(StagedChunk {
                     hash: ChunkHash::of(bytes),
                     bytes: bytes.len() as u32,
-                    holders: 1,
-                    set_version: 1,
+                    holders: Vec::new(),
                 }))
             }
-            Request::AppendExtent { .. } | Request::DropBlob { .. } | Request::ReplaceStore(_) => {
-                Ok(Answer::Done)
-            }
+            Request::AppendExtent { .. }
+            | Request::DropBlob { .. }
+            | Request::MoveShard(_)
+            | Request::ReplaceStore(_) => Ok(Answer::Done),
             Request::ReadExtents { blob, .. } => {
                 let chunks = self.blobs.get(blob).ok_or(Refusal::NoSuchBlob)?;
                 let chunk = |bytes: &bytes::Bytes| ChunkRef {

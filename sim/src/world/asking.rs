@@ -59,8 +59,8 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn reply(&mut self, node: usize, id: RequestId, outcome: Outcome) {
-        if let Some(of) = self.slots[node].admissions.remove(&id) {
-            return self.on_admission(of, &outcome);
+        if let Some(order) = self.slots[node].orders.remove(&id) {
+            return self.on_order(order, &outcome);
         }
         let me = self.slots[node].id;
         let Some((call, entry)) = self.slots[node].requests.remove(&id) else {

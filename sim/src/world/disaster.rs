@@ -7,7 +7,7 @@ use crate::faults::{Crash, Fault, Moment, Operation, Planned};
 use crate::stats::Stats;
 use crate::trace::Kind;
 use ironseed_core::node::api::Input;
-use ironseed_core::types::{GroupId, NodeId};
+use ironseed_core::types::{GroupId, NodeId, ShardId};
 use std::collections::VecDeque;
 
 impl<M: Machine> World<M> {
@@ -106,6 +106,7 @@ impl<M: Machine> World<M> {
             Fault::DiskLoss { node, left, lasts, admitted_after } => self
                 .at(*node)
                 .is_some_and(|node| self.lose_disk(node, *left, *lasts, *admitted_after)),
+            Fault::Move { shard, to } => self.move_shard(ShardId(*shard), to),
             Fault::Misdirect { node, salt } => {
                 self.at(*node).is_some_and(|node| self.misdirect(node, *salt))
             }
@@ -213,6 +214,7 @@ impl<M: Machine> World<M> {
             | Fault::Reset { .. }
             | Fault::Choke { .. }
             | Fault::CrashLoop { .. }
+            | Fault::Move { .. }
             | Fault::ClockStep { .. } => {}
         }
     }

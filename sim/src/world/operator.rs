@@ -1,4 +1,4 @@
-//! The operator: who has lost a disk lets the new one in.
+//! The operator: who has lost a disk lets the new one in, and shards are moved.
 //!
 //! What an operator sees is what a member says: a store that the charter does not name wants the place of a node. Some
 //! time later it asks a node of its choice to let that store in ([`Request::ReplaceStore`]), and another one if it gets no
@@ -7,8 +7,18 @@
 
 use super::losses::Stage;
 use super::*;
+use ironseed_core::object::layout::Move;
 use ironseed_core::object::registry::Replacement;
-use ironseed_core::types::StoreId;
+use ironseed_core::types::{ShardId, StoreId};
+
+/// What the operator has asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    /// That the new store of this node be let in.
+    Admit(usize),
+    /// That a shard be moved.
+    Move,
+}
 
 /// How long the operator waits for an answer: nanoseconds.
 const PATIENCE: u64 = 1_000_000_000;
@@ -45,7 +55,7 @@ impl<M: Machine> World<M> {
         if old == new {
             return self.admitted(node);
         }
-        let request = self.slots[asked].accept_from_operator(node);
+        let request = self.slots[asked].accept_from_operator(Order::Admit(node));
         self.replaced.ask(node);
         let line = || format!("the operator asks n{} to let {id:?} in with store {new}", asked + 1);
         let parts = [node as u64, asked as u64, request.0];
@@ -56,12 +66,41 @@ impl<M: Machine> World<M> {
     }
 
     /// The operator is answered.
-    pub(super) fn on_admission(&mut self, node: usize, outcome: &Outcome) {
+    pub(super) fn on_order(&mut self, order: Order, outcome: &Outcome) {
         let line = || format!("the operator is answered {}", short_outcome(outcome));
-        self.tracer.event(self.now, Kind::Reply, &[node as u64], line);
-        if outcome.is_ok() {
-            self.admitted(node);
+        match order {
+            Order::Admit(node) => {
+                self.tracer.event(self.now, Kind::Reply, &[node as u64], line);
+                if outcome.is_ok() {
+                    self.admitted(node);
+                }
+            }
+            Order::Move => {
+                self.tracer.event(self.now, Kind::Reply, &[u64::from(outcome.is_ok())], line);
+                Stats::count(&mut self.stats.rare, "shard-move-begun", u64::from(outcome.is_ok()));
+            }
         }
+    }
+
+    /// The operator asks some node to move a shard, going by the layout that this node knows.
+    pub(super) fn move_shard(&mut self, shard: ShardId, to: &[u32]) -> bool {
+        let mut draw = Draw::new(self.setup.luck, Domain::Operator, &[2, self.now]);
+        let up = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_up());
+        let up: Vec<usize> = up.map(|(at, _)| at).collect();
+        if up.is_empty() {
+            return false;
+        }
+        let asked = *draw.pick(&up);
+        let status = self.slots[asked].machine.as_ref().and_then(Machine::status);
+        let Some(version) = status.map(|status| status.layout) else { return false };
+        let request = self.slots[asked].accept_from_operator(Order::Move);
+        let to: Vec<NodeId> = to.iter().copied().map(NodeId).collect();
+        let line = || format!("the operator asks n{} to move {shard:?} to {to:?}", asked + 1);
+        let parts = [u64::from(shard.0), asked as u64, request.0];
+        self.tracer.event(self.now, Kind::Request, &parts, line);
+        let asks = Request::MoveShard(Move { shard, to: to.clone(), version });
+        self.feed(asked, Input::Request { id: request, request: asks });
+        true
     }
 
     fn admitted(&mut self, node: usize) {

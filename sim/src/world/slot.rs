@@ -1,6 +1,7 @@
 //! One node of the world: its machine while it runs, and what outlives the machine.
 
 use super::Machine;
+use super::operator::Order;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::draw::{TICK_BITS, Ticks};
@@ -38,7 +39,7 @@ pub(super) struct Slot<M> {
     /// Client requests that it has not answered.
     pub(super) requests: BTreeMap<RequestId, (Call, Option<CallId>)>,
     /// The operator's requests to let in the new disk of a node.
-    pub(super) admissions: BTreeMap<RequestId, usize>,
+    pub(super) orders: BTreeMap<RequestId, Order>,
 }
 
 impl<M: Machine> Slot<M> {
@@ -58,7 +59,7 @@ impl<M: Machine> Slot<M> {
             next_request: 0,
             hashes: Ticks::START,
             requests: BTreeMap::new(),
-            admissions: BTreeMap::new(),
+            orders: BTreeMap::new(),
         }
     }
 
@@ -80,10 +81,10 @@ impl<M: Machine> Slot<M> {
     }
 
     /// Takes a request of the operator on.
-    pub(super) fn accept_from_operator(&mut self, node: usize) -> RequestId {
+    pub(super) fn accept_from_operator(&mut self, order: Order) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        self.admissions.insert(id, node);
+        self.orders.insert(id, order);
         id
     }
 
@@ -94,7 +95,7 @@ impl<M: Machine> Slot<M> {
         self.paused = None;
         self.stopping = None;
         self.looked.clear();
-        self.admissions.clear();
+        self.orders.clear();
         core::mem::take(&mut self.requests).into_values().map(|(call, _)| call).collect()
     }
 }

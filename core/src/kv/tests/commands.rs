@@ -1,6 +1,6 @@
 //! What commands do, and what becomes of those that can't be carried out.
 
-use super::world::{SEAT, at};
+use super::world::{at, seat};
 use crate::codec::Octets;
 use crate::kv::api::{Expect, KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX, KvAnswer};
 use crate::kv::command::{
@@ -53,7 +53,7 @@ fn value(state: &State, key: &[u8]) -> Option<(Vec<u8>, Version)> {
 #[test]
 fn writes_compare_versions_and_swap() {
     let mut rng = Rng::new(4);
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     let mut model = BTreeMap::<Vec<u8>, (Vec<u8>, Version)>::new();
     let mut conflicts = 0;
     for index in 1..2_000 {
@@ -96,7 +96,7 @@ fn writes_compare_versions_and_swap() {
 
 #[test]
 fn limits_are_checked_at_apply() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     let (long_key, long_value) = (vec![1; KV_KEY_BYTES_MAX + 1], vec![1; KV_VALUE_BYTES_MAX + 1]);
     for op in [
         put(b"", b"x", Expect::Any),
@@ -114,7 +114,7 @@ fn limits_are_checked_at_apply() {
 
 #[test]
 fn timestamps_follow_the_wall_but_always_rise() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     for (wall, expected) in [(50, 50), (60, 60), (60, 61), (10, 62), (1_000, 1_000), (0, 1_001)] {
         assert_eq!(state.next_commit(wall), Timestamp(expected));
         let outcome = apply(&mut state, Command { wall, ..command(put(b"k", b"v", Expect::Any)) });
@@ -127,7 +127,7 @@ fn timestamps_follow_the_wall_but_always_rise() {
 
 #[test]
 fn scans_page_through_keys_in_order() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     let mut rng = Rng::new(8);
     let mut model = BTreeMap::new();
     for _ in 0..300 {
@@ -161,7 +161,7 @@ fn scans_page_through_keys_in_order() {
 
 #[test]
 fn a_page_of_long_values_is_short() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     for key in 0..20_u8 {
         apply_op(&mut state, put(&[key], &vec![key; KV_VALUE_BYTES_MAX], Expect::Any));
     }
@@ -192,7 +192,7 @@ fn a_command_survives_its_encoding_and_nothing_else_passes() {
 
 #[test]
 fn what_cannot_be_read_is_refused_and_still_applied() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     let malformed = state.apply(at(1), &[1, 0, 0xff]);
     assert!(matches!(malformed.outcome, Err(Refusal::Invalid(_))));
     let later = Command { meaning: 2, ..command(put(b"k", b"v", Expect::Any)) };
@@ -207,7 +207,7 @@ fn what_cannot_be_read_is_refused_and_still_applied() {
 
 #[test]
 fn a_meaning_is_activated_by_the_log() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     let activate = |meaning| command(Op::Activate { meaning });
     assert_eq!(apply(&mut state, activate(MEANING_FIRST)), Ok(Answer::Done));
     assert!(state.table().is_empty(), "it is active already");
@@ -220,14 +220,14 @@ fn a_meaning_is_activated_by_the_log() {
 #[test]
 #[should_panic(expected = "applies 3@1 after 1@1")]
 fn entries_are_applied_without_gaps() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     state.advance(at(1));
     state.advance(at(3));
 }
 
 #[test]
 fn a_repeated_command_changes_nothing_and_gets_its_answer() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     let session = SessionId { node: NodeId(2), incarnation: Incarnation(5) };
     let tag = SessionTag { session, seq: 1, first_incomplete: 1 };
     let insert = Command { session: Some(tag), ..command(put(b"k", b"v", Expect::Absent)) };
@@ -251,7 +251,7 @@ fn a_repeated_command_changes_nothing_and_gets_its_answer() {
 #[test]
 fn octets_take_their_bytes_along() {
     let value = Octets::from(vec![1; 100]);
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     apply_op(&mut state, Op::Kv(KvWrite::Put { key: value.clone(), value, expect: Expect::Any }));
     let frame = state.take_frame().unwrap();
     assert_eq!(frame.payload.len(), 2, "the head, and the body as a handle");
@@ -260,7 +260,7 @@ fn octets_take_their_bytes_along() {
 
 #[test]
 fn a_new_head_leaves_its_body_where_it_is_and_an_empty_body_holds_nothing() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     let (with, without) = (space::kv(b"with"), space::kv(b"without"));
     state.apply_edit(at(1), |batch| {
         batch.put(&with, vec![1], vec![7; 30].into());

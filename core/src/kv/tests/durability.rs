@@ -1,6 +1,6 @@
 //! Crashes, cleaning and snapshots change nothing; damage is seen.
 
-use super::world::{Counts, Entry, Replica, SEAT, TableLog, at, entry};
+use super::world::{Counts, Entry, Replica, TableLog, at, entry, seat};
 use crate::kv::frame::{self, FrameError, Place};
 use crate::kv::replay::Replay;
 use crate::kv::space;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 fn run(seed: u64, entries: usize) -> Counts {
     let mut rng = Rng::new(seed);
     let log: Vec<Entry> = (0..entries).map(|_| entry(&mut rng)).collect();
-    let mut hashes = [State::new(SEAT).state_hash()].to_vec();
+    let mut hashes = [State::new(seat()).state_hash()].to_vec();
     let mut replicas = [Replica::new(), Replica::new()];
     let mut counts = Counts::default();
     let applied = |replica: &Replica| replica.state.mark().position.index.0 as usize;
@@ -157,7 +157,7 @@ fn a_frame_that_the_log_could_not_read_breaks_the_state_until_a_snapshot() {
     replay.lost();
     let broken = replay.finish().map(|_| ()).unwrap_err();
     assert_eq!(broken.error, FrameError::Head);
-    let mut replay = Replay::new(SEAT);
+    let mut replay = Replay::new(seat());
     replay.lost();
     for at in 1..whole.log.frames.len() {
         let _ = replay.push(whole.log.frames[at].0, &whole.log.payload(at));
@@ -198,7 +198,7 @@ fn no_damage_to_a_frame_passes_for_content() {
 
 #[test]
 fn a_segment_is_needed_for_its_mark_alone() {
-    let mut state = State::new(SEAT);
+    let mut state = State::new(seat());
     state.apply_edit(at(1), |batch| batch.put(&space::kv(b"k"), vec![1], Bytes::new()));
     let put = state.take_frame().unwrap();
     state.apply_edit(at(2), |batch| batch.remove(&space::kv(b"k")));
@@ -211,7 +211,7 @@ fn a_segment_is_needed_for_its_mark_alone() {
     let new = Place { segment: 2, offset: 0 };
     state.settle(&mark.placed, new);
     assert!(!state.needs(1) && state.rewrite_mark(1).is_none());
-    let mut replay = Replay::new(SEAT);
+    let mut replay = Replay::new(seat());
     assert!(replay.push(new, &mark.payload.concat()).unwrap().is_none());
     assert_eq!(replay.finish().unwrap().state_hash(), state.state_hash());
 }

@@ -16,13 +16,16 @@ use crate::rng::Rng;
 use crate::types::{GroupId, Incarnation, Index, NodeId, Position, Term, Version};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Bound;
 
-pub(super) const SEAT: Seat =
-    Seat { group: GroupId(4), replicas: 3, set_version: 1, planted: Planted::NONE };
+pub(super) fn seat() -> Seat {
+    Seat { group: GroupId(4), roster: Arc::default(), planted: Planted::NONE }
+}
+
 /// A segment is closed above this, so that a run has many.
 const SEGMENT_BYTES: usize = 3_000;
 
@@ -168,7 +171,7 @@ impl TableLog {
     }
 
     pub(super) fn replay(&self) -> (Replay, Vec<FrameError>) {
-        let mut replay = Replay::new(SEAT);
+        let mut replay = Replay::new(seat());
         let mut errors = Vec::new();
         for at in 0..self.frames.len() {
             match replay.push(self.frames[at].0, &self.payload(at)) {
@@ -203,7 +206,7 @@ pub(super) struct Counts {
 impl Replica {
     pub(super) fn new() -> Self {
         let (log, writing) = (TableLog::default(), VecDeque::new());
-        Self { state: State::new(SEAT), log, writing, import: None }
+        Self { state: State::new(seat()), log, writing, import: None }
     }
 
     pub(super) const fn is_importing(&self) -> bool {
@@ -302,7 +305,7 @@ impl Replica {
     }
 
     pub(super) fn begin(&mut self, export: Export, source: TableLog, generation: u64) {
-        let (import, frame) = Import::begin(SEAT, generation, export.head());
+        let (import, frame) = Import::begin(seat(), generation, export.head());
         self.import = Some((import, export, source));
         self.append(Some(frame));
     }

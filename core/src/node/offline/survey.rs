@@ -5,6 +5,7 @@ use crate::chunk::ChunkStore;
 use crate::kv::state::State;
 use crate::machine::{FileKind, FoundFile, Halt, Instant, IoOp, IoResult};
 use crate::node::boot::{Admitted, next_boot};
+use crate::node::members;
 use crate::node::recovery::{Ops, Ready, Recovering};
 use crate::node::superblock::{Membership, Superblock};
 use crate::raft::{self, HardState, Payload};
@@ -156,8 +157,8 @@ fn applied(mut state: State, raft: &raft::Group) -> (Option<State>, Option<Strin
             Payload::Command(command) => {
                 state.apply(entry.position, command);
             }
-            Payload::Noop | Payload::Configure(_) => state.advance(entry.position),
-            Payload::Lost { .. } => return (Some(state), None),
+            other if members::pass_over(&mut state, entry.position, other) => {}
+            _ => return (Some(state), None),
         }
     }
 }

@@ -63,7 +63,7 @@ impl Replica {
         let planted = self.seat.planted.is(Bug::ReadWithoutQuorum);
         let ready = self.leads() && self.damage.is_none() && self.raft.read_index().is_some();
         let knows = |node| self.followers.knows(self.term, node);
-        ready && !planted && self.voters > 1 && self.raft.is_quorum(knows)
+        ready && !planted && !self.is_alone() && self.raft.is_quorum(knows)
     }
 
     /// Whether what nodes say now proves that this replica still leads.
@@ -128,7 +128,7 @@ impl Replica {
         // Another replica may serve; alone, this is the answer that the client gets.
         let reply = match (&self.damage, self.leader) {
             (Some(_), Some(leader)) if leader != cx.me => Reply::NotLeader(Some(leader)),
-            (Some(damage), _) if self.voters == 1 => Reply::Refused(Refusal::Unavailable(format!(
+            (Some(damage), _) if self.is_alone() => Reply::Refused(Refusal::Unavailable(format!(
                 "{} is damaged and there is no other replica: {damage}",
                 name_of(self.group)
             ))),

@@ -11,7 +11,11 @@
 //! a follower has that log and takes over, or has given it a state.
 
 mod calls;
+mod moving;
 
+use self::moving::Stay;
+
+use super::members;
 use super::message::{Ask, CallId, Head, Query, Reply};
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
 use super::reads::{self, Found};
@@ -20,7 +24,7 @@ use super::status::{self, GroupStatus};
 use super::support::{Follows, Received, Support};
 use super::trace::Trace;
 use super::upkeep::{Audit, Collector, expect_chunks};
-use crate::codec::{self, Octets};
+use crate::codec::Octets;
 use crate::kv::batch::Seat;
 use crate::kv::command::{Command, KvWrite, Op, SessionTag};
 use crate::kv::cow::Rubble;
@@ -89,7 +93,7 @@ pub(super) struct Replica {
     pub(super) raft: Group,
     pub(super) state: State,
     pub(super) seat: Seat,
-    voters: usize,
+    stay: Stay,
     pub(super) damage: Option<String>,
     /// After damage at boot: the generation of the next snapshot.
     pub(super) next_generation: Option<u64>,
@@ -117,8 +121,8 @@ pub(super) struct Replica {
     /// Reads that wait for a body.
     fetching: BTreeMap<u64, (Caller, Found)>,
     commit_index: Index,
-    /// Which write made the charter that was posted last, at the meta group.
-    charter: Option<Version>,
+    /// At the meta group: which writes made the charter and the layout that were posted last.
+    cluster: (Option<Version>, Option<Version>),
     /// What of the state is durable in the table log.
     pub(super) checkpoint: Position,
     /// Bytes of commands applied since changes last went to the table log.
@@ -141,8 +145,8 @@ impl Replica {
         let status = raft.status();
         Self {
             group,
-            voters: usize::from(state.seat().replicas),
-            seat: *state.seat(),
+            seat: state.seat().clone(),
+            stay: Stay::Here,
             checkpoint: state.mark().position,
             raft,
             state,
@@ -163,7 +167,7 @@ impl Replica {
             confirmed: BTreeMap::new(),
             fetching: BTreeMap::new(),
             commit_index: Index(0),
-            charter: None,
+            cluster: (None, None),
             unlogged_bytes: 0,
             compact_wanted: false,
             outgoing: BTreeMap::new(),
@@ -190,7 +194,7 @@ impl Replica {
         if self.damage.is_some() {
             self.feed(raft::Input::StateDamaged, cx);
         }
-        self.post_charter(cx);
+        self.post_cluster(cx);
         self.go_on(cx);
     }
 
@@ -215,12 +219,18 @@ impl Replica {
 
     /// When it wants [`ReplicaInput::Timer`].
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.is_retired() {
+            return None;
+        }
         let collects = self.leads() && self.damage.is_none() && self.group.shard().is_some();
         let collect = if collects { self.collector.deadline() } else { None };
         first_of([self.raft.deadline(), collect, self.stream_deadline()])
     }
 
     pub(super) fn handle(&mut self, input: ReplicaInput, cx: &mut Cx<'_>) {
+        if self.is_retired() && is_for_members(&input) {
+            return;
+        }
         match input {
             ReplicaInput::Timer => {
                 self.feed(raft::Input::Timer, cx);
@@ -278,8 +288,9 @@ impl Replica {
             }
             ReplicaInput::Restate => {
                 let (group, writes) = (self.group, self.restate());
-                let standing = self.raft.status().standing;
-                cx.posts.push(Post::Store(StoreInput::Restated { group, writes, standing }));
+                let (standing, retired) = (self.raft.status().standing, self.is_retired());
+                let restated = StoreInput::Restated { group, writes, standing, retired };
+                cx.posts.push(Post::Store(restated));
             }
             ReplicaInput::IsKnown(blob) => self.drop_unknown(blob, cx),
             ReplicaInput::DiskFull(full) => self.disk_full = full,
@@ -346,6 +357,7 @@ impl Replica {
             || self.incoming.is_some()
             || streamed
             || self.state.needs(segment);
+        let needed = needed && !self.is_retired();
         let group = self.group;
         cx.posts.push(Post::Store(StoreInput::Needed { group, segment, needed }));
     }
@@ -468,17 +480,11 @@ impl Replica {
             assert_eq!(entry.position.index, next, "a gap below the commit index");
             match entry.payload {
                 Payload::Command(command) => self.apply_command(entry.position, &command, cx),
-                Payload::Noop => {
-                    self.state.advance(entry.position);
+                other => {
+                    // Raft reports a commit only through what is whole.
+                    let passed = members::pass_over(&mut self.state, entry.position, &other);
+                    assert!(passed, "{:?} is committed but lost here", entry.position);
                     self.answer_displaced(entry.position, cx);
-                }
-                Payload::Configure(configuration) => {
-                    self.state.configure(entry.position, codec::encode(&configuration));
-                    self.answer_displaced(entry.position, cx);
-                }
-                // Raft reports a commit only through what is whole.
-                Payload::Lost { .. } => {
-                    unreachable!("{:?} is committed but lost here", entry.position)
                 }
             }
             moved = true;
@@ -487,7 +493,7 @@ impl Replica {
         if moved {
             self.feed_applied(index, cx);
             self.post_registry(cx);
-            self.post_charter(cx);
+            self.post_cluster(cx);
         }
         let mut ready = self.confirmed.split_off(&index.next());
         core::mem::swap(&mut ready, &mut self.confirmed);
@@ -523,7 +529,7 @@ impl Replica {
         for event in applied.events {
             match event {
                 Event::Object(ObjectEvent::ExtentNamed { blob, chunks }) => {
-                    expect_chunks(blob, &chunks, cx);
+                    expect_chunks(blob, chunks, cx);
                 }
                 Event::Object(ObjectEvent::BlobCollected { blob }) => {
                     cx.posts.push(Post::Store(StoreInput::DropBlob(blob)));
@@ -562,15 +568,20 @@ impl Replica {
     }
 
     /// At a replica of the meta group: what its state says of the cluster, if that is news.
-    pub(super) fn post_charter(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn post_cluster(&mut self, cx: &mut Cx<'_>) {
         if self.group != GroupId::META || self.damage.is_some() {
             return;
         }
-        let version = registry::charter_version(self.state.table());
-        if core::mem::replace(&mut self.charter, version) != version
-            && let Some(charter) = registry::charter(self.state.table())
+        let table = self.state.table();
+        let versions = (registry::charter_version(table), registry::layout_version(table));
+        let known = core::mem::replace(&mut self.cluster, versions);
+        if known.0 != versions.0
+            && let Some(charter) = registry::charter(table)
         {
             cx.posts.push(Post::Charter(Box::new(charter)));
+        }
+        if known.1 != versions.1 {
+            cx.posts.push(Post::Layout(Box::new(registry::layout(table))));
         }
     }
 
@@ -599,7 +610,7 @@ impl Replica {
     }
 
     /// What an operator wants to know.
-    pub(super) fn describe(&self, voters: Vec<NodeId>) -> GroupStatus {
+    pub(super) fn describe(&self) -> GroupStatus {
         let raft = self.raft.status();
         // Nobody says anything in a quiet group; it went quiet because all voters had everything.
         let matched = raft.followers.iter().filter(|follower| follower.active || raft.quiet);
@@ -615,11 +626,11 @@ impl Replica {
             commit: raft.commit_index,
             last: raft.last.index,
             applied: self.state.mark().position.index,
-            voters,
+            voters: raft.configuration.voters(),
             matched: matched.map(|follower| (follower.node, follower.match_index)).collect(),
             entries_lost: raft.lost as u64,
-            abstaining: raft.standing != raft::Standing::Full,
-            damaged: self.damage.clone(),
+            abstaining: raft.standing != raft::Standing::Full || self.stay == Stay::Joining,
+            damaged: self.damage.clone().filter(|_| self.stay == Stay::Here),
         }
     }
 
@@ -643,4 +654,19 @@ pub(super) fn name_of(group: GroupId) -> String {
         Some(shard) => format!("shard {shard}"),
         None => String::from("the meta group"),
     }
+}
+
+/// Whether an input concerns only replicas that belong to their group.
+const fn is_for_members(input: &ReplicaInput) -> bool {
+    !matches!(
+        input,
+        ReplicaInput::Persisted(_)
+            | ReplicaInput::FrameWritten { .. }
+            | ReplicaInput::FrameDurable { .. }
+            | ReplicaInput::Continue
+            | ReplicaInput::Cleaned { .. }
+            | ReplicaInput::Restate
+            | ReplicaInput::IsKnown(_)
+            | ReplicaInput::DiskFull(_)
+    )
 }

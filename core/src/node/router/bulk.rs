@@ -6,12 +6,14 @@
 
 use super::calls::{Calls, Sends, TaskId};
 use crate::codec::Octets;
+use crate::kv::batch::Roster;
 use crate::machine::{Duration, Hashed, Instant};
 use crate::node::message::{CallId, Head, PeerMessage};
 use crate::node::post::{Post, StoreInput};
 use crate::object::api::{Answer, Outcome, Refusal, StagedChunk};
-use crate::types::{BlobId, ChunkHash, ChunkId, NodeId};
+use crate::types::{BlobId, Boot, ChunkHash, ChunkId, Incarnation, NodeId};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -40,7 +42,9 @@ struct Store {
     hashed: Hashed,
     bytes: Bytes,
     replicas: Vec<NodeId>,
-    holders: BTreeSet<NodeId>,
+    roster: Arc<Roster>,
+    /// Who holds it, in which boot.
+    holders: BTreeMap<NodeId, Incarnation>,
     full: BTreeSet<NodeId>,
     wake: Instant,
     deadline: Instant,
@@ -71,7 +75,6 @@ struct Hashing {
 #[derive(Clone, Debug)]
 pub(super) struct Bulk {
     me: NodeId,
-    set_version: u64,
     hashing: BTreeMap<u64, Hashing>,
     stores: BTreeMap<u64, Store>,
     fetches: BTreeMap<u64, Fetch>,
@@ -92,10 +95,9 @@ pub(super) struct Moving<'a> {
 }
 
 impl Bulk {
-    pub(super) fn new(me: NodeId, set_version: u64) -> Self {
+    pub(super) fn new(me: NodeId) -> Self {
         Self {
             me,
-            set_version,
             hashing: BTreeMap::new(),
             stores: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -158,30 +160,33 @@ impl Bulk {
         &mut self,
         from: NodeId,
         call: CallId,
-        stored: bool,
-        cx: &mut Moving<'_>,
+        stored: Option<Incarnation>,
     ) -> Ends {
         let Some(store) = self.stores.get_mut(&call.number) else { return Ends::new() };
-        if stored {
-            store.holders.insert(from);
-        } else {
-            store.full.insert(from);
+        match stored {
+            Some(incarnation) => _ = store.holders.insert(from, incarnation),
+            None => _ = store.full.insert(from),
         }
-        let quorum = store.replicas.len() / 2 + 1;
-        let possible = store.replicas.len() - store.full.difference(&store.holders).count();
-        let outcome = if store.holders.len() >= quorum {
+        let boot = |(node, incarnation): (&NodeId, &Incarnation)| Boot {
+            node: *node,
+            incarnation: *incarnation,
+        };
+        let holders: Vec<Boot> = store.holders.iter().map(boot).collect();
+        let full = |node: &&NodeId| store.full.contains(node) && !store.holders.contains_key(node);
+        let rest = store.replicas.iter().filter(|node| !full(node));
+        let may_hold: Vec<Boot> =
+            rest.map(|node| Boot { node: *node, ..Boot::default() }).collect();
+        let outcome = if store.roster.is_quorum(&holders) {
             Ok(Answer::Staged(StagedChunk {
                 hash: store.chunk.hash,
                 bytes: u32::try_from(store.bytes.len()).unwrap_or(u32::MAX),
-                holders: bits(&store.replicas, &store.holders),
-                set_version: self.set_version,
+                holders,
             }))
-        } else if possible < quorum {
+        } else if !store.roster.is_quorum(&may_hold) {
             Err(Refusal::NoSpace)
         } else {
             return Ends::new();
         };
-        let _ = cx;
         self.end_store(call.number, outcome)
     }
 
@@ -273,10 +278,12 @@ impl Bulk {
         cx: &mut Moving<'_>,
     ) {
         let number = cx.calls.fresh_id().number;
-        let replicas = cx.calls.replicas(chunk.blob.home.group()).to_vec();
-        let (holders, full) = (BTreeSet::new(), BTreeSet::new());
+        let group = chunk.blob.home.group();
+        let (replicas, roster) = (cx.calls.replicas(group).to_vec(), cx.calls.roster(group));
+        let (holders, full) = (BTreeMap::new(), BTreeSet::new());
         let wake = cx.now;
-        let store = Store { owner, chunk, hashed, bytes, replicas, holders, full, wake, deadline };
+        let store =
+            Store { owner, chunk, hashed, bytes, replicas, roster, holders, full, wake, deadline };
         self.stores.insert(number, store);
         self.send_store(number, cx);
     }
@@ -284,7 +291,7 @@ impl Bulk {
     fn send_store(&mut self, number: u64, cx: &mut Moving<'_>) {
         let call = cx.calls.id(number);
         let Some(store) = self.stores.get_mut(&number) else { return };
-        for to in store.replicas.iter().filter(|node| !store.holders.contains(node)) {
+        for to in store.replicas.iter().filter(|node| !store.holders.contains_key(node)) {
             if *to == self.me {
                 cx.posts.push(Post::Store(StoreInput::StoreChunk {
                     from: self.me,
@@ -423,10 +430,4 @@ impl Bulk {
             self.fetch(Reader::Repair, chunk, deadline, cx);
         }
     }
-}
-
-/// A bit for each replica that holds the chunk, by its position in the set.
-fn bits(replicas: &[NodeId], holders: &BTreeSet<NodeId>) -> u64 {
-    let held = replicas.iter().enumerate().filter(|(_, node)| holders.contains(node));
-    held.fold(0, |bits, (at, _)| bits | 1 << at)
 }

@@ -2,16 +2,19 @@
 //! given up. A write keeps its tag over all its sends, so it is executed once however often it arrives
 //! (the group's session table, `kv::session`).
 
+use crate::kv::batch::Roster;
 use crate::kv::command::{Op, SessionId, SessionTag};
 use crate::machine::{Duration, Instant};
 use crate::node::message::{Ask, CallId, Head, PeerMessage, Query, Reply};
 use crate::object::api::{Outcome, Refusal};
+use crate::object::layout::Layout;
 use crate::object::registry::BucketRecord;
 use crate::rng::Rng;
 use crate::types::{GroupId, Incarnation, NodeId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Writes of one session under way at the most; the group's session table remembers more than this.
@@ -92,6 +95,20 @@ struct Session {
     waiting: VecDeque<u64>,
 }
 
+/// Where a group is.
+#[derive(Clone, Debug)]
+struct Replicas {
+    /// Everyone who may have a replica.
+    nodes: Vec<NodeId>,
+    roster: Arc<Roster>,
+}
+
+impl Replicas {
+    fn of(voters: Vec<NodeId>) -> Self {
+        Self { roster: Arc::new(Roster::founding(&voters)), nodes: voters }
+    }
+}
+
 /// All calls of a router.
 #[derive(Clone, Debug)]
 pub(crate) struct Calls {
@@ -102,7 +119,7 @@ pub(crate) struct Calls {
     calls: BTreeMap<u64, Call>,
     wakes: BTreeSet<(Instant, u64)>,
     sessions: BTreeMap<GroupId, Session>,
-    replicas: BTreeMap<GroupId, Vec<NodeId>>,
+    replicas: BTreeMap<GroupId, Replicas>,
     leaders: BTreeMap<GroupId, NodeId>,
     /// Which call asks around while nobody is known to lead its group. If all of them did, a group that is slow to
     /// elect would be asked the more the longer it takes, until nobody hears its votes any more.
@@ -125,16 +142,36 @@ impl Calls {
             calls: BTreeMap::new(),
             wakes: BTreeSet::new(),
             sessions: BTreeMap::new(),
-            replicas,
+            replicas: replicas
+                .into_iter()
+                .map(|(group, voters)| (group, Replicas::of(voters)))
+                .collect(),
             leaders: BTreeMap::new(),
             scouts: BTreeMap::new(),
             lost: BTreeSet::new(),
         }
     }
 
-    /// The replicas of a group, in the order of their bits in a stage receipt.
+    /// Everyone who may have a replica of a group.
     pub(crate) fn replicas(&self, group: GroupId) -> &[NodeId] {
-        self.replicas.get(&group).map_or(&[], Vec::as_slice)
+        self.replicas.get(&group).map_or(&[], |replicas| &replicas.nodes)
+    }
+
+    /// Of whom a quorum has to hold a chunk of a group: while it is moved, of the old voters and of the new ones.
+    pub(crate) fn roster(&self, group: GroupId) -> Arc<Roster> {
+        self.replicas.get(&group).map(|replicas| replicas.roster.clone()).unwrap_or_default()
+    }
+
+    /// Where shards are now.
+    pub(crate) fn lay_out(&mut self, layout: &Layout) {
+        for (shard, placed) in &layout.placed {
+            let mut roster = Roster::founding(&placed.voters);
+            if !placed.is_settled() {
+                roster.old = Some(Roster::founding(&placed.from).voters);
+            }
+            let nodes = placed.holders().collect();
+            self.replicas.insert(shard.group(), Replicas { nodes, roster: Arc::new(roster) });
+        }
     }
 
     /// Peers that are not heard of.
@@ -419,7 +456,7 @@ impl Calls {
             Waits::Scout => return,
             Waits::Answer | Waits::Pause => {}
         }
-        let replicas = self.replicas.get(&call.group).map_or(&[][..], Vec::as_slice);
+        let replicas = self.replicas.get(&call.group).map_or(&[][..], |it| &it.nodes);
         let at = replicas.iter().position(|node| *node == call.target).map_or(0, |at| at + 1);
         let next = replicas.iter().cycle().skip(at).take(replicas.len());
         if let Some(target) = next.copied().find(|node| !self.lost.contains(node)) {
@@ -434,7 +471,7 @@ impl Calls {
             call.target = leader;
         } else if call.sends == 0 {
             // Nobody is known to lead: ask here if a replica is here, else anyone.
-            let replicas = self.replicas.get(&call.group).map_or(&[][..], Vec::as_slice);
+            let replicas = self.replicas.get(&call.group).map_or(&[][..], |it| &it.nodes);
             if !replicas.contains(&self.me) {
                 call.target = self.rng.pick(replicas).copied().unwrap_or(self.me);
             }

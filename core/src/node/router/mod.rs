@@ -34,12 +34,15 @@ mod bulk;
 mod calls;
 mod listing;
 mod plan;
+mod reports;
 
 use self::buckets::Procedures;
 use self::bulk::{Bulk, Ends, Moving};
 use self::calls::{Calls, Ended, Sends, TaskId, expired};
 use self::listing::{Asking, Listing, Step};
 use self::plan::Plan;
+pub(crate) use self::reports::Report;
+use self::reports::Reports;
 use super::message::Query;
 use super::post::{Post, RouterInput};
 use crate::kv::command::Op;
@@ -99,6 +102,7 @@ pub(super) struct Router {
     calls: Calls,
     bulk: Bulk,
     procedures: Procedures,
+    reports: Reports,
     next_task: u64,
     tasks: BTreeMap<TaskId, Task>,
     clients: BTreeMap<RequestId, TaskId>,
@@ -112,7 +116,6 @@ pub(super) struct Setup {
     pub(super) me: NodeId,
     pub(super) incarnation: Incarnation,
     pub(super) shards: u16,
-    pub(super) set_version: u64,
     pub(super) replicas: BTreeMap<GroupId, Vec<NodeId>>,
     pub(super) requests_max: usize,
     pub(super) timeout: Duration,
@@ -129,7 +132,7 @@ struct Cx<'a> {
 
 impl Router {
     pub(super) fn new(setup: Setup) -> Self {
-        let Setup { me, incarnation, shards, set_version, replicas, .. } = setup;
+        let Setup { me, incarnation, shards, replicas, .. } = setup;
         let Setup { requests_max, timeout, planted, rng, .. } = setup;
         Self {
             shards,
@@ -137,8 +140,9 @@ impl Router {
             timeout,
             planted,
             calls: Calls::new(me, incarnation, replicas, rng),
-            bulk: Bulk::new(me, set_version),
+            bulk: Bulk::new(me),
             procedures: Procedures::new(shards),
+            reports: Reports::new(me),
             next_task: 0,
             tasks: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -174,11 +178,16 @@ impl Router {
                 let Self { procedures, calls, .. } = self;
                 procedures.on_registry(now.mono, unsettled, calls, &mut cx.sends);
             }
+            RouterInput::Layout(layout) => self.calls.lay_out(&layout),
+            RouterInput::Report(report) => {
+                let Self { reports, calls, .. } = self;
+                reports.make(now.mono, report, calls, &mut cx.sends);
+            }
             RouterInput::Hashed { token, hashed } => {
                 self.with_bulk(&mut cx, |bulk, moving| bulk.on_hashed(token, hashed, moving));
             }
             RouterInput::ChunkStored { from, call, stored } => {
-                self.with_bulk(&mut cx, |bulk, moving| bulk.on_stored(from, call, stored, moving));
+                self.with_bulk(&mut cx, |bulk, _| bulk.on_stored(from, call, stored));
             }
             RouterInput::ChunkFetched { from, call, bytes } => {
                 self.with_bulk(&mut cx, |bulk, moving| bulk.on_fetched(from, call, bytes, moving));
@@ -348,6 +357,10 @@ impl Router {
         if self.procedures.owns(id) {
             let Self { procedures, calls, .. } = self;
             return procedures.on_call(cx.now.mono, (id, number, ended), calls, &mut cx.sends);
+        }
+        if self.reports.owns(id) {
+            let leaves = self.reports.on_call(id, &ended);
+            return cx.posts.extend(leaves.map(Post::MayLeave));
         }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         match &mut task.stage {

@@ -62,6 +62,10 @@ pub(super) fn of(request: &Request, shards: u16) -> Plan<'_> {
             let op = RegistryOp::ReplaceStore(*replacement);
             Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
         }
+        Request::MoveShard(asked) => {
+            let op = RegistryOp::MoveShard(asked.clone());
+            Plan::Write(GroupId::META, Box::new(Op::Registry(op)))
+        }
         Request::HeadBucket { .. } | Request::ListBuckets { .. } => Plan::Read(GroupId::META),
         Request::ReadExtents { blob, .. } | Request::ReadParts { upload: blob, .. } => {
             Plan::Read(blob.home.group())

@@ -37,7 +37,9 @@ impl Running {
                 });
                 self.store_due = false;
             }
-            if self.queues.iter().all(VecDeque::is_empty) {
+            if let Some(shard) = self.leaving.pop() {
+                self.leave(config, now, shard, effects);
+            } else if self.queues.iter().all(VecDeque::is_empty) {
                 break;
             }
         }
@@ -66,6 +68,9 @@ impl Running {
 
     fn deliver(&mut self, config: &Config, now: Now, post: Post, effects: &mut Vec<Effect>) {
         match post {
+            Post::Replica(group, input) if !self.replicas.contains_key(&group) => {
+                self.for_nobody(group, &input);
+            }
             Post::Replica(group, input) => {
                 self.with_replica(config, now, group, effects, |replica, cx| {
                     replica.handle(input, cx);
@@ -157,6 +162,8 @@ impl Running {
                 self.write_superblock(effects);
             }
             Post::Charter(charter) => self.on_charter(*charter, effects),
+            Post::Layout(layout) => self.on_layout(*layout, effects),
+            Post::MayLeave(shard) => self.leaving.push(shard),
             Post::ReadAsked(group) => self.rounds.ask(group),
             Post::ReadsConfirmed(group) => self.rounds.end(group),
             Post::DiskFull(full) => self.tell_replicas(&ReplicaInput::DiskFull(full)),
@@ -260,7 +267,11 @@ pub(super) fn cx<'a>(
 fn store_input(logs: &mut Logs, chunks: &mut Chunks, input: StoreInput, out: &mut Out<'_>) {
     match input {
         StoreInput::Persist { group, id, writes } => logs.persist(group, id, &writes),
-        StoreInput::Restated { group, writes, standing } => logs.restated(group, &writes, standing),
+        StoreInput::Restated { group, writes, standing, retired } => {
+            logs.restated(group, &writes, standing, retired);
+        }
+        StoreInput::Joined(group) => logs.note(group, restore::joined_record(group)),
+        StoreInput::Retired(group) => logs.note(group, restore::retired_record(group)),
         StoreInput::Readmitted(group) => logs.note_standing(&[(group, Standing::Full)], false),
         StoreInput::Frame { group, frame } => logs.frame(group, frame),
         StoreInput::Checkpoint => logs.checkpoint(),

@@ -25,6 +25,7 @@
 
 mod charter;
 mod lanes;
+mod layout;
 mod rounds;
 mod stopping;
 
@@ -38,10 +39,11 @@ use super::chunks::Chunks;
 use super::message::{CallId, Head, PeerMessage, Reply};
 use super::peers::Peers;
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
-use super::recovery::{Ops, Ready, SET_VERSION};
+use super::recovery::{Ops, Ready};
 use super::replica::{Cx, Replica};
+use super::restore;
 use super::router::{Router, Setup};
-use super::status::Status;
+use super::status::{Moving, Status};
 use super::store::{self, Logs, Out};
 use super::superblock::{Membership, Superblock};
 use super::support::{self, Support};
@@ -49,11 +51,12 @@ use super::trace::Trace;
 use crate::kv::command::Op;
 use crate::machine::{Duration, Halt, Hashed, Instant, IoDone, IoOp, IoResult, Now, first_of};
 use crate::object::api::Refusal;
+use crate::object::layout::Layout;
 use crate::object::registry::{self, RegistryOp};
 use crate::planted::Bug;
 use crate::raft::{self, Body, PersistId, Standing};
 use crate::rng::Rng;
-use crate::types::{BlobId, ChunkId, GroupId, NodeId, OpId, StoreId};
+use crate::types::{BlobId, Boot, ChunkId, GroupId, NodeId, OpId, ShardId, StoreId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
@@ -81,7 +84,14 @@ pub(super) struct Running {
     /// The superblock has changed since its writing began.
     superblock_due: bool,
     ops: Ops,
-    pub(super) groups: BTreeMap<GroupId, Vec<NodeId>>,
+    /// The voters that each group was founded with.
+    groups: BTreeMap<GroupId, Vec<NodeId>>,
+    /// Where shards are that were moved, as far as is known here.
+    layout: Layout,
+    /// Groups whose replicas were given up in an earlier boot, with the generations that the table log has of each.
+    retired: BTreeMap<GroupId, u64>,
+    /// Shards whose replicas may be given up.
+    leaving: Vec<ShardId>,
     logs: Logs,
     chunks: Chunks,
     pub(super) replicas: BTreeMap<GroupId, Replica>,
@@ -100,6 +110,8 @@ pub(super) struct Running {
     queues: Vec<VecDeque<Post>>,
     scratch: Scratch,
     shuffle: Option<Rng>,
+    /// For replicas that begin.
+    rng: Rng,
     /// The store lane was told something, or time may have come for it.
     store_due: bool,
     upkeep_at: Instant,
@@ -117,7 +129,7 @@ impl Running {
         rng: &mut Rng,
         effects: &mut Vec<Effect>,
     ) -> Self {
-        let Ready { admitted, groups, replicas, abstaining, logs, chunks, ops } = ready;
+        let Ready { admitted, groups, replicas, retired, abstaining, logs, chunks, ops } = ready;
         let Admitted { superblock, sequence, charter, .. } = admitted;
         let settings = store::Settings {
             fsync: config.fsync,
@@ -131,7 +143,6 @@ impl Running {
             me: config.me,
             incarnation: superblock.incarnation,
             shards: charter.shards,
-            set_version: SET_VERSION,
             replicas: groups.clone(),
             requests_max: config.tuning.requests_max as usize,
             timeout: config.tuning.request_timeout,
@@ -143,10 +154,18 @@ impl Running {
             sequence,
             writer: None,
             superblock_due: false,
-            chunks: Chunks::new(config.me, chunks, ops.chunk.clone(), now.mono),
+            chunks: Chunks::new(
+                Boot { node: config.me, incarnation: superblock.incarnation },
+                chunks,
+                ops.chunk.clone(),
+                now.mono,
+            ),
             logs: Logs::new(settings, logs, log_ops, now.mono),
             ops,
             groups,
+            layout: Layout::default(),
+            retired,
+            leaving: Vec::new(),
             replicas,
             timers: BTreeSet::new(),
             router,
@@ -161,6 +180,7 @@ impl Running {
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
             scratch: Scratch::default(),
             shuffle: config.tuning.shuffle_lanes.then(|| rng.fork()),
+            rng: rng.fork(),
             store_due: true,
             upkeep_at: now.mono + UPKEEP_EVERY,
             checkpoint_at: now.mono + config.tuning.checkpoint_every,
@@ -267,13 +287,20 @@ impl Running {
         status.stores = charter.nodes.iter().map(|it| (it.node, it.store)).collect();
         status.strangers = self.strangers.iter().map(|(node, store)| (*node, *store)).collect();
         status.suspected = self.peers.lost().collect();
-        let group = |(group, replica): (&GroupId, &Replica)| {
-            let voters = self.groups.get(group).cloned().unwrap_or_default();
-            let mut described = replica.describe(voters);
+        status.layout = self.layout.version;
+        let moving = self.layout.placed.iter().filter(|(_, placed)| !placed.is_settled());
+        let moving = moving.map(|(shard, it)| {
+            let (to, from) = (it.voters.clone(), it.from.clone());
+            Moving { shard: *shard, to, from }
+        });
+        status.moving = moving.collect();
+        let described = |replica: &Replica| {
+            let mut described = replica.describe();
             described.matched.retain(|(node, _)| !status.suspected.contains(node));
             described
         };
-        status.groups = self.replicas.iter().map(group).collect();
+        let here = self.replicas.values().filter(|replica| !replica.is_retired());
+        status.groups = here.map(described).collect();
         let chunks = self.chunks.stats();
         status.chunks_missing = chunks.missing;
         status.chunks = chunks.chunks;
@@ -315,6 +342,9 @@ impl Running {
             Head::Welcome(charter) => return self.on_charter(charter, effects),
             Head::Raft(messages) => {
                 for (group, message) in messages {
+                    if !self.has_replica(config, now, group, effects) {
+                        continue;
+                    }
                     self.enqueue(
                         Post::Replica(group, ReplicaInput::Raft(from, message)),
                         effects,
@@ -365,6 +395,13 @@ impl Running {
             Head::SnapshotEnd { group, position } => {
                 Post::Replica(group, ReplicaInput::SnapshotEnd { from, position })
             }
+            Head::Layout { cluster, layout } => {
+                // The clusters of two operators may have the same secret.
+                if cluster == self.charter().founding.cluster {
+                    self.on_layout(layout, effects);
+                }
+                return;
+            }
             Head::SupportQuery { round } => {
                 let incarnation = self.superblock.incarnation;
                 let support = Support { incarnation, epoch: self.support.epoch(from) };
@@ -399,6 +436,11 @@ impl Running {
             News::Behind(node) => {
                 let charter = Head::Welcome(self.charter().clone());
                 effects.push(Effect::Send { to: node, message: charter.into() });
+            }
+            News::LayoutBehind(node) => {
+                let cluster = self.charter().founding.cluster;
+                let layout = Head::Layout { cluster, layout: self.layout.clone() };
+                effects.push(Effect::Send { to: node, message: layout.into() });
             }
             News::Stranger(node, store) => {
                 effects.push(Effect::Trace(Trace::Stranger { node, store }));
@@ -474,6 +516,7 @@ impl Running {
         if self.upkeep_at <= now.mono {
             self.upkeep_at = now.mono + UPKEEP_EVERY;
             self.upkeep(config, now);
+            self.settle_shards(config, now, effects);
         }
     }
 

@@ -14,14 +14,16 @@ use super::query::{self, Query};
 use super::record::{self, BlobHead, BlobKind, ContentHead, Life, ObjectHead, PartHead};
 use super::registry::{self, RegistryOp};
 use crate::codec::Octets;
-use crate::kv::batch::{Batch, Seat};
+use crate::kv::batch::{Batch, Roster, Seat};
 use crate::kv::{space, table::Table};
 use crate::planted::Planted;
 use crate::types::{
-    BlobId, BucketId, ChunkHash, Epoch, GroupId, Index, Position, ShardId, Term, Timestamp,
+    BlobId, Boot, BucketId, ChunkHash, Epoch, GroupId, Incarnation, Index, NodeId, Position,
+    ShardId, Term, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -51,7 +53,8 @@ impl Group {
     }
 
     pub(super) fn at(group: GroupId) -> Self {
-        let seat = Seat { group, replicas: 3, set_version: 1, planted: Planted::NONE };
+        let roster = Arc::new(Roster::founding(&[NodeId(1), NodeId(2), NodeId(3)]));
+        let seat = Seat { group, roster, planted: Planted::NONE };
         Self { table: Table::default(), seat, index: 0, wall: 1_000 * MS, events: Vec::new() }
     }
 
@@ -60,7 +63,7 @@ impl Group {
         let position = Position { term: Term(1), index: Index(self.index) };
         // Commands come a nanosecond apart, so a commit timestamp is the wall time.
         self.wall += 1;
-        Batch::new(&mut self.table, self.seat, position, self.wall, Timestamp(self.wall))
+        Batch::new(&mut self.table, &self.seat, position, self.wall, Timestamp(self.wall))
     }
 
     pub(super) fn run(&mut self, op: ObjectOp) -> Outcome {
@@ -156,14 +159,24 @@ pub(super) fn put(key: &str, object: NewObject, condition: Condition) -> ObjectO
     ObjectOp::Put { target: target(key), object, condition }
 }
 
-/// Chunks of a blob of `bytes` bytes, each held by replicas 0 and 2.
+/// These boots of these nodes.
+pub(super) fn boots(of: &[(u32, u64)]) -> Vec<Boot> {
+    let boot = |(node, incarnation): &(u32, u64)| Boot {
+        node: NodeId(*node),
+        incarnation: Incarnation(*incarnation),
+    };
+    of.iter().map(boot).collect()
+}
+
+/// Chunks of a blob of `bytes` bytes, each held by nodes 1 and 3.
 pub(super) fn chunks(mut bytes: u64) -> Vec<StagedChunk> {
     let mut chunks = Vec::new();
     while bytes > 0 {
         let chunk = bytes.min(CHUNK_BYTES as u64);
         bytes -= chunk;
         let hash = ChunkHash::of(&bytes.to_le_bytes());
-        chunks.push(StagedChunk { hash, bytes: chunk as u32, holders: 0b101, set_version: 1 });
+        let holders = boots(&[(1, 1), (3, 2)]);
+        chunks.push(StagedChunk { hash, bytes: chunk as u32, holders });
     }
     chunks
 }

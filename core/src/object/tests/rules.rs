@@ -136,17 +136,18 @@ fn extents_are_full_in_order_and_held_by_a_quorum() {
     assert!(matches!(shard.append(blob, 0, short), Err(Refusal::Invalid(_))));
     let too_many = chunks(65 * MB);
     assert!(matches!(shard.append(blob, 0, too_many), Err(Refusal::Invalid(_))));
-    let unheld = with(&|chunk| chunk.holders = 0b100);
+    let unheld = with(&|chunk| chunk.holders = boots(&[(3, 1)]));
     assert_eq!(shard.append(blob, 0, unheld), Err(Refusal::Restage));
     // Strangers don't count towards a quorum.
-    let strangers = with(&|chunk| chunk.holders = 0b11_1000);
+    let strangers = with(&|chunk| chunk.holders = boots(&[(4, 1), (5, 1), (6, 1)]));
     assert_eq!(shard.append(blob, 0, strangers), Err(Refusal::Restage));
-    let moved = with(&|chunk| chunk.set_version = 0);
-    assert_eq!(shard.append(blob, 0, moved), Err(Refusal::Restage));
+    let twice = with(&|chunk| chunk.holders = boots(&[(3, 1), (3, 2)]));
+    assert_eq!(shard.append(blob, 0, twice), Err(Refusal::Restage));
     assert!(shard.events.is_empty(), "nothing was named: {:?}", shard.events);
 
     assert_eq!(shard.append(blob, 0, full.clone()), Ok(Answer::Done));
-    let event = ObjectEvent::ExtentNamed { blob, chunks: full.clone() };
+    let event =
+        ObjectEvent::ExtentNamed { blob, chunks: full.iter().map(StagedChunk::named).collect() };
     assert_eq!(shard.events, [event]);
     // The last one once more is the same; another in its place is not.
     assert_eq!(shard.append(blob, 0, full.clone()), Ok(Answer::Done));

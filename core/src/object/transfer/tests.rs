@@ -15,7 +15,7 @@ use crate::object::api::{
     StagedChunk,
 };
 use crate::rng::Rng;
-use crate::types::{BlobId, ChunkHash, Index, ShardId};
+use crate::types::{BlobId, Boot, ChunkHash, Incarnation, Index, NodeId, ShardId};
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -28,7 +28,8 @@ struct Store {
     chunks: BTreeMap<(BlobId, ChunkHash), Bytes>,
     extents: BTreeMap<BlobId, Vec<Vec<ChunkRef>>>,
     parts: Vec<Part>,
-    set_version: u64,
+    /// Who has to hold what is named.
+    holder: Boot,
     renewals: usize,
 }
 
@@ -45,15 +46,15 @@ impl Store {
                 let (hash, len) = (ChunkHash::of(&bytes), bytes.len() as u32);
                 assert!(bytes.len() <= CHUNK_BYTES && !bytes.is_empty());
                 self.chunks.insert((blob, hash), bytes.0);
-                let set_version = self.set_version;
-                Ok(Answer::Staged(StagedChunk { hash, bytes: len, holders: 7, set_version }))
+                let holders = vec![self.holder];
+                Ok(Answer::Staged(StagedChunk { hash, bytes: len, holders }))
             }
             Request::AppendExtent { blob, seq, chunks } => {
                 if chunks.is_empty() {
                     self.renewals += 1;
                     return Ok(Answer::Done);
                 }
-                if chunks.iter().any(|chunk| chunk.set_version != self.set_version) {
+                if chunks.iter().any(|chunk| chunk.holders != [self.holder]) {
                     return Err(Refusal::Restage);
                 }
                 let extents = self.extents.get_mut(&blob).ok_or(Refusal::NoSuchBlob)?;
@@ -235,8 +236,10 @@ fn an_extent_refused_after_a_change_of_replicas_is_staged_again() {
     let mut left = body.as_slice();
     while !upload.is_idle() {
         if let Some(call) = upload.poll(Instant(0)) {
-            if matches!(call.request, Request::AppendExtent { .. }) && store.set_version == 0 {
-                store.set_version = 1;
+            if matches!(call.request, Request::AppendExtent { .. })
+                && store.holder == Boot::default()
+            {
+                store.holder = Boot { node: NodeId(2), incarnation: Incarnation(1) };
             }
             upload.on_outcome(call.ticket, store.answer(call.request));
         } else if upload.wants_bytes() {
@@ -266,7 +269,7 @@ fn a_replica_set_that_never_settles_ends_the_upload() {
         calls += 1;
         assert!(calls < 100, "it gives up");
         if matches!(call.request, Request::AppendExtent { .. }) {
-            store.set_version += 1;
+            store.holder.incarnation = store.holder.incarnation.next();
         }
         upload.on_outcome(call.ticket, store.answer(call.request));
     }

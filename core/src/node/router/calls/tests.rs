@@ -117,7 +117,7 @@ fn naming_each_other(calls: &mut Calls, copies: usize, until: Instant, sends: &m
 fn between_nodes_that_name_each_other_as_the_leader_a_call_pauses() {
     for copies in [1, 2] {
         let (mut calls, mut sends) = (calls(), Sends::new());
-        calls.replicas.insert(GROUP, vec![NodeId(2), NodeId(3)]);
+        calls.replicas.insert(GROUP, Replicas::of(vec![NodeId(2), NodeId(3)]));
         let number = read(&mut calls, Instant(0), 1, &mut sends);
         let count = naming_each_other(&mut calls, copies, Instant(1_000_000_000), &mut sends);
         // Two a pause; pauses are of 64 to 96 ms after the first few.
