@@ -188,7 +188,7 @@ fn rest_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violatio
         if wrong.is_some() {
             return wrong;
         }
-        steady = anew.is_empty();
+        steady = anew.is_empty() && world.is_steady();
     }
     if !world.thaw() {
         return None;
@@ -234,7 +234,7 @@ fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Vi
     let from = world.now();
     let due = from + liveness::bound(&world.setup);
     loop {
-        let mut degraded = liveness::degraded(&world.statuses());
+        let mut degraded = liveness::degraded(&world.statuses(), &world.out_for_good());
         degraded.extend(world.unrefused());
         if degraded.is_empty() || world.now() >= limit {
             return None;

@@ -5,7 +5,7 @@ use crate::kv::batch::Roster;
 use crate::kv::state::State;
 use crate::planted::Bug;
 use crate::raft::{Configuration, Payload, Seat};
-use crate::types::{Boot, Position};
+use crate::types::{Boot, NodeId, Position};
 
 /// Takes the state past an entry that is no command. Returns whether it was whole.
 pub(super) fn pass_over(state: &mut State, position: Position, payload: &Payload) -> bool {
@@ -24,10 +24,13 @@ pub(super) fn pass_over(state: &mut State, position: Position, payload: &Payload
     true
 }
 
-/// The members at the state's position, once they have changed. `None` also if they were written by a version that this
-/// one does not understand.
-pub(super) fn of(state: &State) -> Option<Configuration> {
-    codec::decode(&state.members()?).ok()
+/// The members at the state's position, of a group that was founded with these voters. `None` if they were written by a
+/// version that this one does not understand.
+pub(super) fn of(state: &State, founding: &[NodeId]) -> Option<Configuration> {
+    match state.members() {
+        None => Some(Configuration::founding(founding)),
+        Some(members) => codec::decode(&members).ok(),
+    }
 }
 
 /// Who votes, and from which boot on each counts.

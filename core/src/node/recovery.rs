@@ -403,7 +403,7 @@ impl Recovering {
             let short = broken.is_none() && applied.index < restored.compacted.index;
             restored.applied = applied;
             if broken.is_none() {
-                restored.applied_configuration = configuration_of(&state, voters);
+                restored.applied_configuration = members::of(&state, voters);
             }
             if restored.standing != Standing::Full {
                 abstaining.push((*group, restored.standing));
@@ -469,15 +469,6 @@ fn lost_for_good(
 fn unknown(group: GroupId) -> Damage {
     let what = alloc::format!("entries of group {group} were lost before");
     Damage { file: FileId::new(FileKind::Wal, 0), offset: 0, what }
-}
-
-/// The configuration of a group at the position of its state, which was founded with these voters. `None` if it was
-/// written by a version that this one does not understand.
-fn configuration_of(state: &State, founding: &[NodeId]) -> Option<raft::Configuration> {
-    match state.members() {
-        None => Some(raft::Configuration::founding(founding)),
-        Some(_) => members::of(state),
-    }
 }
 
 /// The place of a group that was founded with these voters.

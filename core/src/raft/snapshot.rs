@@ -120,7 +120,10 @@ impl Group {
             }
             return;
         };
-        let Some(progress) = leadership.followers.get_mut(&from) else { return };
+        // It has none to give. The follower asks again, and may have to ask another by then.
+        let Some(progress) = leadership.followers.get_mut(&from).filter(|_| !self.damaged) else {
+            return;
+        };
         if !core::mem::replace(&mut progress.snapshot_asked, true) {
             out.push(Output::WantSnapshot { to: from });
         }

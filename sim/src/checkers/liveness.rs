@@ -7,9 +7,9 @@
 
 use super::Violation;
 use crate::setup::Setup;
-use ironseed_core::node::status::{Phase, Status};
+use ironseed_core::node::status::{Moving, Phase, Status};
 use ironseed_core::types::{GroupId, Index, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long after the healing every client must have had all its answers: nanoseconds.
 ///
@@ -47,9 +47,13 @@ pub const STEADY_ELECTIONS: u64 = 10;
 
 /// What still lacks redundancy: replicas that abstain, are damaged or lag, chunks without a copy where one
 /// belongs. Nothing of that may last once all nodes run and can reach each other, or the next fault takes
-/// what no fault before it could have taken.
+/// what no fault before it could have taken. A shard can't come to nodes that are `out` for good, and does not leave those
+/// that it comes from before it has.
 #[must_use]
-pub fn degraded(nodes: &[Status]) -> Vec<String> {
+pub fn degraded(nodes: &[Status], out: &[NodeId]) -> Vec<String> {
+    let moving = nodes.iter().flat_map(|node| &node.moving);
+    let hopeless = moving.filter(|it| it.to.iter().any(|node| out.contains(node)));
+    let hopeless: BTreeSet<GroupId> = hopeless.map(|it| it.shard.group()).collect();
     let mut found = Vec::new();
     let mut ends: BTreeMap<GroupId, (Index, NodeId)> = BTreeMap::new();
     for node in nodes {
@@ -60,7 +64,8 @@ pub fn degraded(nodes: &[Status]) -> Vec<String> {
         if node.chunks_missing > 0 {
             found.push(format!("{id:?} lacks {} chunks", node.chunks_missing));
         }
-        for it in &node.moving {
+        let on_its_way = |it: &&Moving| !hopeless.contains(&it.shard.group());
+        for it in node.moving.iter().filter(on_its_way) {
             found.push(format!("{id:?} knows of {:?} on its way to {:?}", it.shard, it.to));
         }
         for replica in &node.groups {
@@ -72,7 +77,7 @@ pub fn degraded(nodes: &[Status]) -> Vec<String> {
                 found.push(format!("{id:?} is damaged in {group:?}: {damage}"));
             }
             let (end, other) = *ends.entry(group).or_insert((replica.applied, id));
-            if end != replica.applied {
+            if end != replica.applied && !hopeless.contains(&group) {
                 let applied = replica.applied;
                 found.push(format!("{id:?} is at {applied:?} of {group:?}, {other:?} at {end:?}"));
             }

@@ -51,7 +51,7 @@ impl<M: Machine> World<M> {
     }
 
     /// Whether the others have leaders that have no reason to change. They have one where leaders are made to go, where
-    /// a replica is damaged or does not count, where a heartbeat may take as long as followers wait, and where one of the
+    /// a replica is damaged or does not count, where a shard is on its way, where a heartbeat may take as long as followers wait, and where one of the
     /// rest has gone on to a later term. Who is down may have.
     #[must_use]
     pub fn is_steady(&self) -> bool {
@@ -60,6 +60,14 @@ impl<M: Machine> World<M> {
         let in_time = (delay + self.setup.tuning.heartbeat.0) * 2 < self.setup.tuning.election.0;
         let down = self.frozen.iter().any(|node| !self.slots[*node].is_up());
         if self.frozen.is_empty() || forced || !in_time || down {
+            return false;
+        }
+        let moving = |slot: &Slot<M>| {
+            let status = slot.machine.as_ref().and_then(Machine::status);
+            status.is_some_and(|status| !status.moving.is_empty())
+        };
+        // Who leads a shard that leaves hands it over.
+        if self.slots.iter().any(moving) {
             return false;
         }
         let is_well =

@@ -22,7 +22,7 @@ use crate::trace::Kind;
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::message::{Head, PeerMessage};
 use ironseed_core::node::superblock::{self, COPY_BYTES, Membership, Superblock};
-use ironseed_core::types::StoreId;
+use ironseed_core::types::{NodeId, StoreId};
 use std::collections::BTreeMap;
 
 /// Nodes with another disk than the one that they were founded with.
@@ -171,6 +171,13 @@ impl<M: Machine> World<M> {
             let what = format!("{id:?} has an empty disk and takes part: {:?}", message.head);
             self.violate(Violation::new("replaced", self.now, what));
         }
+    }
+
+    /// Nodes that the cluster has to do without for good.
+    #[must_use]
+    pub fn out_for_good(&self) -> Vec<NodeId> {
+        let out = (0..self.slots.len()).filter(|node| self.replaced.is_out(*node));
+        out.map(|node| self.slots[node].id).collect()
     }
 
     /// Nodes with another disk that no member has refused, or that are to be let in and are not.

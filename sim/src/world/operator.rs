@@ -14,8 +14,8 @@ use ironseed_core::types::{ShardId, StoreId};
 /// What the operator has asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
-    /// That the new store of this node be let in.
-    Admit(usize),
+    /// That this new store of a node be let in.
+    Admit { node: usize, store: StoreId },
     /// That a shard be moved.
     Move,
 }
@@ -55,7 +55,7 @@ impl<M: Machine> World<M> {
         if old == new {
             return self.admitted(node);
         }
-        let request = self.slots[asked].accept_from_operator(Order::Admit(node));
+        let request = self.slots[asked].accept_from_operator(Order::Admit { node, store: new });
         self.replaced.ask(node);
         let line = || format!("the operator asks n{} to let {id:?} in with store {new}", asked + 1);
         let parts = [node as u64, asked as u64, request.0];
@@ -69,9 +69,10 @@ impl<M: Machine> World<M> {
     pub(super) fn on_order(&mut self, order: Order, outcome: &Outcome) {
         let line = || format!("the operator is answered {}", short_outcome(outcome));
         match order {
-            Order::Admit(node) => {
+            Order::Admit { node, store } => {
                 self.tracer.event(self.now, Kind::Reply, &[node as u64], line);
-                if outcome.is_ok() {
+                // It may have lost that one too by now.
+                if outcome.is_ok() && self.replaced.wanted(node) == Some(store) {
                     self.admitted(node);
                 }
             }

@@ -90,7 +90,8 @@ impl Replica {
         if self.damage.is_some() || self.is_installing() || !self.audit.is_done() {
             return false;
         }
-        let members = members::of(&self.state);
+        let founding: Vec<NodeId> = self.seat.roster.voters.iter().map(|it| it.node).collect();
+        let members = members::of(&self.state, &founding);
         let there = |it: Configuration| it.is_steady() && it.voters() == voters;
         members.is_some_and(there) && self.raft.status().standing == raft::Standing::Full
     }
