@@ -5,12 +5,16 @@
 //! nonce; but the port is meant for loopback or an operator's network all the same, for the hash hides nothing.
 
 use crate::config::Secret;
+use ironseed_core::object::api::Request;
+use ironseed_core::object::layout::Move;
 use ironseed_core::object::registry::Replacement;
-use ironseed_core::types::{NodeId, StoreId};
+use ironseed_core::types::{NodeId, ShardId, StoreId};
 use serde::{Deserialize, Serialize};
 
 /// Where [`ReplaceStore`] is posted.
 pub const REPLACE_STORE: &str = "/cluster/replace-store";
+/// Where [`MoveShard`] is posted.
+pub const MOVE_SHARD: &str = "/cluster/move-shard";
 /// The header with the keyed hash in hexadecimal.
 pub const PROOF: &str = "x-ironseed-proof";
 /// The most bytes of a request's body.
@@ -78,6 +82,42 @@ impl ReplaceStore {
     }
 }
 
+/// "These nodes shall have the replicas of this shard."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveShard {
+    /// The shard.
+    pub shard: u16,
+    /// The nodes.
+    pub to: Vec<u32>,
+    /// The version of the layout that the operator has seen: whoever has seen an older one is refused.
+    pub layout: u64,
+}
+
+impl From<MoveShard> for Move {
+    fn from(asked: MoveShard) -> Self {
+        let MoveShard { shard, to, layout } = asked;
+        let to = to.into_iter().map(NodeId).collect();
+        Self { shard: ShardId(shard), to, version: layout }
+    }
+}
+
+/// What a posted body asks of the cluster; `None` if it is not what belongs to the path.
+#[must_use]
+pub fn parse(path: &str, body: &[u8]) -> Option<Request> {
+    match path {
+        REPLACE_STORE => {
+            let asked: ReplaceStore = serde_json::from_slice(body).ok()?;
+            asked.replacement().map(Request::ReplaceStore)
+        }
+        MOVE_SHARD => {
+            let asked: MoveShard = serde_json::from_slice(body).ok()?;
+            Some(Request::MoveShard(asked.into()))
+        }
+        _ => None,
+    }
+}
+
 /// A store's id out of 32 hexadecimal digits.
 fn store(text: &str) -> Option<StoreId> {
     let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -102,6 +142,17 @@ mod tests {
         let none = Key::new(&Secret::default());
         assert_eq!(none.prove(REPLACE_STORE, b"{}"), None);
         assert!(!none.holds(REPLACE_STORE, b"{}", &proof));
+    }
+
+    #[test]
+    fn what_is_posted_is_understood_where_it_belongs() {
+        let asked = MoveShard { shard: 3, to: vec![1, 4, 5], layout: 7 };
+        let body = serde_json::to_vec(&asked).unwrap();
+        let to = [1, 4, 5].map(NodeId).to_vec();
+        let wanted = Request::MoveShard(Move { shard: ShardId(3), to, version: 7 });
+        assert_eq!(parse(MOVE_SHARD, &body), Some(wanted));
+        assert_eq!(parse(REPLACE_STORE, &body), None);
+        assert_eq!(parse(MOVE_SHARD, b"{}"), None);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `ironseed cluster`: what an operator does about the nodes of a cluster.
 
-use crate::admin::{self, Key, REPLACE_STORE, ReplaceStore};
+use crate::admin::{self, Key, MOVE_SHARD, MoveShard, REPLACE_STORE, ReplaceStore};
 use crate::config::{Config, ConfigError};
 use crate::http;
 use crate::status::summary::Answer;
 use crate::status::{self, AskError, NodeReport, StoreReport};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
@@ -13,9 +14,9 @@ use std::time::Duration;
 /// A command waits for the meta group, which may be electing a leader.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a store was not replaced.
+/// Why the cluster was not changed.
 #[derive(Debug)]
-pub enum ReplaceError {
+pub enum ChangeError {
     /// The configuration is refused.
     Config(ConfigError),
     /// It says not whom to ask.
@@ -26,7 +27,7 @@ pub enum ReplaceError {
     Refused(Vec<String>),
 }
 
-impl fmt::Display for ReplaceError {
+impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => write!(f, "{error}"),
@@ -37,7 +38,7 @@ impl fmt::Display for ReplaceError {
     }
 }
 
-impl std::error::Error for ReplaceError {}
+impl std::error::Error for ChangeError {}
 
 /// What is going to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,17 +51,17 @@ struct Plan {
 /// Lets another store take the place of a node's; without `sure` it only says what would be done. Returns what to print.
 ///
 /// # Errors
-/// See [`ReplaceError`].
+/// See [`ChangeError`].
 pub async fn replace_store(
     file: &Path,
     node: u32,
     store: Option<&str>,
     sure: bool,
-) -> Result<String, ReplaceError> {
-    let targets = status::configured(file).map_err(ReplaceError::Ask)?;
-    let config = Config::load(file).map_err(ReplaceError::Config)?;
+) -> Result<String, ChangeError> {
+    let targets = status::configured(file).map_err(ChangeError::Ask)?;
+    let config = Config::load(file).map_err(ChangeError::Config)?;
     let answers = status::ask_all(&targets).await;
-    let plan = plan(&answers, node, store).map_err(ReplaceError::Not)?;
+    let plan = plan(&answers, node, store).map_err(ChangeError::Not)?;
     let ReplaceStore { old, new, .. } = &plan.request;
     if !sure {
         return Ok(format!(
@@ -69,7 +70,8 @@ pub async fn replace_store(
         ));
     }
     let key = Key::new(&config.cluster.secret);
-    post(&plan, &key).await.map_err(ReplaceError::Refused)?;
+    let asked = post(REPLACE_STORE, &plan.request, &plan.addresses, &key);
+    asked.await.map_err(ChangeError::Refused)?;
     Ok(format!(
         "node {node} has store {new} now; its peers give it what it had (`ironseed status` shows what is missing)\n"
     ))
@@ -133,16 +135,78 @@ fn is_running(report: &NodeReport, old: &StoreReport) -> bool {
         && matches!(report.phase.as_str(), "booting" | "serving" | "stopping")
 }
 
+/// Has other nodes take a shard's replicas; without `sure` it only says what would be done. Returns what to print.
+///
+/// # Errors
+/// See [`ChangeError`].
+pub async fn move_shard(
+    file: &Path,
+    shard: u16,
+    to: &[u32],
+    sure: bool,
+) -> Result<String, ChangeError> {
+    let targets = status::configured(file).map_err(ChangeError::Ask)?;
+    let config = Config::load(file).map_err(ChangeError::Config)?;
+    let answers = status::ask_all(&targets).await;
+    let (request, from, addresses) = plan_move(&answers, shard, to).map_err(ChangeError::Not)?;
+    let (there, wanted) = (listed(&from), listed(&request.to));
+    if !sure {
+        return Ok(format!(
+            "the replicas of shard {shard} are at nodes {there} and would be moved to {wanted}. Do it with --yes.\n"
+        ));
+    }
+    let key = Key::new(&config.cluster.secret);
+    post(MOVE_SHARD, &request, &addresses, &key).await.map_err(ChangeError::Refused)?;
+    Ok(format!(
+        "shard {shard} is being moved from nodes {there} to {wanted} (`ironseed status` shows when it is there)\n"
+    ))
+}
+
+/// What to ask for, where the shard is now, and whom to ask.
+fn plan_move(
+    answers: &[Answer],
+    shard: u16,
+    to: &[u32],
+) -> Result<(MoveShard, Vec<u32>, Vec<String>), String> {
+    let serving =
+        |answer: &&Answer| answer.report.as_ref().is_ok_and(|report| report.phase == "serving");
+    let members: Vec<&Answer> = answers.iter().filter(serving).collect();
+    let reports = || members.iter().filter_map(|answer| answer.report.as_ref().ok());
+    let Some(layout) = reports().map(|report| report.layout).max() else {
+        return Err("no node answers and serves: there is nobody to ask".into());
+    };
+    let group = u32::from(shard) + 1;
+    let replicas = reports().flat_map(|report| &report.groups).filter(|it| it.group == group);
+    let Some(latest) = replicas.max_by_key(|it| (it.term, it.applied)) else {
+        return Err(format!("no node that answers has a replica of shard {shard}"));
+    };
+    let mut to = to.to_vec();
+    to.sort_unstable();
+    let request = MoveShard { shard, to, layout };
+    let addresses = members.iter().map(|answer| answer.address.clone()).collect();
+    Ok((request, latest.voters.clone(), addresses))
+}
+
+fn listed(nodes: &[u32]) -> String {
+    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    nodes.join(", ")
+}
+
 /// Asks one node after the other until one has done it.
-async fn post(plan: &Plan, key: &Key) -> Result<(), Vec<String>> {
-    let body = serde_json::to_vec(&plan.request).unwrap_or_default();
-    let Some(proof) = key.prove(REPLACE_STORE, &body) else {
+async fn post(
+    path: &str,
+    request: &impl Serialize,
+    addresses: &[String],
+    key: &Key,
+) -> Result<(), Vec<String>> {
+    let body = serde_json::to_vec(request).unwrap_or_default();
+    let Some(proof) = key.prove(path, &body) else {
         return Err(vec!["the configuration has no secret of the cluster".into()]);
     };
     let mut refusals = Vec::new();
-    for address in &plan.addresses {
+    for address in addresses {
         let header = (admin::PROOF, proof.as_str());
-        match http::post(address, REPLACE_STORE, header, body.clone(), TIMEOUT).await {
+        match http::post(address, path, header, body.clone(), TIMEOUT).await {
             Ok(fetched) if fetched.status == 200 => return Ok(()),
             Ok(fetched) => {
                 let why = String::from_utf8_lossy(&fetched.body).trim().to_owned();
@@ -208,5 +272,35 @@ mod tests {
         assert_eq!(plan(&of(&two), 2, Some(NEW)).unwrap().request.new, NEW);
         assert!(plan(&of(&[]), 2, None).unwrap_err().contains("start it on an empty directory"));
         assert!(plan(&[down(1), down(3)], 2, None).unwrap_err().contains("nobody to ask"));
+    }
+
+    #[test]
+    fn a_shard_is_moved_by_the_latest_layout_from_where_its_latest_leader_says() {
+        let replica = |term, voters: &[u32]| status::GroupReport {
+            group: 4,
+            role: "leader".into(),
+            term,
+            leader: None,
+            commit: 0,
+            last: 0,
+            applied: 0,
+            voters: voters.to_vec(),
+            matched: Vec::new(),
+            entries_lost: 0,
+            abstaining: false,
+            damaged: None,
+        };
+        let mut answers = [answer(1, "serving", "1", &[]), down(2), answer(3, "serving", "3", &[])];
+        let set = |answer: &mut Answer, layout, term, voters: &[u32]| {
+            let report = answer.report.as_mut().unwrap();
+            (report.layout, report.groups) = (layout, vec![replica(term, voters)]);
+        };
+        set(&mut answers[0], 5, 2, &[1, 2, 3]);
+        set(&mut answers[2], 4, 3, &[1, 3, 4]);
+        let (request, from, addresses) = plan_move(&answers, 3, &[5, 1, 2]).unwrap();
+        assert_eq!(request, MoveShard { shard: 3, to: vec![1, 2, 5], layout: 5 });
+        assert_eq!((from, addresses.len()), (vec![1, 3, 4], 2));
+        assert!(plan_move(&answers, 9, &[1]).unwrap_err().contains("no node that answers"));
+        assert!(plan_move(&[down(1)], 3, &[1]).unwrap_err().contains("nobody to ask"));
     }
 }

@@ -2,7 +2,7 @@
 //! `wal` and `data` are in [`crate::data`].
 
 use crate::bench;
-use crate::cluster::{self, ReplaceError};
+use crate::cluster::{self, ChangeError};
 use crate::config::{Config, ConfigError};
 use crate::data::ToolError;
 use crate::demo;
@@ -37,7 +37,7 @@ pub enum CommandError {
     /// Nobody can be asked.
     Ask(AskError),
     /// A store was not replaced.
-    Replace(ReplaceError),
+    Replace(ChangeError),
     /// No figures.
     Bench(bench::BenchError),
     /// So many of so many recordings do not replay.
@@ -84,7 +84,7 @@ from! {
     StartError => Start,
     demo::DemoError => Demo,
     AskError => Ask,
-    ReplaceError => Replace,
+    ChangeError => Replace,
     bench::BenchError => Bench,
     ToolError => Tool,
     io::Error => Io,
@@ -186,6 +186,20 @@ pub async fn replace_store(
     sure: bool,
 ) -> Result<(), CommandError> {
     let text = cluster::replace_store(file, node, store, sure).await?;
+    Ok(say(&text)?)
+}
+
+/// Has other nodes take a shard's replicas.
+///
+/// # Errors
+/// It was not done, or nobody can say whether it was.
+pub async fn move_shard(
+    file: &Path,
+    shard: u16,
+    to: &[u32],
+    sure: bool,
+) -> Result<(), CommandError> {
+    let text = cluster::move_shard(file, shard, to, sure).await?;
     Ok(say(&text)?)
 }
 

@@ -4,11 +4,12 @@
 //! - `/health/ready`: 200 while the node takes requests, else 503 and why.
 //! - `/status`: the node's own report as JSON ([`crate::status::NodeReport`]).
 //! - `POST /cluster/replace-store`: another store takes the place of a node's ([`crate::admin`]).
+//! - `POST /cluster/move-shard`: other nodes have the replicas of a shard.
 //!
 //! Who changes something proves that he knows the cluster's secret. The rest is for everybody and tells nothing secret,
 //! but it is meant for operators: it binds loopback like every listener unless the configuration says otherwise.
 
-use crate::admin::{self, Key, REPLACE_STORE, ReplaceStore};
+use crate::admin::{self, Key, MOVE_SHARD, REPLACE_STORE};
 use crate::driver::Handle;
 use crate::status::NodeReport;
 use crate::sys::{self, JoinSet, Listener};
@@ -20,7 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ironseed_core::node::status::Phase;
-use ironseed_core::object::api::{Refusal, Request as Call};
+use ironseed_core::object::api::Refusal;
 use ironseed_s3gw::timer::HttpTimer;
 use std::convert::Infallible;
 use std::io;
@@ -66,7 +67,7 @@ async fn converse(stream: TcpStream, handle: Handle, key: Key, _place: OwnedSema
         let (handle, key) = (handle.clone(), key.clone());
         async move {
             Ok::<_, Infallible>(match request.uri().path() {
-                REPLACE_STORE => replace_store(request, &handle, &key).await,
+                REPLACE_STORE | MOVE_SHARD => change(request, &handle, &key).await,
                 _ => answer(&request, &handle).await,
             })
         }
@@ -95,28 +96,25 @@ async fn answer(request: &Request<Incoming>, handle: &Handle) -> Response<Full<B
     }
 }
 
-async fn replace_store(
-    request: Request<Incoming>,
-    handle: &Handle,
-    key: &Key,
-) -> Response<Full<Bytes>> {
+/// What an operator wants changed.
+async fn change(request: Request<Incoming>, handle: &Handle, key: &Key) -> Response<Full<Bytes>> {
     if request.method() != Method::POST {
         return not_allowed("POST");
     }
+    let path = request.uri().path().to_owned();
     let proof = request.headers().get(admin::PROOF).and_then(|proof| proof.to_str().ok());
     let proof = proof.unwrap_or_default().to_owned();
     let Ok(body) = Limited::new(request.into_body(), admin::BODY_BYTES_MAX).collect().await else {
         return text(StatusCode::PAYLOAD_TOO_LARGE, "too long\n");
     };
     let body = body.to_bytes();
-    if !key.holds(REPLACE_STORE, &body, &proof) {
+    if !key.holds(&path, &body, &proof) {
         return text(StatusCode::FORBIDDEN, "this takes the secret of the cluster\n");
     }
-    let request = serde_json::from_slice::<ReplaceStore>(&body).ok();
-    let Some(replacement) = request.and_then(|request| request.replacement()) else {
-        return text(StatusCode::BAD_REQUEST, "no node and two stores\n");
+    let Some(asked) = admin::parse(&path, &body) else {
+        return told(StatusCode::BAD_REQUEST, format!("this is not what {path} takes"));
     };
-    match handle.call(Call::ReplaceStore(replacement)).await {
+    match handle.call(asked).await {
         Ok(_) => text(StatusCode::OK, "done\n"),
         Err(Refusal::Invalid(why)) => told(StatusCode::CONFLICT, why),
         Err(Refusal::Unavailable(why)) => told(StatusCode::SERVICE_UNAVAILABLE, why),

@@ -97,6 +97,21 @@ enum Cluster {
         #[arg(long)]
         yes: bool,
     },
+    /// Move the replicas of a shard to other nodes; nothing is unavailable for longer than it takes to hand leadership over
+    MoveShard {
+        /// Settings of any node that works: whom to ask, and the cluster's secret
+        #[arg(long)]
+        config: PathBuf,
+        /// The shard, from 0
+        #[arg(long)]
+        shard: u16,
+        /// The nodes that shall have it, as many as a shard has replicas: 1,4,5
+        #[arg(long, value_delimiter = ',', required = true)]
+        to: Vec<u32>,
+        /// Do it; without this, only say what would be done
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -170,6 +185,10 @@ fn run(verb: Verb) -> Result<ExitCode, CommandError> {
             start_log(&text("warn"));
             let asked = commands::replace_store(&config, node, store.as_deref(), yes);
             runtime()?.block_on(asked)?;
+        }
+        Verb::Cluster(Cluster::MoveShard { config, shard, to, yes }) => {
+            start_log(&text("warn"));
+            runtime()?.block_on(commands::move_shard(&config, shard, &to, yes))?;
         }
         Verb::Bench(Bench::S3(options)) => {
             start_log(&text("warn"));

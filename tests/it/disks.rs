@@ -1,7 +1,7 @@
 //! The simulator's disk and a real directory answer every operation alike.
 
-use ironseed::disk::conformance::{self, Subject};
 use ironseed::disk::{DataDir, ExecuteIo, direct};
+use ironseed::disk::{Listed, conformance};
 use ironseed_core::machine::{FoundFile, Io, IoResult};
 use ironseed_core::types::OpId;
 use ironseed_sim::disk::{Disk, Speed};
@@ -28,7 +28,7 @@ impl ExecuteIo for Simulated {
     }
 }
 
-impl Subject for Simulated {
+impl Listed for Simulated {
     fn found(&self) -> Vec<FoundFile> {
         self.0.borrow().0.found()
     }

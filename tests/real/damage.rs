@@ -12,7 +12,7 @@
 use crate::cluster::{Cluster, NODES, Place};
 use crate::http_raw::{self, Answer};
 use crate::segment::{self, Kind, Record};
-use crate::{Result, content, replaced, store};
+use crate::{Result, content, moved, replaced, store};
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::aws::AmazonS3;
@@ -45,6 +45,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result {
     among_three(&args.place.below("three")?).await.map_err(|error| format!("three: {error}"))?;
     replaced::run(&args.place.below("lost")?).await.map_err(|error| format!("lost: {error}"))?;
+    moved::run(&args.place.below("moved")?).await.map_err(|error| format!("moved: {error}"))?;
     alone(&args.place.below("one")?).await.map_err(|error| format!("one node: {error}"))
 }
 

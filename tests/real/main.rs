@@ -30,6 +30,7 @@ mod idle;
 mod ledger;
 mod links;
 mod memory;
+mod moved;
 mod recordings;
 mod replaced;
 mod segment;

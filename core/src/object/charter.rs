@@ -59,7 +59,7 @@ pub enum Irreplaceable {
     NoSuchNode,
     /// It has this store, not the one that was named.
     Has(StoreId),
-    /// Another node has, or had, the new store.
+    /// Another node has the new store.
     Taken,
     /// There is one replica of each shard, and this store has some of them.
     OnlyReplica,

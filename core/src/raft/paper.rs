@@ -3,6 +3,7 @@
 //! driven by hand.
 
 mod members;
+mod states;
 
 use super::testing::Store;
 use super::{

@@ -2,8 +2,7 @@
 
 use super::store::{Store, survey_by};
 use super::{Progress, ToolError};
-use crate::disk::conformance::Subject as _;
-use crate::disk::{self, DataDir, ExecuteIo};
+use crate::disk::{self, DataDir, ExecuteIo, Listed as _};
 use ironseed_core::machine::{FileKind, FoundFile, Hashed, Io, IoDone, IoError, IoOp, IoResult};
 use ironseed_core::node::api::Effect;
 use ironseed_core::node::offline::{Compaction, Kept, Moved};
@@ -117,11 +116,11 @@ pub fn compact_on(
     })
 }
 
-/// The write-ahead log is read and left as it is: what a boot would write there is for a boot to write.
+/// The write-ahead log and its spare files are read and left as they are: what a boot would do with them is for a boot to do.
 fn on_logs(disk: &impl ExecuteIo, io: Io) -> IoResult {
     let is_read = matches!(io, Io::Read { .. });
     match io.file().map(|file| file.kind) {
-        Some(FileKind::Wal | FileKind::Superblock) if !is_read => Ok(IoDone::Ok),
+        Some(FileKind::Wal | FileKind::Spare | FileKind::Superblock) if !is_read => Ok(IoDone::Ok),
         _ => disk.execute(io),
     }
 }

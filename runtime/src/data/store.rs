@@ -1,7 +1,7 @@
 //! The files of a stopped node, to be read and not to be changed.
 
 use super::{Progress, ToolError};
-use crate::disk::{DirError, StoppedDir};
+use crate::disk::{DirError, StoppedDir, read_to_end};
 use crate::sys;
 use bytes::{Bytes, BytesMut};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoOp, IoResult};
@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 const SUPERBLOCK: FileId = FileId::new(FileKind::Superblock, 0);
@@ -74,18 +73,7 @@ impl Store {
         // No read is to take more memory than the file can fill.
         let end = range.end.min(handle.metadata()?.len()).max(range.start);
         let length = usize::try_from(end - range.start).map_err(io::Error::other)?;
-        let mut bytes = BytesMut::zeroed(length);
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match handle.read_at(rest, range.start + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes.freeze())
+        read_to_end(handle, range.start, length)
     }
 
     /// As [`Self::read`], with zeros for what the device can't read, and where that is.

@@ -5,6 +5,7 @@ use ironseed_core::kv::command::{Command, KvWrite, Op, Unreadable};
 use ironseed_core::node::offline::WalRecord;
 use ironseed_core::object::api::{Condition, Content};
 use ironseed_core::object::command::{ObjectOp, Target};
+use ironseed_core::object::layout::Move;
 use ironseed_core::object::registry::{BucketEpoch, RegistryOp, Replacement};
 use ironseed_core::raft::{Configuration, Payload};
 
@@ -34,6 +35,8 @@ pub(super) fn of_record(record: &WalRecord) -> String {
         WalRecord::Readmitted => "counts fully from here on".into(),
         WalRecord::Abstaining => "abstains from here on".into(),
         WalRecord::Blank => "abstains from here on, with nothing of what it promised".into(),
+        WalRecord::Retired => "given up: the shard was moved away".into(),
+        WalRecord::Joined => "begins here, with nothing".into(),
         WalRecord::Unknown => "of a kind that this program skips".into(),
     }
 }
@@ -151,6 +154,16 @@ fn of_registry(op: &RegistryOp) -> String {
         ),
         RegistryOp::ReplaceStore(Replacement { node, old, new }) => {
             format!("node {node} has store {new} in place of {old}")
+        }
+        RegistryOp::MoveShard(Move { shard, to, version }) => {
+            let to: Vec<String> = to.iter().map(ToString::to_string).collect();
+            format!("move shard {shard} to {}, by layout {version}", to.join(" "))
+        }
+        RegistryOp::ShardWhole { shard, change, node } => {
+            format!("node {node} holds all of shard {shard}, moved by layout {change}")
+        }
+        RegistryOp::LeaveShard { shard, node } => {
+            format!("node {node} asks to leave shard {shard}")
         }
         RegistryOp::CreateBucket { bucket } => format!("create bucket {bucket:?}"),
         RegistryOp::DeleteBucket { bucket } => format!("delete bucket {bucket:?}"),

@@ -2,15 +2,9 @@
 //! pass the same checks, so that what was proved on one holds on the other. Durability is not in here: it
 //! only shows when power is lost, which the simulator does.
 
-use super::ExecuteIo;
+use super::Listed;
 use bytes::Bytes;
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
-
-/// A disk to be checked.
-pub trait Subject: ExecuteIo {
-    /// What a driver would find at boot, sorted by file.
-    fn found(&self) -> Vec<FoundFile>;
-}
 
 const WAL: FileId = FileId::new(FileKind::Wal, 7);
 const SPARE: FileId = FileId::new(FileKind::Wal, 8);
@@ -25,7 +19,7 @@ const TOO_MANY_BYTES: u64 = (i64::MAX as u64) & !4095;
 ///
 /// # Panics
 /// The disk does something else than it must.
-pub fn check(disk: &impl Subject) {
+pub fn check(disk: &impl Listed) {
     let disk = Checked(disk);
     let checks: [fn(&Checked<'_, _>); 8] =
         [absent, created, written, resized, renamed, used_again, removed, without_room];
@@ -38,7 +32,7 @@ pub fn check(disk: &impl Subject) {
 
 struct Checked<'a, D>(&'a D);
 
-impl<D: Subject> Checked<'_, D> {
+impl<D: Listed> Checked<'_, D> {
     fn run(&self, io: Io) -> IoResult {
         self.0.execute(io)
     }
@@ -82,7 +76,7 @@ impl<D: Subject> Checked<'_, D> {
 }
 
 /// Nothing is there before it is made, and trying makes nothing.
-fn absent(disk: &Checked<'_, impl Subject>) {
+fn absent(disk: &Checked<'_, impl Listed>) {
     for file in [WAL, SPARE, TABLE, SUPERBLOCK] {
         disk.lacks(file);
     }
@@ -90,7 +84,7 @@ fn absent(disk: &Checked<'_, impl Subject>) {
 }
 
 /// A new file is zeros to its length and nothing beyond.
-fn created(disk: &Checked<'_, impl Subject>) {
+fn created(disk: &Checked<'_, impl Listed>) {
     disk.create(WAL, 10_000);
     disk.create(SUPERBLOCK, 0);
     disk.finds(&[(SUPERBLOCK, 0), (WAL, 10_000)]);
@@ -106,7 +100,7 @@ fn created(disk: &Checked<'_, impl Subject>) {
 
 /// Pieces land one after another; writing beyond the end grows the file over zeros, writing nothing there
 /// does not.
-fn written(disk: &Checked<'_, impl Subject>) {
+fn written(disk: &Checked<'_, impl Listed>) {
     disk.create(WAL, 100);
     assert_eq!(disk.write(WAL, 5, &[b"ab", b"", b"cde"]), OK);
     disk.reads(WAL, 4, 7, b"\0abcde\0");
@@ -125,7 +119,7 @@ fn written(disk: &Checked<'_, impl Subject>) {
 }
 
 /// Making a file again keeps its bytes and sets its length; what was cut off does not come back.
-fn resized(disk: &Checked<'_, impl Subject>) {
+fn resized(disk: &Checked<'_, impl Listed>) {
     disk.create(WAL, 10);
     assert_eq!(disk.write(WAL, 5, &[b"abcde"]), OK);
     disk.create(WAL, 10);
@@ -139,7 +133,7 @@ fn resized(disk: &Checked<'_, impl Subject>) {
 }
 
 /// A rename takes the place of what was there, leaves nothing behind, and both names go their own ways.
-fn renamed(disk: &Checked<'_, impl Subject>) {
+fn renamed(disk: &Checked<'_, impl Listed>) {
     disk.create(WAL, 9);
     disk.create(SPARE, 3);
     assert_eq!(disk.write(WAL, 0, &[b"wal"]), OK);
@@ -162,7 +156,7 @@ fn renamed(disk: &Checked<'_, impl Subject>) {
 
 /// A segment that is kept for another use is found under the name that says so, with its length and its bytes, and is written over
 /// under the next one; making it as long as it is changes nothing.
-fn used_again(disk: &Checked<'_, impl Subject>) {
+fn used_again(disk: &Checked<'_, impl Listed>) {
     disk.create(WAL, 8192);
     assert_eq!(disk.write(WAL, 0, &[b"first life"]), OK);
     assert_eq!(disk.write(WAL, 8000, &[b"end"]), OK);
@@ -184,7 +178,7 @@ fn used_again(disk: &Checked<'_, impl Subject>) {
 }
 
 /// What is removed is gone, and a file of its name begins anew.
-fn removed(disk: &Checked<'_, impl Subject>) {
+fn removed(disk: &Checked<'_, impl Listed>) {
     disk.create(TABLE, 5);
     assert_eq!(disk.write(TABLE, 0, &[b"table"]), OK);
     disk.remove(TABLE);
@@ -196,7 +190,7 @@ fn removed(disk: &Checked<'_, impl Subject>) {
 }
 
 /// A file that there is no room for is not made, and one that can't grow stays as it is.
-fn without_room(disk: &Checked<'_, impl Subject>) {
+fn without_room(disk: &Checked<'_, impl Listed>) {
     let refused = Err(IoError::NoSpace);
     for file in [WAL, TABLE] {
         assert_eq!(disk.run(Io::Create { file, bytes: TOO_MANY_BYTES }), refused);

@@ -1,7 +1,6 @@
 //! The files of one store and what each operation does to them.
 
-use super::conformance::Subject;
-use super::{DataDir, ExecuteIo};
+use super::{DataDir, ExecuteIo, Listed};
 use bytes::{Bytes, BytesMut};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
 use std::collections::BTreeMap;
@@ -21,6 +20,22 @@ const ZERO_BYTES: usize = 4 << 20;
 /// Reads up to this size are tried on the caller's thread. Copying more would hold the node up for
 /// longer than handing the read over costs.
 const CACHED_READ_BYTES_MAX: u32 = 64 << 10;
+
+/// Reads so many bytes from `offset` on, fewer where the file ends before.
+pub(crate) fn read_to_end(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
+    let mut bytes = BytesMut::zeroed(len);
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes.freeze())
+}
 
 /// An open file.
 #[derive(Debug)]
@@ -129,19 +144,7 @@ impl Files {
     }
 
     fn read(&self, file: FileId, offset: u64, len: u32) -> io::Result<Bytes> {
-        let open = self.opened(file)?;
-        let mut bytes = BytesMut::zeroed(len as usize);
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match open.file.read_at(rest, offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes.freeze())
+        read_to_end(&self.opened(file)?.file, offset, len as usize)
     }
 
     fn rename(&self, from: FileId, to: FileId) -> io::Result<()> {
@@ -184,7 +187,7 @@ impl ExecuteIo for Files {
     }
 }
 
-impl Subject for Files {
+impl Listed for Files {
     fn found(&self) -> Vec<FoundFile> {
         self.dir.files().unwrap_or_else(|error| panic!("{error}"))
     }

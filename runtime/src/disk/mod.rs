@@ -31,9 +31,10 @@ mod workers;
 
 pub use crate::sys::Disk;
 pub use directory::{DataDir, DirError, StoppedDir, write_private};
+pub(crate) use files::read_to_end;
 pub use workers::Workers;
 
-use ironseed_core::machine::{Io, IoResult};
+use ironseed_core::machine::{FoundFile, Io, IoResult};
 
 /// Something that executes disk operations: the real directory, and whatever else must behave like it.
 pub trait ExecuteIo {
@@ -41,8 +42,14 @@ pub trait ExecuteIo {
     fn execute(&self, io: Io) -> IoResult;
 }
 
+/// A disk whose files can be listed while nobody works on them.
+pub trait Listed: ExecuteIo {
+    /// What a driver would find at boot, sorted by file.
+    fn found(&self) -> Vec<FoundFile>;
+}
+
 /// Executes operations on a data directory on the caller's thread: for tools and tests.
-pub fn direct(dir: DataDir) -> impl conformance::Subject {
+pub fn direct(dir: DataDir) -> impl Listed {
     files::Files::new(dir)
 }
 

@@ -29,6 +29,9 @@ pub(super) fn log(event: &Trace) {
             warn!(%node, %store, "another store wants the place of this node's: if its disk is lost, let it in with `ironseed cluster replace-store`");
         }
         Trace::Chartered { version } => info!(version, "another version of the charter"),
+        Trace::LaidOut { version } => info!(version, "another version of the layout"),
+        Trace::Joined { group } => info!(%group, "a replica begins: the shard is moved here"),
+        Trace::Left { group } => info!(%group, "the replica is given up: the shard was moved away"),
         Trace::Stranded { group, meaning } => {
             warn!(%group, meaning, "commands of a newer version: the group is not applied any further");
         }

@@ -13,7 +13,7 @@ pub use ask::{AskError, Target, ask_all, configured, run};
 
 use crate::driver::Report;
 use crate::net::Traffic;
-use ironseed_core::node::status::{GroupStatus, Phase, Role};
+use ironseed_core::node::status::{GroupStatus, Moving, Phase, Role};
 use ironseed_core::types::{NodeId, StoreId};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,10 @@ pub struct NodeReport {
     pub charter: u64,
     /// The store that each node has according to that list.
     pub stores: Vec<StoreReport>,
+    /// How often the layout has changed: where shards are that were moved.
+    pub layout: u64,
+    /// Shards on their way.
+    pub moving: Vec<MovingReport>,
     /// Stores that want the place of a node's: its disk was replaced.
     pub strangers: Vec<StoreReport>,
     /// Peers that it has not heard of for too long.
@@ -68,6 +72,24 @@ pub struct StoreReport {
 impl StoreReport {
     fn of((node, store): &(NodeId, StoreId)) -> Self {
         Self { node: node.0, store: store.to_string() }
+    }
+}
+
+/// A shard on its way to other nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingReport {
+    /// The shard.
+    pub shard: u16,
+    /// The nodes that shall have it.
+    pub to: Vec<u32>,
+    /// Those that had it.
+    pub from: Vec<u32>,
+}
+
+impl From<&Moving> for MovingReport {
+    fn from(Moving { shard, to, from }: &Moving) -> Self {
+        let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+        Self { shard: shard.0, to: ids(to), from: ids(from) }
     }
 }
 
@@ -130,6 +152,8 @@ impl From<&Report> for NodeReport {
             incarnation: status.incarnation.0,
             nodes: status.nodes.iter().map(|node| node.0).collect(),
             charter: status.charter,
+            layout: status.layout,
+            moving: status.moving.iter().map(MovingReport::from).collect(),
             stores: status.stores.iter().map(StoreReport::of).collect(),
             strangers: status.strangers.iter().map(StoreReport::of).collect(),
             suspected: status.suspected.iter().map(|node| node.0).collect(),

@@ -1,6 +1,6 @@
 //! The cluster as a whole, from the reports of its nodes.
 
-use super::{GroupReport, NodeReport};
+use super::{GroupReport, MovingReport, NodeReport};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -196,6 +196,11 @@ fn warnings(answers: &[Answer], reports: &BTreeMap<u32, &NodeReport>) -> Vec<Str
         warnings.push(format!(
             "store {store} wants the place of node {node}'s: if that is lost, let it in with `ironseed cluster replace-store`"
         ));
+    }
+    if let Some(latest) = reports.values().max_by_key(|report| report.layout) {
+        for MovingReport { shard, to, from } in &latest.moving {
+            warnings.push(format!("shard {shard} is on its way from nodes {from:?} to {to:?}"));
+        }
     }
     for (node, report) in reports {
         if report.disk_full {

@@ -14,6 +14,8 @@ fn report(node: u32) -> NodeReport {
         incarnation: 2,
         nodes: VOTERS.to_vec(),
         charter: 1,
+        layout: 3,
+        moving: vec![MovingReport { shard: 7, to: vec![1, 2, 4], from: VOTERS.to_vec() }],
         stores: vec![StoreReport { node: 1, store: "aa".into() }],
         strangers: Vec::new(),
         suspected: Vec::new(),

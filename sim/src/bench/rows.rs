@@ -32,18 +32,6 @@ pub const OPEN: &[Row] = &[
         "every change goes through a joint configuration: two that begin with the same voters both need a majority of them, so no two quorums fail to meet",
     ),
     row(
-        14,
-        "joint quorum looks at the new set only",
-        "leader completeness",
-        "groups change their members, nodes don't ask them to yet; paper tests and the random test of the group see it",
-    ),
-    row(
-        15,
-        "snapshot leaves the membership out",
-        "election safety",
-        "groups change their members, nodes don't ask them to yet; paper tests and the random test of the group see it",
-    ),
-    row(
         25,
         "coordinator replies before its decision is durable",
         "atomicity",
@@ -135,6 +123,13 @@ pub const PLANTED: &[Row] = &[
         "`raft`, confirmation of reads",
     ),
     row(
+        14,
+        "joint quorum looks at the new set only",
+        "leader completeness",
+        "`raft`, quorums of a leader",
+    ),
+    row(15, "snapshot leaves the membership out", "election safety", "`raft`, end of a snapshot"),
+    row(
         16,
         "log compacted before the state that replaces it is durable",
         "durable view",
@@ -213,6 +208,18 @@ pub const PLANTED: &[Row] = &[
         "boots of a store that takes a lost one's place are numbered as if nobody had been there before",
         "linearizability, redundancy",
         "`node`, the first boot of a new store",
+    ),
+    row(
+        36,
+        "a node to which a shard is moved says that it holds all of it, whatever chunks it lacks",
+        "redundancy",
+        "`node`, report to the meta group",
+    ),
+    row(
+        37,
+        "who holds a chunk is counted against the voters that the group was founded with",
+        "redundancy, durable view",
+        "`node`, members of the state",
     ),
 ];
 

@@ -4,6 +4,7 @@ use super::kind;
 use crate::codec;
 use crate::raft::{Configuration, HardState, Payload};
 use crate::wal::Identity;
+use bincode::Decode;
 
 /// A record of the write-ahead log. `None` inside it: its payload is damaged, or no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub enum WalRecord {
     Abstaining,
     /// As abstaining, and nothing of what it promised is left.
     Blank,
+    /// The group has no replica here from here on.
+    Retired,
+    /// A replica of the group begins here, with nothing.
+    Joined,
     /// Of a kind that this program does not know, and that a node skips.
     Unknown,
 }
@@ -34,21 +39,24 @@ impl WalRecord {
     /// The record of this identity with this payload; `None` for one that can't be had.
     #[must_use]
     pub fn of(identity: &Identity, payload: Option<&[u8]>) -> Self {
-        let configuration = || payload.and_then(|bytes| codec::decode(bytes).ok());
-        let entry = || payload.and_then(|bytes| codec::decode(bytes).ok());
+        fn decoded<T: Decode<()>>(payload: Option<&[u8]>) -> Option<T> {
+            payload.and_then(|bytes| codec::decode(bytes).ok())
+        }
         match identity.kind {
             kind::HARD_STATE => {
                 Self::HardState(payload.and_then(|bytes| codec::decode(bytes).ok()))
             }
-            kind::ENTRY => Self::Entry(entry(), false),
-            kind::CONFIGURE => Self::Entry(entry(), true),
+            kind::ENTRY => Self::Entry(decoded(payload), false),
+            kind::CONFIGURE => Self::Entry(decoded(payload), true),
             kind::TRUNCATE => Self::Truncate,
-            kind::COMPACTED | kind::COMPACTED_CHANGED => Self::Compacted(configuration()),
-            kind::RESET | kind::RESET_CHANGED => Self::Reset(configuration()),
-            kind::REPAIR => Self::Repair(entry()),
+            kind::COMPACTED | kind::COMPACTED_CHANGED => Self::Compacted(decoded(payload)),
+            kind::RESET | kind::RESET_CHANGED => Self::Reset(decoded(payload)),
+            kind::REPAIR => Self::Repair(decoded(payload)),
             kind::READMITTED => Self::Readmitted,
             kind::ABSTAINING => Self::Abstaining,
             kind::BLANK => Self::Blank,
+            kind::RETIRED => Self::Retired,
+            kind::JOINED => Self::Joined,
             _ => Self::Unknown,
         }
     }
@@ -67,6 +75,8 @@ impl WalRecord {
             Self::Readmitted => "readmitted",
             Self::Abstaining => "abstaining",
             Self::Blank => "blank",
+            Self::Retired => "retired",
+            Self::Joined => "joined",
             Self::Unknown => "unknown",
         }
     }

@@ -3,7 +3,7 @@
 use crate::alone::octets;
 use crate::{Target, Verdict};
 use ironseed_core::kv::api::Expect;
-use ironseed_core::kv::batch::Seat;
+use ironseed_core::kv::batch::{Roster, Seat};
 use ironseed_core::kv::command::{
     COMMAND_BYTES_MAX, Command, KvWrite, MEANING_FIRST, MEANING_LATEST, Op, SessionId, SessionTag,
 };
@@ -17,10 +17,10 @@ use ironseed_core::object::command::{ObjectOp, Target as Place0};
 use ironseed_core::object::registry::RegistryOp;
 use ironseed_core::planted::Planted;
 use ironseed_core::types::{
-    BlobId, BucketId, ChunkHash, Epoch, GroupId, Incarnation, Index, NodeId, Position, ShardId,
-    Term,
+    BlobId, Boot, BucketId, ChunkHash, Epoch, GroupId, Incarnation, Index, NodeId, Position,
+    ShardId, Term,
 };
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub(super) const COMMAND: Target = Target {
     name: "command",
@@ -38,7 +38,8 @@ const SHARD: GroupId = GroupId(1);
 const SESSION: SessionId = SessionId { node: NodeId(1), incarnation: Incarnation(1) };
 
 fn seat(group: GroupId) -> Seat {
-    Seat { group, replicas: 3, set_version: 1, planted: Planted::NONE }
+    let roster = Arc::new(Roster::founding(&[NodeId(1), NodeId(2), NodeId(3)]));
+    Seat { group, roster, planted: Planted::NONE }
 }
 
 fn encoded(op: Op, in_session: bool) -> Vec<u8> {
@@ -67,7 +68,9 @@ fn commands() -> Vec<Op> {
     let key = || octets(b"a key");
     // Blobs and uploads are named by the index of the command that makes them: the fourth and the fifth.
     let blob = |index| BlobId { home: ShardId(0), opened: Index(index) };
-    let chunk = StagedChunk { hash: ChunkHash([3; 32]), bytes: 20_000, holders: 7, set_version: 1 };
+    let boot = |node| Boot { node: NodeId(node), incarnation: Incarnation(1) };
+    let chunk =
+        StagedChunk { hash: ChunkHash([3; 32]), bytes: 20_000, holders: vec![boot(1), boot(3)] };
     let part = NewPart { bytes: 6, md5, checksum: None, content: inline() };
     let ops = [
         ObjectOp::InstallBucket { bucket: BucketId(7), epoch: Epoch(1) },
@@ -141,7 +144,7 @@ impl Filled {
 
     /// The state that the frames alone give.
     fn replayed(&self) -> State {
-        let mut replay = Replay::new(*self.state.seat());
+        let mut replay = Replay::new(self.state.seat().clone());
         for (number, frame) in self.frames.iter().enumerate() {
             let place = Place { segment: 1, offset: number as u64 * (1 << 20) };
             let pushed = replay.push(place, &frame.payload.concat());

@@ -11,9 +11,11 @@ use ironseed_core::kv::snapshot::SnapshotRecord;
 use ironseed_core::node::message::{Ask, Beat, CallId, Head, PeerMessage, Query, Reply};
 use ironseed_core::node::support::Support;
 use ironseed_core::object::api::{Answer, ListObjects, Refusal, Request};
+use ironseed_core::object::layout::{Layout, Placed};
 use ironseed_core::raft;
 use ironseed_core::types::{
-    ClusterId, GroupId, Incarnation, Index, NodeId, Position, StoreId, Term, Timestamp, Version,
+    ClusterId, GroupId, Incarnation, Index, NodeId, Position, ShardId, StoreId, Term, Timestamp,
+    Version,
 };
 use std::collections::BTreeSet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -73,14 +75,23 @@ fn messages() -> Vec<PeerMessage> {
         body: octets(&[7; 40]),
     };
     let group = GroupId(5);
+    let placed = Placed {
+        voters: vec![NodeId(1), NodeId(2), NodeId(4)],
+        from: vec![NodeId(1), NodeId(2), NodeId(3)],
+        whole: vec![NodeId(1)],
+        change: 8,
+    };
+    let layout = Layout { version: 8, placed: [(ShardId(4), placed)].into() };
     let heads = [
         Head::Beat(Beat {
             incarnation: Incarnation(1),
             wall: u64::MAX / 2,
             store: StoreId([3; 16]),
             charter: 7,
+            layout: 8,
         }),
         Head::Hello { store: StoreId([3; 16]) },
+        Head::Layout { cluster: ClusterId([4; 16]), layout },
         Head::Raft(vec![(group, append), (GroupId(0), vote)]),
         Head::Call {
             call,
