@@ -535,7 +535,7 @@ mod tests {
         assert!(topologies.len() > 15, "{topologies:?}");
         for class in Class::ALL {
             let with = setups.iter().filter(|setup| setup.classes.contains(class)).count();
-            let least = if *class == Class::Hunt || class.is_regional() { 25 } else { 40 };
+            let least = if *class == Class::Hunt || class.is_regional() { 25 } else { 35 };
             assert!((least..350).contains(&with), "{class:?} in {with} of 500 runs");
         }
         assert!(setups.iter().any(|setup| setup.classes.is_empty()));

@@ -60,6 +60,7 @@ stories! {
     an_upload_outlives_its_leader = "an-upload-outlives-its-leader";
     a_quiet_leader_is_read = "a-quiet-leader-is-read";
     a_disk_is_replaced = "a-disk-is-replaced";
+    a_shard_is_moved = "a-shard-is-moved";
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn report(node: u32) -> NodeReport {
         nodes: VOTERS.to_vec(),
         charter: 1,
         layout: 3,
-        moving: vec![MovingReport { shard: 7, to: vec![1, 2, 4], from: VOTERS.to_vec() }],
+        moving: Vec::new(),
         stores: vec![StoreReport { node: 1, store: "aa".into() }],
         strangers: Vec::new(),
         suspected: Vec::new(),
@@ -153,4 +153,18 @@ fn a_report_survives_json() {
     let report = report(1);
     let text = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<NodeReport>(&text).unwrap(), report);
+}
+
+#[test]
+fn a_shard_on_its_way_is_told_as_whoever_knows_most_knows_it() {
+    let moving = |to: [u32; 3]| MovingReport { shard: 7, to: to.to_vec(), from: VOTERS.to_vec() };
+    let summary = changed(|answers| {
+        let news = [(3, [1, 2, 4]), (5, [2, 3, 4]), (4, [1, 3, 4])];
+        for (answer, (layout, to)) in answers.iter_mut().zip(news) {
+            let report = answer.report.as_mut().unwrap();
+            (report.layout, report.moving) = (layout, vec![moving(to)]);
+        }
+    });
+    let told = "shard 7 is on its way from nodes [1, 2, 3] to [2, 3, 4]";
+    assert_eq!(summary.warnings, [told]);
 }

@@ -1,7 +1,7 @@
 //! What the atlas draws, and what it does not.
 
 use super::*;
-use crate::setup::Overrides;
+use crate::setup::{Overrides, Region};
 
 fn of(class: Class, nodes: u32) -> impl Iterator<Item = (Setup, Vec<Planned>)> {
     (0..50).map(move |seed| {
@@ -21,9 +21,24 @@ fn every_class_makes_faults_within_the_run() {
             assert!(plan.iter().all(|planned| planned.at < setup.duration));
             let needs_syncs = matches!(class, Class::DiskLoss | Class::Misdirect);
             let no_fault = matches!(class, Class::ClockDrift | Class::Echo);
-            let none = no_fault || needs_syncs && !setup.syncs_always();
+            let spare = setup.nodes.len() > usize::from(setup.replication);
+            let nowhere = class == Class::Move && !spare;
+            let none = no_fault || nowhere || needs_syncs && !setup.syncs_always();
             assert_eq!(plan.is_empty(), none, "{class:?}");
         }
+    }
+}
+
+#[test]
+fn shards_are_moved_to_as_many_nodes_as_they_have_replicas() {
+    let region = Some(Region::Moves.name().to_owned());
+    let overrides = Overrides { region, ..Overrides::default() };
+    for seed in 0..40 {
+        let setup = Setup::draw(seed, &overrides);
+        let plan = plan(&setup);
+        let moves = plan.iter().filter(|planned| matches!(planned.fault, Fault::Move { .. }));
+        assert!(moves.clone().count() > 0, "seed {seed}");
+        assert!(moves.into_iter().all(|planned| is_fair(&setup, &planned.fault)), "seed {seed}");
     }
 }
 
