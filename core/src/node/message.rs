@@ -167,19 +167,19 @@ pub enum Head {
         /// Names the answer.
         round: CallId,
     },
-    /// Where shards are, for whom a beat shows to know less.
-    Layout {
-        /// The cluster.
-        cluster: ClusterId,
-        /// Its layout.
-        layout: Layout,
-    },
     /// The answer.
     SupportReply {
         /// The question.
         round: CallId,
         /// The sender's word.
         support: Support,
+    },
+    /// Where shards are, for whom a beat shows to know less.
+    Layout {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Its layout.
+        layout: Layout,
     },
 }
 
