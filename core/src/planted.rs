@@ -101,6 +101,8 @@ bugs! {
     WholeWithoutChunks = 36,
     /// Who holds a chunk is counted against the voters that the group was founded with.
     ReceiptsOfOldVoters = 37,
+    /// A leader that knows an older layout has its group follow that again.
+    OlderWish = 38,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

@@ -173,10 +173,13 @@ pub enum Input {
     },
     /// These shall be the voters (Raft 6). Answered as a proposal is, and done once [`super::Group::configuration`] of a
     /// committed index [is steady](Configuration::is_steady): new voters learn first, whoever leads meanwhile goes on with
-    /// it, and another target takes the place of this one. Refused by a leader while its last change isn't committed.
+    /// it, and a later wish takes the place of this one. Refused by a leader while its last change isn't committed, and where
+    /// the group has followed a later wish, or this one.
     ChangeVoters {
         /// The node's name for it.
         id: u64,
+        /// Which wish it is: they rise, from 1.
+        wish: u64,
         /// The voters: 1 to [`VOTERS_MAX`](super::VOTERS_MAX), sorted.
         voters: Vec<NodeId>,
     },

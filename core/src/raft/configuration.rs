@@ -24,6 +24,9 @@ pub struct Configuration {
     pub members: Vec<Member>,
     /// The voters that there shall be, sorted; `None` if those that there are shall stay. Whoever leads brings it about.
     pub target: Option<Vec<NodeId>>,
+    /// Which wish the target is, or was once it is reached: they rise, and an earlier one counts for nothing any more. Who
+    /// wishes may not know of the last one.
+    pub wish: u64,
 }
 
 /// A member of a [`Configuration`].
@@ -75,7 +78,7 @@ impl Configuration {
         let member =
             |node: &NodeId| Member { node: *node, readmitted: Incarnation(0), seat: Seat::Voter };
         let members = voters.iter().map(member).collect();
-        Self { version: 0, founding: true, members, target: None }
+        Self { version: 0, founding: true, members, target: None, wish: 0 }
     }
 
     /// Where `node` votes; `None` if it is no member.
@@ -199,14 +202,14 @@ impl Configuration {
     }
 
     /// The next version, in which these are to be the voters.
-    pub(super) fn aiming_at(&self, target: Vec<NodeId>) -> Self {
-        Self { version: self.version + 1, target: Some(target), ..self.clone() }
+    pub(super) fn aiming_at(&self, target: Vec<NodeId>, wish: u64) -> Self {
+        Self { version: self.version + 1, target: Some(target), wish, ..self.clone() }
     }
 
     /// The next version towards the target, if nothing has to be waited for. `ready` says of a learner that it has
     /// nearly the whole log and counts.
     pub(super) fn next(&self, ready: impl Fn(NodeId) -> bool) -> Option<Self> {
-        let (version, founding) = (self.version + 1, false);
+        let (version, founding, wish) = (self.version + 1, false, self.wish);
         if self.is_joint() {
             return Some(Self { version, ..self.left() });
         }
@@ -216,7 +219,7 @@ impl Configuration {
             let members = self.members.iter().filter(|member| member.seat == Seat::Voter);
             let members: Vec<Member> = members.copied().collect();
             let founding = self.founding && members == self.members;
-            return Some(Self { version, founding, members, target: None });
+            return Some(Self { version, founding, members, target: None, wish });
         }
         // Who is to vote learns first; who learns in vain stops.
         let stays = |member: &&Member| member.seat == Seat::Voter || wanted(member.node);
@@ -229,7 +232,7 @@ impl Configuration {
         }));
         members.sort_unstable_by_key(|member| member.node);
         if members != self.members {
-            return Some(Self { version, founding, members, target: self.target.clone() });
+            return Some(Self { version, founding, members, target: self.target.clone(), wish });
         }
         let learns = |member: &&Member| member.seat == Seat::Learner;
         if !members.iter().filter(learns).all(|member| ready(member.node)) {
@@ -242,7 +245,7 @@ impl Configuration {
                 _ => Seat::Outgoing,
             };
         }
-        Some(Self { version, founding, members, target: self.target.clone() })
+        Some(Self { version, founding, members, target: self.target.clone(), wish })
     }
 
     /// What comes after a joint configuration.
@@ -277,7 +280,7 @@ mod tests {
 
     /// Every configuration on the way from some voters to others.
     fn way(from: &[u32], to: &[u32]) -> Vec<Configuration> {
-        let mut way = alloc::vec![Configuration::founding(&nodes(from)).aiming_at(nodes(to))];
+        let mut way = alloc::vec![Configuration::founding(&nodes(from)).aiming_at(nodes(to), 1)];
         while let Some(next) = way.last().unwrap().next(|_| true) {
             way.push(next);
         }
@@ -319,14 +322,14 @@ mod tests {
 
     #[test]
     fn a_learner_that_is_not_ready_is_waited_for_and_counts_for_nothing() {
-        let aim = Configuration::founding(&nodes(&[1, 2])).aiming_at(nodes(&[1, 2, 3]));
+        let aim = Configuration::founding(&nodes(&[1, 2])).aiming_at(nodes(&[1, 2, 3]), 1);
         let learning = aim.next(|_| false).unwrap();
         assert_eq!(learning.seat(NodeId(3)), Some(Seat::Learner));
         assert!(!learning.has_quorum(|node| node != NodeId(1)), "2 and 3 are no quorum");
         assert_eq!(learning.next(|_| false), None);
         assert!(learning.next(|_| true).unwrap().is_joint());
         // Another target: it learns in vain.
-        let back = learning.aiming_at(nodes(&[1, 2])).next(|_| false).unwrap();
+        let back = learning.aiming_at(nodes(&[1, 2]), 2).next(|_| false).unwrap();
         assert_eq!((back.seat(NodeId(3)), back.target), (None, None));
     }
 

@@ -186,7 +186,9 @@ impl Group {
             Input::PeerRestarted { node, incarnation } => {
                 self.on_peer_restarted(node, incarnation, out);
             }
-            Input::ChangeVoters { id, voters } => self.on_change_voters(id, voters, out),
+            Input::ChangeVoters { id, wish, voters } => {
+                self.on_change_voters(id, wish, voters, out);
+            }
             Input::TransferAway => self.on_transfer_away(out),
             Input::Campaign => self.on_campaign(out),
             Input::StateDamaged => self.on_state_damaged(out),

@@ -14,6 +14,7 @@ use super::configuration::is_electorate;
 use super::group::{Group, State};
 use super::message::{Body, Payload};
 use super::progress::Progress;
+use crate::planted::Bug;
 use crate::types::NodeId;
 use alloc::vec::Vec;
 
@@ -22,13 +23,20 @@ const CATCH_UP_ENTRIES: u64 = 64;
 
 impl Group {
     /// These shall be the voters.
-    pub(super) fn on_change_voters(&mut self, id: u64, voters: Vec<NodeId>, out: &mut Vec<Output>) {
+    pub(super) fn on_change_voters(
+        &mut self,
+        id: u64,
+        wish: u64,
+        voters: Vec<NodeId>,
+        out: &mut Vec<Output>,
+    ) {
         assert!(is_electorate(&voters), "{voters:?} can't be the voters of a group");
         self.wake(true, out);
-        if !self.may_configure() {
+        let old = wish <= self.log.configuration().wish && !self.config.planted.is(Bug::OlderWish);
+        if old || !self.may_configure() {
             return out.push(Output::Rejected { id, leader: self.leader });
         }
-        let aim = self.log.configuration().aiming_at(voters);
+        let aim = self.log.configuration().aiming_at(voters, wish);
         let position = self.append(Payload::Configure(aim));
         out.push(Output::Appended { id, position });
     }

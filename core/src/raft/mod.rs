@@ -72,8 +72,6 @@
 //!
 //! # Caveats
 //!
-//! - **The node changes no members yet**: [`Input::ChangeVoters`] is there, and its node has to start a replica where
-//!   there was none, and to remove one.
 //! - **No leases**: a read always costs a question and an answer (thesis 6.4.1 would save them with clocks).
 //! - **An unanimous election** is how a group starts whose every replica abstains. It can lose what every
 //!   holder forgot: that is what an fsync policy other than `always` means. A replaced store

@@ -180,7 +180,7 @@ impl Runner {
             "voters" => {
                 let parse = |word: &str| NodeId(word.parse().unwrap());
                 let voters = words[2].split(',').map(parse).collect();
-                self.cluster.input(first, Input::ChangeVoters { id, voters });
+                self.cluster.input(first, Input::ChangeVoters { id, wish: id, voters });
             }
             "suspect" => self.cluster.input(first, Input::PeerSuspected { node: node(2).unwrap() }),
             "found" => self.cluster.input(first, Input::PeerFound { node: node(2).unwrap() }),

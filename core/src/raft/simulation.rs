@@ -294,7 +294,8 @@ impl Run {
         let safe = !self.victim || !voters.contains(&NodeId(1)) || voters.len() >= 3;
         if let (Some(leader), false, true) = (self.cluster.leader(), voters.is_empty(), safe) {
             self.proposals += 1;
-            self.cluster.input(leader, Input::ChangeVoters { id: self.proposals, voters });
+            let id = self.proposals;
+            self.cluster.input(leader, Input::ChangeVoters { id, wish: id, voters });
         }
     }
 

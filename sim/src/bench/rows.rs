@@ -221,6 +221,12 @@ pub const PLANTED: &[Row] = &[
         "redundancy, durable view",
         "`node`, members of the state",
     ),
+    row(
+        38,
+        "a leader that knows an older layout has its group follow that again",
+        "progress, redundancy",
+        "`raft`, change of the voters",
+    ),
 ];
 
 #[cfg(test)]

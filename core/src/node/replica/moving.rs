@@ -72,27 +72,27 @@ impl Replica {
         self.raft.configuration().members.len() == 1
     }
 
-    /// Whether these are the voters of the group, or its log says that they shall be.
-    pub(in super::super) fn aims_at(&self, voters: &[NodeId]) -> bool {
-        let configuration = self.raft.configuration();
-        let there = configuration.is_steady() && configuration.voters() == voters;
-        there || configuration.target.as_deref() == Some(voters)
+    /// Whether the group's log knows of this change of the layout, or of a later one.
+    pub(in super::super) fn follows(&self, change: u64) -> bool {
+        let planted = self.seat.planted.is(Bug::OlderWish);
+        let wish = self.raft.configuration().wish;
+        if planted { wish == change } else { wish >= change }
     }
 
-    /// These shall be the voters of the group, which this replica leads.
-    pub(in super::super) fn aim(&mut self, voters: Vec<NodeId>, cx: &mut Cx<'_>) {
+    /// By this change of the layout these shall be the voters of the group, which this replica leads.
+    pub(in super::super) fn follow(&mut self, change: u64, voters: Vec<NodeId>, cx: &mut Cx<'_>) {
         let id = self.fresh_id();
-        self.feed(raft::Input::ChangeVoters { id, voters }, cx);
+        self.feed(raft::Input::ChangeVoters { id, wish: change, voters }, cx);
     }
 
-    /// Whether it has applied that these are the voters, and has looked for every chunk that was named before.
-    pub(in super::super) fn holds_all(&self, voters: &[NodeId]) -> bool {
+    /// Whether it has applied the end of this change of the layout, and has looked for every chunk that was named before.
+    pub(in super::super) fn holds_all(&self, change: u64) -> bool {
         if self.damage.is_some() || self.is_installing() || !self.audit.is_done() {
             return false;
         }
         let founding: Vec<NodeId> = self.seat.roster.voters.iter().map(|it| it.node).collect();
         let members = members::of(&self.state, &founding);
-        let there = |it: Configuration| it.is_steady() && it.voters() == voters;
+        let there = |it: Configuration| it.is_steady() && it.wish == change;
         members.is_some_and(there) && self.raft.status().standing == raft::Standing::Full
     }
 }

@@ -83,28 +83,30 @@ impl Running {
     /// Does this node's part in the moves that are under way.
     pub(super) fn settle_shards(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
         let me = config.me;
-        let mut aims = Vec::new();
+        let mut wishes = Vec::new();
         let mut reports = Vec::new();
         for (shard, placed) in &self.layout.placed {
             let (shard, group) = (*shard, shard.group());
             let Some(replica) = self.replicas.get(&group).filter(|it| !it.is_retired()) else {
                 continue;
             };
-            if replica.leads() && !replica.aims_at(&placed.voters) {
-                aims.push((group, placed.voters.clone()));
+            if replica.leads() && !replica.follows(placed.change) {
+                wishes.push((group, placed.change, placed.voters.clone()));
             }
             if placed.is_settled() && !placed.voters.contains(&me) {
                 reports.push(Report::Leaves { shard });
             } else if !placed.is_settled()
                 && placed.voters.contains(&me)
-                && replica.holds_all(&placed.voters)
+                && replica.holds_all(placed.change)
                 && (!self.chunks.lacks(shard) || config.planted.is(Bug::WholeWithoutChunks))
             {
                 reports.push(Report::Whole { shard, change: placed.change });
             }
         }
-        for (group, voters) in aims {
-            self.with_replica(config, now, group, effects, |replica, cx| replica.aim(voters, cx));
+        for (group, change, voters) in wishes {
+            self.with_replica(config, now, group, effects, |replica, cx| {
+                replica.follow(change, voters, cx);
+            });
         }
         for report in reports {
             self.push(Post::Router(RouterInput::Report(report)));

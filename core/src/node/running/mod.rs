@@ -525,6 +525,7 @@ impl Running {
         let mut sizes: Vec<(u64, GroupId)> = self
             .replicas
             .iter()
+            .filter(|(_, replica)| !replica.is_retired())
             .map(|(group, replica)| (replica.raft.log_bytes(), *group))
             .collect();
         let mut total: u64 = sizes.iter().map(|(bytes, _)| bytes).sum();

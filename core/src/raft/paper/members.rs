@@ -9,7 +9,8 @@ fn voters(ids: &[u32]) -> Vec<NodeId> {
 
 impl Replica {
     fn change(&mut self, ids: &[u32]) {
-        self.input(Input::ChangeVoters { id: 1, voters: voters(ids) });
+        let wish = self.configuration().wish + 1;
+        self.input(Input::ChangeVoters { id: 1, wish, voters: voters(ids) });
     }
 
     fn is_appended(&self) -> bool {
@@ -155,7 +156,8 @@ fn s6_a_state_brings_its_members_along() {
     let knows = |planted: Planted| {
         let mut replica = Replica::follower(4, &[1]);
         replica.group.config.planted = planted;
-        let configuration = Configuration::founding(&voters(&[2, 3, 4])).aiming_at(voters(&[2, 3]));
+        let configuration =
+            Configuration::founding(&voters(&[2, 3, 4])).aiming_at(voters(&[2, 3]), 1);
         let installed =
             Input::SnapshotInstalled { term: Term(4), position: at(9, 3), configuration };
         replica.input(installed);
