@@ -29,6 +29,7 @@ use ironseed_core::object::api::{
 use ironseed_core::planted::Planted;
 use ironseed_core::shard;
 use ironseed_core::types::{ClusterId, NodeId};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -135,6 +136,12 @@ impl Memory {
         Ok(Self { rss_kib: of("VmRSS:")?, hwm_kib: of("VmHWM:")? })
     }
 
+    /// Two checkpoints later: no value is in memory any more, and the allocator has given back what nobody uses.
+    async fn at_rest() -> Result<Self, BenchError> {
+        tokio::time::sleep(Duration::from_nanos(2 * Tuning::default().checkpoint_every.0)).await;
+        Self::now()
+    }
+
     fn per_key(kib: u64, keys: u64) -> f64 {
         (kib << 10) as f64 / keys as f64
     }
@@ -160,6 +167,8 @@ struct Served {
     read_bytes: u64,
     /// From then until it had answered a read.
     answered_ms: f64,
+    /// From the start of the process until then: what processors spent on it, on all threads and in the system.
+    cpu_ms: f64,
     /// From then until every group had.
     all_groups_ms: f64,
     memory: Memory,
@@ -242,13 +251,14 @@ impl Report {
         let served = &self.served;
         text.push_str(&format!(
             "  restarted   resident {:.0} bytes a record, at the most {:.0}\n  \
-             first read  {:.0} ms after the start of the process{}\n    \
+             first read  {:.0} ms after the start of the process{}, {:.0} ms of processor time\n    \
              booted {:.0} ms, recovered {:.0} ms ({:.0} ms deciding, {:.0} MB read), answered {:.0} ms\n  \
              all groups  {:.0} ms later\n",
             self.rss_bytes_per_key,
             self.hwm_bytes_per_key,
             self.restart_ms,
-            if self.cold { ", files not in the cache" } else { "" },
+            if self.cold { " (files not in the cache)" } else { "" },
+            served.cpu_ms,
             served.begun_ms,
             served.serving_ms,
             served.deciding_ms,
@@ -341,9 +351,7 @@ async fn fill(options: &Options) -> Result<Filled, BenchError> {
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    // Two checkpoints later no value is in memory any more.
-    tokio::time::sleep(Duration::from_nanos(2 * Tuning::default().checkpoint_every.0)).await;
-    let memory = Memory::now()?;
+    let memory = Memory::at_rest().await?;
     node.stop().await?;
     Ok(Filled { seconds, memory })
 }
@@ -356,7 +364,7 @@ async fn serve(options: &Options) -> Result<Served, BenchError> {
     node.serving().await;
     let serving = began.elapsed();
     read(options, &node.handle, options.keys / 2).await?;
-    let answered = began.elapsed();
+    let (answered, cpu) = (began.elapsed(), clock_gettime(ClockId::ProcessCPUTime));
     let mut output = std::io::stdout();
     writeln!(output, "{ANSWERED}")
         .and_then(|()| output.flush())
@@ -376,7 +384,7 @@ async fn serve(options: &Options) -> Result<Served, BenchError> {
         }
     }
     let all = began.elapsed();
-    let memory = Memory::now()?;
+    let memory = Memory::at_rest().await?;
     let booted = node.booted.clone();
     node.stop().await?;
     let millis = |span: Duration| span.as_secs_f64() * 1e3;
@@ -386,6 +394,7 @@ async fn serve(options: &Options) -> Result<Served, BenchError> {
         deciding_ms: booted.deciding.load(Ordering::Relaxed) as f64 / 1e6,
         read_bytes: booted.read.load(Ordering::Relaxed),
         answered_ms: millis(answered - serving),
+        cpu_ms: cpu.tv_sec as f64 * 1e3 + cpu.tv_nsec as f64 / 1e6,
         all_groups_ms: millis(all - answered),
         memory,
     })

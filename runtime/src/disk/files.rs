@@ -4,6 +4,7 @@ use super::conformance::Subject;
 use super::{DataDir, ExecuteIo};
 use bytes::{Bytes, BytesMut};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
+use rustix::buffer::spare_capacity;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut};
@@ -130,18 +131,19 @@ impl Files {
 
     fn read(&self, file: FileId, offset: u64, len: u32) -> io::Result<Bytes> {
         let open = self.opened(file)?;
-        let mut bytes = BytesMut::zeroed(len as usize);
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match open.file.read_at(rest, offset + filled as u64) {
+        // Not zeroed before: a boot reads gigabytes.
+        let mut bytes = Vec::with_capacity(len as usize);
+        while bytes.len() < len as usize {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&open.file, spare_capacity(&mut bytes), at) {
                 Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        bytes.truncate(filled);
-        Ok(bytes.freeze())
+        // More may have been allocated, and read, than was asked for.
+        bytes.truncate(len as usize);
+        Ok(bytes.into())
     }
 
     fn rename(&self, from: FileId, to: FileId) -> io::Result<()> {
