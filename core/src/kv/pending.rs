@@ -105,3 +105,94 @@ impl Pending {
 const fn to_usize(at: u32) -> usize {
     at as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::table::{Body, RecordLocation};
+    use crate::rng::Rng;
+    use crate::types::{Timestamp, Version};
+    use alloc::borrow::Cow;
+    use alloc::collections::BTreeMap;
+    use core::ops::Bound;
+
+    fn slot(version: u64, segment: u64) -> Slot {
+        let location = RecordLocation { segment, offset: version, bytes: 7, crc: 3 };
+        Slot {
+            version: Version(version),
+            committed: Timestamp(version),
+            head: (&version.to_le_bytes()[..]).into(),
+            body: Body::Stored(location),
+        }
+    }
+
+    type Made = BTreeMap<Vec<u8>, Option<Slot>>;
+
+    fn push(pending: &mut Pending, changes: &Made, moved: bool) {
+        let decided = changes
+            .iter()
+            .map(|(key, slot)| Decided { key: Cow::Borrowed(key.as_slice()), slot: slot.clone() });
+        pending.push(decided.collect(), moved);
+    }
+
+    /// Frames of all sizes, settled after a few or many of them, against a table that is written record by record.
+    #[test]
+    fn what_is_pending_comes_to_the_same_as_one_by_one() {
+        let mut rng = Rng::new(11);
+        for records in [1, 3, 40, 700] {
+            let (mut table, mut pending) = (Table::default(), Pending::default());
+            let mut model = Table::default();
+            for frame in 1..200 {
+                let moved = rng.chance(1, 4);
+                let mut made = Made::new();
+                for _ in 0..rng.below(20) {
+                    let key = rng.below(records).to_be_bytes().to_vec();
+                    let new = match (moved, model.get(&key)) {
+                        // Rewritten, or what was cleaned since and nobody has any more.
+                        (true, Some(there)) => Some(slot(there.version.0, frame)),
+                        (true, None) => continue,
+                        (false, _) => rng.chance(2, 3).then(|| slot(frame, frame)),
+                    };
+                    made.insert(key, new);
+                }
+                push(&mut pending, &made, moved);
+                for (key, slot) in made {
+                    model.set(&key, slot);
+                }
+                if rng.chance(1, 1 + frame % 30) {
+                    assert_eq!(core::mem::take(&mut pending).settle(&mut table), Ok(()));
+                    assert_eq!(pending.len(), 0);
+                    assert!(
+                        table.scan(&[], Bound::Unbounded).eq(model.scan(&[], Bound::Unbounded))
+                    );
+                    assert_eq!((table.digest(), table.len()), (model.digest(), model.len()));
+                    let live =
+                        |table: &Table| (0..200).map(|at| table.live(at)).collect::<Vec<_>>();
+                    assert_eq!(live(&table), live(&model));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_rewritten_stands_in_the_place_of_nothing_else() {
+        for others in [0, 100] {
+            let settle = |frames: &[(u64, bool)]| {
+                let (mut table, mut pending) = (Table::default(), Pending::default());
+                for other in 0..others {
+                    table.set(&[other], Some(slot(1, 1)));
+                }
+                for (version, moved) in frames {
+                    let key = Vec::from([200]);
+                    push(&mut pending, &Made::from([(key, Some(slot(*version, 1)))]), *moved);
+                }
+                pending.settle(&mut table)
+            };
+            assert_eq!(settle(&[(5, false), (5, true), (6, false), (6, true)]), Ok(()));
+            assert_eq!(settle(&[(5, true), (6, false)]), Ok(()), "what it rewrites was removed");
+            let wrong = Err(FrameError::OutOfOrder);
+            assert_eq!(settle(&[(5, false), (6, true)]), wrong);
+            assert_eq!(settle(&[(5, false), (6, false), (5, true)]), wrong);
+        }
+    }
+}

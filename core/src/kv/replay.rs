@@ -4,6 +4,9 @@
 //! result is the state of the last complete generation at the mark of its last frame. What the group's
 //! log holds beyond is applied again.
 //!
+//! Records come in the order in which they were written. So they are gathered and sorted (`pending`), and a table is put together
+//! anew with many of them at once: a step may take work in proportion to one group's state, while the node serves nobody.
+//!
 //! The log may begin anywhere, because its oldest segments are cleaned: what was current in them was
 //! rewritten further on. It may end anywhere. In between nothing may be missing: after a frame that is
 //! damaged or left out the state can't be trusted, until a complete snapshot follows. If none does, the
