@@ -210,7 +210,7 @@ impl<V> Node<V> {
                 left.values.extend(right.values);
             }
             (Self::Inner(left), Self::Inner(right)) => {
-                left.splits.insert(left.splits.len(), split);
+                left.splits.push(split);
                 left.splits.append(&right.splits);
                 left.children.reserve_exact(right.children.len());
                 left.children.extend(right.children);

@@ -59,15 +59,20 @@ impl Keys {
         low
     }
 
+    /// Puts a key behind all.
+    pub(super) fn push(&mut self, key: &[u8]) {
+        self.make_room(key.len());
+        self.bytes.extend_from_slice(key);
+        self.ends.push(to_u32(self.bytes.len()));
+    }
+
     /// Puts a key before the one at a place, or behind all.
     pub(super) fn insert(&mut self, at: usize, key: &[u8]) {
+        if at == self.len() {
+            return self.push(key);
+        }
+        self.make_room(key.len());
         let (start, old) = (self.start(at), self.bytes.len());
-        if self.bytes.capacity() < old + key.len() {
-            self.bytes.reserve_exact(GROWTH * key.len());
-        }
-        if self.ends.len() == self.ends.capacity() {
-            self.ends.reserve_exact(GROWTH);
-        }
         self.bytes.resize(old + key.len(), 0);
         self.bytes.copy_within(start..old, start + key.len());
         let place = self.bytes.get_mut(start..start + key.len());
@@ -116,6 +121,15 @@ impl Keys {
         self.ends.reserve_exact(other.len());
         self.ends.extend_from_slice(&other.ends);
         self.move_ends(len, |end| end + to_u32(start));
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.bytes.capacity() < self.bytes.len() + bytes {
+            self.bytes.reserve_exact(GROWTH * bytes);
+        }
+        if self.ends.len() == self.ends.capacity() {
+            self.ends.reserve_exact(GROWTH);
+        }
     }
 
     fn start(&self, at: usize) -> usize {

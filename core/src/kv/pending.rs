@@ -42,7 +42,7 @@ impl Pending {
     pub(super) fn push(&mut self, changes: Vec<Decided<'_>>, moved: bool) {
         let bytes = changes.iter().map(|it| it.key.len()).sum();
         let mut keys = Keys::with_room(changes.len(), bytes);
-        changes.iter().for_each(|it| keys.insert(keys.len(), &it.key));
+        changes.iter().for_each(|it| keys.push(&it.key));
         self.len += changes.len();
         let slots = changes.into_iter().map(|it| it.slot).collect();
         self.frames.push(Frame { keys, slots, moved });

@@ -99,7 +99,7 @@ impl<V> Builder<V> {
         if self.keys.len() == FILL {
             self.end_leaf();
         }
-        self.keys.insert(self.keys.len(), key);
+        self.keys.push(key);
         self.values.push(value);
         self.len += 1;
     }
@@ -143,7 +143,7 @@ fn level_above<V>(below: Vec<(Vec<u8>, Arc<Node<V>>)>) -> Vec<(Vec<u8>, Arc<Node
         for (split, child) in below.by_ref().take(each + usize::from(at < more)) {
             match children.is_empty() {
                 true => before = split,
-                false => splits.insert(splits.len(), &split),
+                false => splits.push(&split),
             }
             children.push(child);
         }

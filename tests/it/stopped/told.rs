@@ -2,8 +2,8 @@
 
 use super::{BUCKET, Directory, SECRET, crc, filled};
 use ironseed::data::{
-    Advice, DumpOptions, Groups, Kind, Log, LogFiles, Progress, ToolError, compact, dump, inspect, verify,
-    verify_logs,
+    Advice, DumpOptions, Groups, Kind, Log, LogFiles, Progress, ToolError, compact, dump, inspect,
+    verify, verify_logs,
 };
 use ironseed::disk::{DataDir, DirError};
 use ironseed_core::node::superblock::{self, Membership, Superblock};

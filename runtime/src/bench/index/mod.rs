@@ -9,26 +9,24 @@
 //! the rest of the time it waited for the disk. Files that were just written are in the system's cache; `--cold` has them dropped from
 //! it first.
 
+mod node;
+mod report;
+#[cfg(test)]
+mod tests;
+
 use super::BenchError;
-use crate::clock::Clock;
-use crate::config::{Member, Secret};
-use crate::disk::DataDir;
-use crate::driver::{self, Exit, Handle, Machine, Parts, Running};
-use crate::net::Net;
+use crate::driver::Handle;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use ironseed_core::codec::Octets;
 use ironseed_core::kv::api::{Expect, KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX, KvAnswer, KvRequest};
-use ironseed_core::machine::{Duration as Span, Instant as Moment, IoDone, Now};
-use ironseed_core::node::Node;
-use ironseed_core::node::api::{Config, Effect, Founding, FsyncPolicy, Input, Tuning};
-use ironseed_core::node::status::{Phase, Status};
+use ironseed_core::node::api::{FsyncPolicy, Tuning};
 use ironseed_core::object::api::{
     Answer, Attributes, Condition, Content, ETag, INLINE_BYTES_MAX, NewObject, Refusal, Request,
 };
-use ironseed_core::planted::Planted;
 use ironseed_core::shard;
-use ironseed_core::types::{ClusterId, NodeId};
+use node::Lone;
+use report::{Filled, Memory, Report, Served};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -103,9 +101,14 @@ const ANSWERED: &str = "answered";
 pub async fn run(options: &Options) -> Result<String, BenchError> {
     match options.part {
         None => compare(options),
-        Some(Part::Fill) => fill(options).await.map(|filled| line(&filled)),
-        Some(Part::Serve) => serve(options).await.map(|served| line(&served)),
+        Some(Part::Fill) => fill(options, rest()).await.map(|filled| line(&filled)),
+        Some(Part::Serve) => serve(options, rest()).await.map(|served| line(&served)),
     }
+}
+
+/// Two checkpoints: then no value is in memory any more, and the allocator has given back what nobody uses.
+fn rest() -> Duration {
+    Duration::from_nanos(2 * Tuning::default().checkpoint_every.0)
 }
 
 fn line(value: &impl Serialize) -> String {
@@ -115,80 +118,6 @@ fn line(value: &impl Serialize) -> String {
 
 fn failed(what: impl Into<String>) -> BenchError {
     BenchError::Node(what.into())
-}
-
-/// What the system says of a process, in KiB.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Memory {
-    rss_kib: u64,
-    hwm_kib: u64,
-}
-
-impl Memory {
-    fn now() -> Result<Self, BenchError> {
-        let status = fs::read_to_string("/proc/self/status")
-            .map_err(|error| failed(format!("/proc/self/status: {error}")))?;
-        let of = |name: &str| {
-            let value = status.lines().find_map(|line| line.strip_prefix(name));
-            let value = value.and_then(|value| value.trim().strip_suffix(" kB"));
-            value.and_then(|value| value.parse().ok()).ok_or_else(|| failed(format!("no {name}")))
-        };
-        Ok(Self { rss_kib: of("VmRSS:")?, hwm_kib: of("VmHWM:")? })
-    }
-
-    /// Two checkpoints later: no value is in memory any more, and the allocator has given back what nobody uses.
-    async fn at_rest() -> Result<Self, BenchError> {
-        tokio::time::sleep(Duration::from_nanos(2 * Tuning::default().checkpoint_every.0)).await;
-        Self::now()
-    }
-
-    fn per_key(kib: u64, keys: u64) -> f64 {
-        (kib << 10) as f64 / keys as f64
-    }
-}
-
-/// What filling came to.
-#[derive(Debug, Serialize, Deserialize)]
-struct Filled {
-    seconds: f64,
-    memory: Memory,
-}
-
-/// What starting came to. Milliseconds.
-#[derive(Debug, Serialize, Deserialize)]
-struct Served {
-    /// From the start of the process until the node was booted.
-    begun_ms: f64,
-    /// From then until it took requests.
-    serving_ms: f64,
-    /// In that time: it was stepped, and did not wait for the disk.
-    deciding_ms: f64,
-    /// In that time: bytes that it read.
-    read_bytes: u64,
-    /// From then until it had answered a read.
-    answered_ms: f64,
-    /// From the start of the process until then: what processors spent on it, on all threads and in the system.
-    cpu_ms: f64,
-    /// From then until every group had.
-    all_groups_ms: f64,
-    memory: Memory,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    keys: u64,
-    what: &'static str,
-    key_bytes: u64,
-    value_bytes: u64,
-    shards: u16,
-    cold: bool,
-    disk_bytes: u64,
-    filled: Option<Filled>,
-    /// From before the start of the process until it said that it had answered a read.
-    restart_ms: f64,
-    served: Served,
-    rss_bytes_per_key: f64,
-    hwm_bytes_per_key: f64,
 }
 
 /// Runs both parts, each in a process of its own.
@@ -226,47 +155,6 @@ const fn name_of(what: What) -> &'static str {
     match what {
         What::Kv => "kv",
         What::Object => "object",
-    }
-}
-
-impl Report {
-    fn text(&self) -> String {
-        let mut text = format!(
-            "{} records ({}) with keys of {} and values of {} bytes in {} shards, {:.0} MB on disk\n",
-            self.keys,
-            self.what,
-            self.key_bytes,
-            self.value_bytes,
-            self.shards,
-            self.disk_bytes as f64 / 1e6,
-        );
-        if let Some(Filled { seconds, memory }) = &self.filled {
-            text.push_str(&format!(
-                "  filled      {seconds:.1} s, {:.0}/s; resident {:.0} bytes a record, at the most {:.0}\n",
-                self.keys as f64 / seconds,
-                Memory::per_key(memory.rss_kib, self.keys),
-                Memory::per_key(memory.hwm_kib, self.keys),
-            ));
-        }
-        let served = &self.served;
-        text.push_str(&format!(
-            "  restarted   resident {:.0} bytes a record, at the most {:.0}\n  \
-             first read  {:.0} ms after the start of the process{}, {:.0} ms of processor time\n    \
-             booted {:.0} ms, recovered {:.0} ms ({:.0} ms deciding, {:.0} MB read), answered {:.0} ms\n  \
-             all groups  {:.0} ms later\n",
-            self.rss_bytes_per_key,
-            self.hwm_bytes_per_key,
-            self.restart_ms,
-            if self.cold { " (files not in the cache)" } else { "" },
-            served.cpu_ms,
-            served.begun_ms,
-            served.serving_ms,
-            served.deciding_ms,
-            served.read_bytes as f64 / 1e6,
-            served.answered_ms,
-            served.all_groups_ms,
-        ));
-        text
     }
 }
 
@@ -323,7 +211,7 @@ fn drop_from_cache(dir: &Path) -> Result<(), BenchError> {
 }
 
 /// Puts all records.
-async fn fill(options: &Options) -> Result<Filled, BenchError> {
+async fn fill(options: &Options, rest: Duration) -> Result<Filled, BenchError> {
     let began = Instant::now();
     let node = Lone::start(options, FsyncPolicy::Never)?;
     node.serving().await;
@@ -351,13 +239,13 @@ async fn fill(options: &Options) -> Result<Filled, BenchError> {
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    let memory = Memory::at_rest().await?;
+    let memory = Memory::after(rest).await?;
     node.stop().await?;
     Ok(Filled { seconds, memory })
 }
 
 /// Starts on a node that was filled.
-async fn serve(options: &Options) -> Result<Served, BenchError> {
+async fn serve(options: &Options, rest: Duration) -> Result<Served, BenchError> {
     let began = Instant::now();
     let node = Lone::start(options, FsyncPolicy::Always)?;
     let begun = began.elapsed();
@@ -384,7 +272,7 @@ async fn serve(options: &Options) -> Result<Served, BenchError> {
         }
     }
     let all = began.elapsed();
-    let memory = Memory::at_rest().await?;
+    let memory = Memory::after(rest).await?;
     let booted = node.booted.clone();
     node.stop().await?;
     let millis = |span: Duration| span.as_secs_f64() * 1e3;
@@ -497,112 +385,6 @@ const fn mix(number: u64) -> u64 {
     let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ number >> 31
-}
-
-/// A node without others and without clients' ports.
-struct Lone {
-    handle: Handle,
-    exit: tokio::sync::oneshot::Receiver<Exit>,
-    booted: Arc<Booted>,
-}
-
-impl Lone {
-    fn start(options: &Options, fsync: FsyncPolicy) -> Result<Self, BenchError> {
-        let me = NodeId(1);
-        let config = Config {
-            me,
-            nodes: vec![me],
-            shards: options.shards,
-            replication: 1,
-            lanes: 1,
-            fsync,
-            tuning: Tuning::default(),
-            seed: 1,
-            planted: Planted::NONE,
-        };
-        let told = |error: &dyn std::fmt::Display| failed(error.to_string());
-        let dir = DataDir::open(&options.dir).map_err(|error| told(&error))?;
-        let is_new = dir.files().map_err(|error| told(&error))?.is_empty();
-        let (access_key, secret_key) = ("bench".to_owned(), "bench".to_owned());
-        let founding = Founding { cluster: ClusterId([1; 16]), access_key, secret_key };
-        let parts = Parts {
-            name: "bench".into(),
-            clock: Clock::start(Span::from_millis(250)),
-            dir,
-            found: is_new.then_some(founding),
-            net: |inbox, _public| {
-                let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-                let address = listener.local_addr()?.to_string();
-                let members = [Member { id: me, address, admin: None }];
-                let cluster = tokio::sync::watch::channel(None).1;
-                Net::start(listener, me, &members, &Secret::default(), cluster, inbox)
-            },
-            recorder: None,
-        };
-        let booted = Arc::new(Booted::default());
-        let node = Watched { node: Node::new(config), booted: booted.clone() };
-        let Running { handle, exit } = driver::start(node, parts).map_err(|error| told(&error))?;
-        Ok(Self { handle, exit, booted })
-    }
-
-    async fn serving(&self) {
-        let mut public = self.handle.public();
-        // It fails only when the node has ended, which whoever asks it next is told.
-        let _ = public.wait_for(|public| public.phase == Phase::Serving).await;
-    }
-
-    async fn stop(self) -> Result<(), BenchError> {
-        self.handle.stop();
-        match self.exit.await {
-            Ok(Exit::Stopped) => Ok(()),
-            exit => Err(failed(format!("the node ended with {exit:?}"))),
-        }
-    }
-}
-
-/// What a node did until it served.
-#[derive(Debug, Default)]
-struct Booted {
-    /// Nanoseconds of its steps.
-    deciding: AtomicU64,
-    read: AtomicU64,
-}
-
-/// A node whose boot is measured.
-struct Watched {
-    node: Node,
-    booted: Arc<Booted>,
-}
-
-impl Machine for Watched {
-    fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
-        if self.node.phase() == Phase::Serving {
-            return self.node.step(now, input, effects);
-        }
-        if let Input::Done { result: Ok(IoDone::Data(bytes)), .. } = &input {
-            self.booted.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
-        let began = Instant::now();
-        self.node.step(now, input, effects);
-        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.booted.deciding.fetch_add(nanos, Ordering::Relaxed);
-    }
-
-    fn deadline(&self) -> Option<Moment> {
-        self.node.deadline()
-    }
-
-    fn phase(&self) -> Phase {
-        self.node.phase()
-    }
-
-    fn founding(&self) -> Option<&Founding> {
-        self.node.founding()
-    }
-
-    fn status(&self) -> Status {
-        self.node.status()
-    }
 }
 
 const _: () = {
