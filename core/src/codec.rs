@@ -78,6 +78,19 @@ pub fn decode_within<T: Decode<()>, const LIMIT: usize>(bytes: &[u8]) -> Result<
     }
 }
 
+/// As [`decode`], of a type that borrows from the bytes instead of copying them.
+///
+/// # Errors
+/// Malformed or trailing bytes. Allocates no more than [`VALUE_BYTES_MAX`] whatever the bytes say.
+pub fn decode_borrowed<'de, T: BorrowDecode<'de, ()>>(bytes: &'de [u8]) -> Result<T, DecodeError> {
+    let config = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+    match bincode::borrow_decode_from_slice(bytes, config) {
+        Ok((value, read)) if read == bytes.len() => Ok(value),
+        Ok(_) => Err(DecodeError::Trailing),
+        Err(_) => Err(DecodeError::Malformed),
+    }
+}
+
 /// A byte string inside a format type. Encodes as length and bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Octets(pub Bytes);

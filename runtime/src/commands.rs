@@ -212,6 +212,15 @@ pub async fn load(options: &bench::Options) -> Result<(), CommandError> {
     Ok(say(&text)?)
 }
 
+/// Fills a node, starts it again and prints what that took.
+///
+/// # Errors
+/// There are no figures.
+pub async fn index(options: &bench::index::Options) -> Result<(), CommandError> {
+    let text = bench::index::run(options).await?;
+    Ok(say(&text)?)
+}
+
 /// Replays recordings: prints one line of JSON for each that replays identically, and says on standard error
 /// what is wrong with each that doesn't.
 ///

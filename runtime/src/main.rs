@@ -118,6 +118,8 @@ enum Cluster {
 enum Bench {
     /// Load an S3 endpoint, this or any other
     S3(bench::Options),
+    /// Fill one node of its own with records and start it again: memory a record, time until it serves
+    Index(bench::index::Options),
 }
 
 #[derive(Subcommand)]
@@ -193,6 +195,10 @@ fn run(verb: Verb) -> Result<ExitCode, CommandError> {
         Verb::Bench(Bench::S3(options)) => {
             start_log(&text("warn"));
             runtime()?.block_on(commands::load(&options))?;
+        }
+        Verb::Bench(Bench::Index(options)) => {
+            start_log(&text("warn"));
+            runtime()?.block_on(commands::index(&options))?;
         }
         Verb::Debug(Debug::Replay { files, trace, from, to, width }) => {
             start_log(&text("warn"));

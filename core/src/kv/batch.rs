@@ -4,7 +4,7 @@
 //! refusal: most refusals write nothing, but fencing a bucket that turns out not to be empty must.
 
 use super::cow::Key;
-use super::table::{Body, Slot, Table};
+use super::table::{Body, Head, Slot, Table};
 use crate::planted::Planted;
 use crate::types::{
     Boot, GroupId, Incarnation, Index, NodeId, Position, ShardId, Timestamp, Version,
@@ -148,18 +148,18 @@ impl<'a> Batch<'a> {
         &'b self,
         prefix: &'b [u8],
         from: Bound<&[u8]>,
-    ) -> impl Iterator<Item = (&'b Key, &'b Slot)> + use<'a, 'b> {
+    ) -> impl Iterator<Item = (&'b [u8], &'b Slot)> + use<'a, 'b> {
         self.table.scan(prefix, from)
     }
 
     /// Writes a record.
-    pub fn put(&mut self, key: &Key, head: impl Into<Arc<[u8]>>, body: Bytes) {
+    pub fn put(&mut self, key: &Key, head: impl Into<Head>, body: Bytes) {
         self.write(key, head.into(), Body::new(body));
     }
 
     /// Writes a record with a new head and the body that it has; nothing if there is no record. The
     /// body is not read: this is how a decision changes a record whose body is only on disk.
-    pub fn put_head(&mut self, key: &Key, head: impl Into<Arc<[u8]>>) {
+    pub fn put_head(&mut self, key: &Key, head: impl Into<Head>) {
         let Some(slot) = self.table.get(key) else { return };
         let body = match &slot.body {
             // An empty body is nowhere: the record is written anew.
@@ -182,7 +182,7 @@ impl<'a> Batch<'a> {
         self.changes.into_iter().map(|(key, slot)| Change { key, slot }).collect()
     }
 
-    fn write(&mut self, key: &Key, head: Arc<[u8]>, body: Body) {
+    fn write(&mut self, key: &Key, head: Head, body: Body) {
         let slot = Slot { version: self.version(), committed: self.committed, head, body };
         self.table.set(key, Some(slot.clone()));
         self.changes.insert(key.clone(), Some(slot));

@@ -11,14 +11,16 @@
 //! - An inner node has at least two children, and one split key less: the split before a child is at
 //!   most the child's first key and above every key of the child before.
 //!
-//! Memory: arrays grow by `GROWTH` places at a time, so that an entry costs its key's handle, its
-//! value and about a tenth more.
+//! Memory: the keys of a node are one array of bytes ([`super::keys`]), its values another, and both grow by
+//! a few places at a time. So an entry costs its key's bytes and four more, its value, and what nodes are not full of:
+//! a third where keys come in any order.
 
+use super::keys::{Keys, separator};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-/// A key, shared between the index, the changes that name it and every clone of the index.
+/// A key on its way to the index or from it: shared by the changes that name it.
 pub type Key = Arc<[u8]>;
 
 /// The most entries of a leaf and children of an inner node. Copying a shared node costs this many
@@ -27,40 +29,43 @@ const NODE_MAX: usize = 32;
 /// A node below this is merged with a neighbour. A quarter, so that a merge followed by an insert does
 /// not split again at once.
 const NODE_MIN: usize = NODE_MAX / 4;
+/// Entries of a leaf, and at the most children of an inner node, that is put together anew: room for what comes between
+/// them.
+pub(super) const FILL: usize = NODE_MAX - NODE_MIN;
 /// Places by which a node's arrays grow.
 const GROWTH: usize = 4;
 
 /// The map. `Clone` takes constant time.
 #[derive(Clone, Debug)]
 pub struct Map<V> {
-    root: Arc<Node<V>>,
-    len: usize,
+    pub(super) root: Arc<Node<V>>,
+    pub(super) len: usize,
 }
 
 #[derive(Clone, Debug)]
-enum Node<V> {
+pub(super) enum Node<V> {
     Leaf(Leaf<V>),
     Inner(Inner<V>),
 }
 
 #[derive(Clone, Debug)]
-struct Leaf<V> {
-    keys: Vec<Key>,
-    values: Vec<V>,
+pub(super) struct Leaf<V> {
+    pub(super) keys: Keys,
+    pub(super) values: Vec<V>,
 }
 
 #[derive(Clone, Debug)]
-struct Inner<V> {
-    splits: Vec<Key>,
-    children: Vec<Arc<Node<V>>>,
+pub(super) struct Inner<V> {
+    pub(super) splits: Keys,
+    pub(super) children: Vec<Arc<Node<V>>>,
 }
 
 /// The upper half of a node that grew too long, and the key before it.
-type Split<V> = Option<(Key, Arc<Node<V>>)>;
+type Split<V> = Option<(Vec<u8>, Arc<Node<V>>)>;
 
 impl<V> Default for Map<V> {
     fn default() -> Self {
-        let leaf = Leaf { keys: Vec::new(), values: Vec::new() };
+        let leaf = Leaf { keys: Keys::default(), values: Vec::new() };
         Self { root: Arc::new(Node::Leaf(leaf)), len: 0 }
     }
 }
@@ -85,7 +90,7 @@ impl<V> Map<V> {
         loop {
             match node {
                 Node::Leaf(leaf) => {
-                    let at = leaf.find(key).ok()?;
+                    let at = leaf.keys.find(key).ok()?;
                     return leaf.values.get(at);
                 }
                 Node::Inner(inner) => node = inner.children.get(inner.child_of(key))?,
@@ -110,11 +115,13 @@ impl<V> Map<V> {
 
 impl<V: Clone> Map<V> {
     /// Writes an entry; returns what was there.
-    pub fn insert(&mut self, key: Key, value: V) -> Option<V> {
+    pub fn insert(&mut self, key: &[u8], value: V) -> Option<V> {
         let (old, split) = insert_into(&mut self.root, key, value);
         if let Some((split, right)) = split {
             let left = self.root.clone();
-            let inner = Inner { splits: alloc::vec![split], children: alloc::vec![left, right] };
+            let mut splits = Keys::default();
+            splits.insert(0, &split);
+            let inner = Inner { splits, children: alloc::vec![left, right] };
             self.root = Arc::new(Node::Inner(inner));
         }
         self.len += usize::from(old.is_none());
@@ -141,7 +148,7 @@ impl<V: Clone> Map<V> {
         loop {
             match Arc::make_mut(node) {
                 Node::Leaf(leaf) => {
-                    let at = leaf.find(key).ok()?;
+                    let at = leaf.keys.find(key).ok()?;
                     return leaf.values.get_mut(at);
                 }
                 Node::Inner(inner) => {
@@ -153,16 +160,10 @@ impl<V: Clone> Map<V> {
     }
 }
 
-impl<V> Leaf<V> {
-    fn find(&self, key: &[u8]) -> Result<usize, usize> {
-        self.keys.binary_search_by(|probe| (**probe).cmp(key))
-    }
-}
-
 impl<V> Inner<V> {
     /// Which child holds `key`.
     fn child_of(&self, key: &[u8]) -> usize {
-        self.splits.partition_point(|split| **split <= *key)
+        self.splits.through(key)
     }
 }
 
@@ -175,15 +176,17 @@ impl<V> Node<V> {
     }
 
     /// Cuts the node so that `keep` stay; returns the rest and the key that separates them.
-    fn split(&mut self, keep: usize) -> (Key, Arc<Self>) {
+    fn split(&mut self, keep: usize) -> (Vec<u8>, Arc<Self>) {
         match self {
             Self::Leaf(leaf) => {
                 let keys = leaf.keys.split_off(keep);
                 let values = leaf.values.split_off(keep);
-                leaf.keys.shrink_to_fit();
                 leaf.values.shrink_to_fit();
-                let split = keys.first().cloned();
-                let split = split.unwrap_or_else(|| unreachable!("a leaf is cut below its length"));
+                let left = keep.checked_sub(1).and_then(|last| leaf.keys.get(last));
+                let (Some(left), Some(right)) = (left, keys.get(0)) else {
+                    unreachable!("a leaf is cut between two keys")
+                };
+                let split = separator(left, right).to_vec();
                 (split, Arc::new(Self::Leaf(Leaf { keys, values })))
             }
             Self::Inner(inner) => {
@@ -193,25 +196,22 @@ impl<V> Node<V> {
                 let split =
                     split.unwrap_or_else(|| unreachable!("there is a split before each child"));
                 inner.children.shrink_to_fit();
-                inner.splits.shrink_to_fit();
                 (split, Arc::new(Self::Inner(Inner { splits, children })))
             }
         }
     }
 
     /// Appends the right neighbour, which `split` separated.
-    fn absorb(&mut self, split: Key, right: Self) {
+    fn absorb(&mut self, split: &[u8], right: Self) {
         match (self, right) {
             (Self::Leaf(left), Self::Leaf(right)) => {
-                left.keys.reserve_exact(right.keys.len());
-                left.keys.extend(right.keys);
+                left.keys.append(&right.keys);
                 left.values.reserve_exact(right.values.len());
                 left.values.extend(right.values);
             }
             (Self::Inner(left), Self::Inner(right)) => {
-                left.splits.reserve_exact(right.splits.len() + 1);
                 left.splits.push(split);
-                left.splits.extend(right.splits);
+                left.splits.append(&right.splits);
                 left.children.reserve_exact(right.children.len());
                 left.children.extend(right.children);
             }
@@ -221,29 +221,29 @@ impl<V> Node<V> {
 }
 
 /// Inserts below `node`; the caller places the split, if there is one.
-fn insert_into<V: Clone>(node: &mut Arc<Node<V>>, key: Key, value: V) -> (Option<V>, Split<V>) {
+fn insert_into<V: Clone>(node: &mut Arc<Node<V>>, key: &[u8], value: V) -> (Option<V>, Split<V>) {
     let node = Arc::make_mut(node);
     let (old, at_end) = match node {
-        Node::Leaf(leaf) => match leaf.find(&key) {
+        Node::Leaf(leaf) => match leaf.keys.find(key) {
             Ok(at) => {
                 let place = leaf.values.get_mut(at);
                 return (place.map(|place| core::mem::replace(place, value)), None);
             }
             Err(at) => {
                 let at_end = at == leaf.keys.len();
-                insert_at(&mut leaf.keys, at, key);
+                leaf.keys.insert(at, key);
                 insert_at(&mut leaf.values, at, value);
                 (None, at_end)
             }
         },
         Node::Inner(inner) => {
-            let at = inner.child_of(&key);
+            let at = inner.child_of(key);
             let child = inner.children.get_mut(at);
             let child = child.unwrap_or_else(|| unreachable!("every key has a child"));
             let (old, split) = insert_into(child, key, value);
             let at_end = at + 1 == inner.children.len();
             if let Some((split, right)) = split {
-                insert_at(&mut inner.splits, at, split);
+                inner.splits.insert(at, &split);
                 insert_at(&mut inner.children, at + 1, right);
             }
             (old, at_end)
@@ -254,7 +254,7 @@ fn insert_into<V: Clone>(node: &mut Arc<Node<V>>, key: Key, value: V) -> (Option
     }
     // Keys that only rise (log indexes, sequence numbers) fill one node after another; cut in the
     // middle they would leave every node half empty.
-    let keep = if at_end { NODE_MAX - NODE_MIN } else { NODE_MAX / 2 };
+    let keep = if at_end { FILL } else { NODE_MAX / 2 };
     (old, Some(node.split(keep)))
 }
 
@@ -262,7 +262,7 @@ fn insert_into<V: Clone>(node: &mut Arc<Node<V>>, key: Key, value: V) -> (Option
 fn remove_from<V: Clone>(node: &mut Arc<Node<V>>, key: &[u8]) -> Option<V> {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => {
-            let at = leaf.find(key).ok()?;
+            let at = leaf.keys.find(key).ok()?;
             leaf.keys.remove(at);
             Some(leaf.values.remove(at))
         }
@@ -280,16 +280,17 @@ fn remove_from<V: Clone>(node: &mut Arc<Node<V>>, key: &[u8]) -> Option<V> {
 
 /// Merges the children `at` and `at + 1`; shares them out evenly if one node can't hold both.
 fn rebalance<V: Clone>(inner: &mut Inner<V>, at: usize) {
-    let split = inner.splits.remove(at);
+    let split = inner.splits.get(at).map(<[u8]>::to_vec).unwrap_or_default();
+    inner.splits.remove(at);
     let right = Arc::unwrap_or_clone(inner.children.remove(at + 1));
     let Some(left) = inner.children.get_mut(at) else {
         unreachable!("an inner node has two children")
     };
     let left = Arc::make_mut(left);
-    left.absorb(split, right);
+    left.absorb(&split, right);
     if left.len() > NODE_MAX {
         let (split, right) = left.split(left.len() / 2);
-        insert_at(&mut inner.splits, at, split);
+        inner.splits.insert(at, &split);
         insert_at(&mut inner.children, at + 1, right);
     }
 }
@@ -316,8 +317,10 @@ impl<'a, V> Range<'a, V> {
                 Node::Leaf(leaf) => {
                     let at = match from {
                         Bound::Unbounded => 0,
-                        Bound::Included(key) => leaf.find(key).unwrap_or_else(|at| at),
-                        Bound::Excluded(key) => leaf.find(key).map_or_else(|at| at, |at| at + 1),
+                        Bound::Included(key) => leaf.keys.find(key).unwrap_or_else(|at| at),
+                        Bound::Excluded(key) => {
+                            leaf.keys.find(key).map_or_else(|at| at, |at| at + 1)
+                        }
                     };
                     self.leaf = Some((leaf, at));
                     return;
@@ -337,7 +340,7 @@ impl<'a, V> Range<'a, V> {
 }
 
 impl<'a, V> Iterator for Range<'a, V> {
-    type Item = (&'a Key, &'a V);
+    type Item = (&'a [u8], &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -406,8 +409,8 @@ mod tests {
 
     fn check<V>(
         node: &Node<V>,
-        low: Option<&Key>,
-        high: Option<&Key>,
+        low: Option<&[u8]>,
+        high: Option<&[u8]>,
         depth: usize,
         leaves: &mut Vec<(usize, usize)>,
     ) {
@@ -416,9 +419,10 @@ mod tests {
             Node::Leaf(leaf) => &leaf.keys,
             Node::Inner(inner) => &inner.splits,
         };
+        let keys: Vec<&[u8]> = (0..keys.len()).filter_map(|at| keys.get(at)).collect();
         assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(keys.iter().all(|key| low.is_none_or(|low| low <= key)));
-        assert!(keys.iter().all(|key| high.is_none_or(|high| key < high)));
+        assert!(keys.iter().all(|key| low.is_none_or(|low| low <= *key)));
+        assert!(keys.iter().all(|key| high.is_none_or(|high| *key < high)));
         match node {
             Node::Leaf(leaf) => {
                 assert_eq!(leaf.keys.len(), leaf.values.len());
@@ -439,9 +443,13 @@ mod tests {
 
     fn assert_same(map: &Map<u64>, model: &Model) {
         map.assert_invariants();
-        assert!(map.range(Bound::Unbounded).eq(model.iter()));
+        assert!(map.range(Bound::Unbounded).eq(model.iter().map(borrowed)));
         assert_eq!(map.len(), model.len());
         assert_eq!(map.is_empty(), model.is_empty());
+    }
+
+    fn borrowed<'a>((key, value): (&'a Key, &'a u64)) -> (&'a [u8], &'a u64) {
+        (key, value)
     }
 
     fn key(number: u64) -> Key {
@@ -460,7 +468,7 @@ mod tests {
             if rng.chance(removal, 10) {
                 assert_eq!(map.remove(&at), model.remove(&at));
             } else {
-                assert_eq!(map.insert(at.clone(), round), model.insert(at.clone(), round));
+                assert_eq!(map.insert(&at, round), model.insert(at.clone(), round));
             }
             let at = key(rng.below(keys));
             assert_eq!(map.get(&at), model.get(&at));
@@ -486,7 +494,7 @@ mod tests {
                     _ => Bound::Excluded(at.clone()),
                 };
                 let expected = model.range((owned, Bound::Unbounded)).take(70);
-                assert!(map.range(bound).take(70).eq(expected), "from {bound:?}");
+                assert!(map.range(bound).take(70).eq(expected.map(borrowed)), "from {bound:?}");
             }
         }
         assert_same(&map, &model);
@@ -501,11 +509,50 @@ mod tests {
         compare(77, 5_000, 60_000);
     }
 
+    /// Sets of changes of all sizes, with clones that must stay as they were.
+    #[test]
+    fn what_is_merged_is_as_if_written_one_by_one() {
+        let mut rng = Rng::new(5);
+        for size in [0, 1, 2, 23, 24, 25, 48, 49, 600, 3_000] {
+            let (mut map, mut model) = (Map::default(), Model::new());
+            for round in 0..6 {
+                let changes: Model =
+                    (0..rng.below(size + 1)).map(|at| (key(rng.below(size * 2)), at)).collect();
+                let (clone, was) = (map.clone(), model.clone());
+                let mut seen = Vec::new();
+                map.merge(changes.keys().map(|key| &**key), |key, old| {
+                    seen.push((Key::from(key), old));
+                    // What is there goes every third time.
+                    let new = changes.get(key).copied();
+                    new.filter(|at| old.is_none() || at % 3 > 0)
+                });
+                let told = changes.keys().map(|key| (key.clone(), was.get(key).copied()));
+                assert!(seen.into_iter().eq(told), "{size} {round}");
+                for (key, at) in &changes {
+                    if was.contains_key(key) && at % 3 == 0 {
+                        model.remove(key);
+                    } else {
+                        model.insert(key.clone(), *at);
+                    }
+                }
+                assert_same(&map, &model);
+                assert_same(&clone, &was);
+                for _ in 0..rng.below(40) {
+                    let at = key(rng.below(size * 2 + 1));
+                    assert_eq!(map.insert(&at, 7), model.insert(at.clone(), 7));
+                    let at = key(rng.below(size * 2 + 1));
+                    assert_eq!(map.remove(&at), model.remove(&at));
+                }
+                assert_same(&map, &model);
+            }
+        }
+    }
+
     #[test]
     fn rising_keys_fill_their_nodes() {
         let mut map = Map::default();
         for number in 0..20_000 {
-            map.insert(key(number), number);
+            map.insert(&key(number), number);
         }
         let mut leaves = Vec::new();
         check(&map.root, None, None, 0, &mut leaves);
@@ -517,9 +564,9 @@ mod tests {
     #[test]
     fn a_write_copies_only_its_path() {
         let mut map = Map::default();
-        (0..20_000).for_each(|number| assert_eq!(map.insert(key(number), number), None));
+        (0..20_000).for_each(|number| assert_eq!(map.insert(&key(number), number), None));
         let clone = map.clone();
-        map.insert(key(10_000), 0);
+        map.insert(&key(10_000), 0);
         let (mut shared, mut all) = (0, 0);
         count_shared(&map.root, false, &mut shared, &mut all);
         assert!(all > 800 && all - shared <= 4, "{shared} of {all} nodes are shared");
@@ -540,9 +587,9 @@ mod tests {
     #[test]
     fn rubble_is_cleared_in_slices_and_spares_what_is_shared() {
         let mut map = Map::default();
-        (0..5_000).for_each(|number| assert_eq!(map.insert(key(number), number), None));
+        (0..5_000).for_each(|number| assert_eq!(map.insert(&key(number), number), None));
         let mut clone = map.clone();
-        clone.insert(key(77), 0);
+        clone.insert(&key(77), 0);
         let mut rubble = map.into_rubble();
         let mut slices = 1;
         while !rubble.clear(10) {

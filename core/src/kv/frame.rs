@@ -20,11 +20,11 @@ use super::batch::Change;
 use super::cow::Key;
 use super::snapshot::Mark;
 use super::table::{Body, RecordLocation, Slot};
-use crate::codec::{self, Octets};
+use crate::codec;
 use crate::types::{Timestamp, Version};
-use alloc::sync::Arc;
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
 use core::fmt;
 
@@ -100,41 +100,41 @@ pub struct Place {
 }
 
 /// What a frame means for the state.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Content {
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub(super) enum Content<'a> {
     /// Changes of applied commands; none, to note only how far the state has got.
-    Applied { records: Vec<RecordHead> },
+    Applied { records: Vec<RecordHead<'a>> },
     /// Records that were rewritten because their segment is cleaned. They change nothing.
-    Moved { records: Vec<RecordHead> },
+    Moved { records: Vec<RecordHead<'a>> },
     /// A snapshot is being installed in place of the state.
     Begin,
     /// Records of the snapshot.
-    Part { records: Vec<RecordHead> },
+    Part { records: Vec<RecordHead<'a>> },
     /// The snapshot is complete, with this digest, and is the state from here on.
     End { digest: u128 },
 }
 
 /// The head of a frame.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) struct FrameHead {
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub(super) struct FrameHead<'a> {
     pub(super) generation: u64,
     pub(super) number: u64,
     pub(super) mark: Mark,
-    pub(super) content: Content,
+    pub(super) content: Content<'a>,
 }
 
 /// A record of a frame: its key, and what is there unless it was removed.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) struct RecordHead {
-    key: Octets,
-    written: Option<WrittenHead>,
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub(super) struct RecordHead<'a> {
+    key: Cow<'a, [u8]>,
+    written: Option<WrittenHead<'a>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-struct WrittenHead {
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+struct WrittenHead<'a> {
     version: Version,
     committed: Timestamp,
-    head: Octets,
+    head: Cow<'a, [u8]>,
     body: BodyPlace,
 }
 
@@ -201,7 +201,7 @@ impl core::error::Error for FrameError {}
 /// Collects the records of a frame.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    heads: Vec<RecordHead>,
+    heads: Vec<RecordHead<'static>>,
     bodies: Vec<Bytes>,
     placed: Vec<PlacedRecord>,
     bytes: u32,
@@ -220,13 +220,14 @@ impl Records {
             };
             written_head(slot, body)
         });
-        self.heads.push(RecordHead { key: octets(&change.key), written });
+        self.heads.push(RecordHead { key: Cow::Owned(change.key.to_vec()), written });
     }
 
     /// Adds a stored record again, with its body as it was read.
-    pub(super) fn push_again(&mut self, key: &Key, slot: &Slot, body: Bytes) {
+    pub(super) fn push_again(&mut self, key: &[u8], slot: &Slot, body: Bytes) {
         let body = self.place(key, slot.version, body, slot.body.crc());
-        self.heads.push(RecordHead { key: octets(key), written: Some(written_head(slot, body)) });
+        let written = Some(written_head(slot, body));
+        self.heads.push(RecordHead { key: Cow::Owned(key.to_vec()), written });
     }
 
     /// Whether there are none.
@@ -240,7 +241,7 @@ impl Records {
         generation: u64,
         number: u64,
         mark: Mark,
-        content: impl FnOnce(Vec<RecordHead>) -> Content,
+        content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
         let Self { heads, bodies, mut placed, .. } = self;
         let head = FrameHead { generation, number, mark, content: content(heads) };
@@ -258,9 +259,9 @@ impl Records {
         Frame { payload, mark, placed: Placed { generation, records: placed } }
     }
 
-    fn place(&mut self, key: &Key, version: Version, body: Bytes, crc: u32) -> BodyPlace {
+    fn place(&mut self, key: &[u8], version: Version, body: Bytes, crc: u32) -> BodyPlace {
         let bytes = u32_of(body.len());
-        let (key, offset) = (key.clone(), self.bytes);
+        let (key, offset) = (Key::from(key), self.bytes);
         self.placed.push(PlacedRecord { key, version, offset, bytes, crc });
         self.bytes += bytes;
         if bytes > 0 {
@@ -304,13 +305,21 @@ pub fn summary(payload: &[u8]) -> Result<Summary, FrameError> {
 
 /// A decoded frame.
 #[derive(Debug)]
-pub(super) struct Decoded {
+pub(super) struct Decoded<'a> {
     pub(super) generation: u64,
     pub(super) number: u64,
     pub(super) mark: Mark,
     pub(super) kind: Kind,
     /// Where every body is. A record without one is where its body would be.
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<Decided<'a>>,
+}
+
+/// What became of one record, as a frame says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Decided<'a> {
+    pub(super) key: Cow<'a, [u8]>,
+    /// What is there now.
+    pub(super) slot: Option<Slot>,
 }
 
 /// [`Content`] without the records.
@@ -324,7 +333,7 @@ pub(super) enum Kind {
 }
 
 /// Decodes the frame whose payload is at `place`.
-pub(super) fn decode(payload: &[u8], place: Place) -> Result<Decoded, FrameError> {
+pub(super) fn decode(payload: &[u8], place: Place) -> Result<Decoded<'_>, FrameError> {
     let (version, rest) = payload.split_first().ok_or(FrameError::Head)?;
     if *version != FRAME_VERSION {
         return Err(FrameError::Version(*version));
@@ -337,7 +346,7 @@ pub(super) fn decode(payload: &[u8], place: Place) -> Result<Decoded, FrameError
         return Err(FrameError::Head);
     }
     let FrameHead { generation, number, mark, content } =
-        codec::decode(head).map_err(|_| FrameError::Head)?;
+        codec::decode_borrowed(head).map_err(|_| FrameError::Head)?;
     let (kind, records) = match content {
         Content::Applied { records } => (Kind::Applied, records),
         Content::Moved { records } => (Kind::Moved, records),
@@ -355,7 +364,7 @@ pub(super) fn decode(payload: &[u8], place: Place) -> Result<Decoded, FrameError
     Ok(Decoded { generation, number, mark, kind, changes })
 }
 
-fn change_of(record: RecordHead, next: &mut Place) -> Change {
+fn change_of<'a>(record: RecordHead<'a>, next: &mut Place) -> Decided<'a> {
     let slot = record.written.map(|written| {
         let location = match written.body {
             BodyPlace::Earlier(location) => location,
@@ -366,18 +375,14 @@ fn change_of(record: RecordHead, next: &mut Place) -> Change {
             }
         };
         let WrittenHead { version, committed, head, .. } = written;
-        Slot { version, committed, head: Arc::from(&*head), body: Body::Stored(location) }
+        Slot { version, committed, head: (&*head).into(), body: Body::Stored(location) }
     });
-    Change { key: Key::from(&*record.key), slot }
+    Decided { key: record.key, slot }
 }
 
-fn written_head(slot: &Slot, body: BodyPlace) -> WrittenHead {
+fn written_head(slot: &Slot, body: BodyPlace) -> WrittenHead<'static> {
     let (version, committed) = (slot.version, slot.committed);
-    WrittenHead { version, committed, head: octets(&slot.head), body }
-}
-
-fn octets(bytes: &[u8]) -> Octets {
-    Octets(Bytes::copy_from_slice(bytes))
+    WrittenHead { version, committed, head: Cow::Owned(slot.head.to_vec()), body }
 }
 
 /// A frame holds what a few commands wrote, or a slice of a snapshot: far below 4 GiB.

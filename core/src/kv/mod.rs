@@ -6,7 +6,7 @@
 //!
 //! **The shape.** All replicated state of a group (user keys, objects, blobs, sessions, the bucket
 //! registry of the meta group) is one ordered table ([`table`]); the first byte of a key says which space
-//! it is in ([`space`]). The index is in memory, copy-on-write ([`cow`]); a record's small **head** is in
+//! it is in ([`space`]). The index is in memory, copy-on-write ([`cow`]), the keys of a node in one array (`keys`); a record's small **head** is in
 //! memory with it, its **body** in the table log. [`state::State::apply`] reads heads only, so it needs no
 //! I/O and can't fail.
 //!
@@ -40,7 +40,9 @@
 //! - *A meaning is activated by the log*, not by the program: a command of a meaning that is not active is
 //!   refused alike everywhere, and a replica whose program does not know the active meaning stops applying.
 //!
-//! **Caveats.** The index is in memory whole: about 200 bytes and the key for each record. Old versions
+//! **Caveats.** The index is in memory whole: about 100 bytes beside key and head for each record (docs/adr/0016, and
+//! `ironseed bench index` measures it). So a key that is not there is found missing without a read, and there is no filter for misses
+//! to keep. A boot reads the table log whole ([`replay`]). Old versions
 //! are not kept yet, so nothing reads at a timestamp (DESIGN.md, wall 9). A group's session with a node
 //! that will never come back takes memory until [`command::Op::ExpireSessions`] is proposed; and a node
 //! whose session was expired by mistake gets a new one only with its next boot.
@@ -50,7 +52,10 @@ pub mod batch;
 pub mod command;
 pub mod cow;
 pub mod frame;
+mod keys;
+mod pending;
 pub mod query;
+mod rebuild;
 pub mod replay;
 pub mod session;
 pub mod snapshot;

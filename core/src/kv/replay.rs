@@ -4,17 +4,25 @@
 //! result is the state of the last complete generation at the mark of its last frame. What the group's
 //! log holds beyond is applied again.
 //!
+//! Records come in the order in which they were written. So they are gathered and sorted (`pending`), and a table is put together
+//! anew with many of them at once: a step may take work in proportion to one group's state, while the node serves nobody.
+//!
 //! The log may begin anywhere, because its oldest segments are cleaned: what was current in them was
 //! rewritten further on. It may end anywhere. In between nothing may be missing: after a frame that is
 //! damaged or left out the state can't be trusted, until a complete snapshot follows. If none does, the
 //! group needs one from its peers.
 
-use super::batch::{Change, Seat};
+use super::batch::Seat;
 use super::cow::Rubble;
 use super::frame::{self, Decoded, FrameError, Kind, Place};
+use super::pending::Pending;
 use super::snapshot::Mark;
 use super::state::State;
 use super::table::{Slot, Table};
+
+/// So many changes are taken at once at the least, and then half as many as the table has records: more at once would be a
+/// little less work, and take that much more memory while they wait.
+const PENDING_MIN: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// Takes frames, gives the state.
 #[derive(Clone, Debug)]
@@ -45,6 +53,8 @@ pub struct Broken {
 struct Generation {
     number: u64,
     table: Table,
+    /// Changes that the table does not have yet: it takes many at once.
+    pending: Pending,
     mark: Mark,
     /// The number of the next frame.
     next: u64,
@@ -97,11 +107,20 @@ impl Replay {
         self.lose(FrameError::Head);
     }
 
+    /// Does what [`Self::finish`] would have to do first, once the last frame was taken. Work in proportion to the state,
+    /// so whoever has many states does it one by one.
+    pub fn settle(&mut self) {
+        if let Err(error) = self.current.settle() {
+            self.lose(error);
+        }
+    }
+
     /// The state, once the last frame was taken.
     ///
     /// # Errors
     /// When frames were damaged or missing and no complete snapshot came after.
-    pub fn finish(self) -> Result<State, Broken> {
+    pub fn finish(mut self) -> Result<State, Broken> {
+        self.settle();
         let Self { seat, current, generation_seen, anchor, broken, .. } = self;
         let broken_by =
             |error| Broken { error, next_generation: generation_seen.saturating_add(1) };
@@ -119,7 +138,11 @@ impl Replay {
         self.building = None;
     }
 
-    fn take(&mut self, frame: Decoded, place: Place) -> Result<Option<Rubble<Slot>>, FrameError> {
+    fn take(
+        &mut self,
+        frame: Decoded<'_>,
+        place: Place,
+    ) -> Result<Option<Rubble<Slot>>, FrameError> {
         self.generation_seen = self.generation_seen.max(frame.generation);
         if frame.generation < self.current.number {
             return Ok(None); // Overtaken by a snapshot.
@@ -142,7 +165,11 @@ impl Replay {
     }
 
     /// A frame of a snapshot that is being installed.
-    fn build(&mut self, frame: Decoded, place: Place) -> Result<Option<Rubble<Slot>>, FrameError> {
+    fn build(
+        &mut self,
+        frame: Decoded<'_>,
+        place: Place,
+    ) -> Result<Option<Rubble<Slot>>, FrameError> {
         let (kind, generation) = (frame.kind, frame.generation);
         if kind == Kind::Begin || !self.installed {
             // In place of an attempt that was given up.
@@ -156,6 +183,7 @@ impl Replay {
             self.building = Some(building);
             return Ok(None);
         };
+        building.settle()?;
         // Where the log begins in the middle of a snapshot, the rest of it was rewritten after its end.
         if building.whole && building.table.digest() != digest {
             return Err(FrameError::Digest);
@@ -171,10 +199,10 @@ impl Replay {
 impl Generation {
     fn new(number: u64, next: u64) -> Self {
         let (table, mark) = (Table::default(), Mark::default());
-        Self { number, table, mark, next, whole: next == 0 }
+        Self { number, table, pending: Pending::default(), mark, next, whole: next == 0 }
     }
 
-    fn take(&mut self, frame: Decoded) -> Result<(), FrameError> {
+    fn take(&mut self, frame: Decoded<'_>) -> Result<(), FrameError> {
         if frame.number != self.next {
             return Err(FrameError::Missing { expected: self.next, found: frame.number });
         }
@@ -185,17 +213,13 @@ impl Generation {
         // Nobody counts so far; a frame that says so is not one of ours.
         self.next = self.next.checked_add(1).ok_or(FrameError::OutOfOrder)?;
         self.mark = frame.mark;
-        for Change { key, slot } in frame.changes {
-            // A record is rewritten only while it is current, so all that can be here is the same
-            // version, or nothing if its segment has been removed.
-            let moved = slot.as_ref().filter(|_| frame.kind == Kind::Moved);
-            if let (Some(moved), Some(there)) = (moved, self.table.get(&key))
-                && moved.version != there.version
-            {
-                return Err(FrameError::OutOfOrder);
-            }
-            self.table.set(&key, slot);
-        }
-        Ok(())
+        self.pending.push(frame.changes, frame.kind == Kind::Moved);
+        let enough = PENDING_MIN.max(self.table.len() / 2);
+        if self.pending.len() < enough { Ok(()) } else { self.settle() }
+    }
+
+    /// The table takes what is pending.
+    fn settle(&mut self) -> Result<(), FrameError> {
+        core::mem::take(&mut self.pending).settle(&mut self.table)
     }
 }

@@ -186,7 +186,8 @@ fn session_node(key: &[u8]) -> Option<NodeId> {
 fn drop_replies(batch: &mut Batch<'_>, node: NodeId, incarnation: Incarnation, to: Option<&Key>) {
     let prefix = space::replies(node, incarnation);
     let keys = batch.scan(&prefix, Bound::Unbounded).map(|(key, _)| key);
-    let doomed: Vec<Key> = keys.take_while(|key| to.is_none_or(|to| *key < to)).cloned().collect();
+    let doomed: Vec<Key> =
+        keys.take_while(|key| to.is_none_or(|to| *key < &**to)).map(Key::from).collect();
     assert!(doomed.len() as u64 <= REPLIES_MAX, "{} replies of {node:?}", doomed.len());
     doomed.iter().for_each(|key| batch.remove(key));
 }

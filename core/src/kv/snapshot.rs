@@ -11,12 +11,11 @@
 
 use super::batch::{Change, Seat};
 use super::cow::Key;
-use super::frame::{Content, Frame, FrameError, Place, Placed, Records};
+use super::frame::{Content, Frame, FrameError, Place, Placed, RecordHead, Records};
 use super::state::State;
 use super::table::{Body, RecordLocation, Slot, Table};
 use crate::codec::Octets;
 use crate::types::{Position, Timestamp, Version};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -101,7 +100,7 @@ impl Export {
                 break;
             }
             bytes += (key.len() + slot.head.len()) as u64 + u64::from(slot.body.len());
-            slice.push(Exported { key: key.clone(), slot: slot.clone() });
+            slice.push(Exported { key: Key::from(key), slot: slot.clone() });
         }
         slice
     }
@@ -192,8 +191,7 @@ impl Import {
         let mut frame = Records::default();
         for SnapshotRecord { key, version, committed, head, body } in records {
             let key = Key::from(&*key);
-            let slot =
-                Slot { version, committed, head: Arc::from(&*head), body: Body::new(body.0) };
+            let slot = Slot { version, committed, head: (&*head).into(), body: Body::new(body.0) };
             frame.push(&Change { key: key.clone(), slot: Some(slot.clone()) });
             self.table.set(&key, Some(slot));
             self.last = Some(key);
@@ -233,7 +231,7 @@ impl Import {
     fn frame(
         &mut self,
         records: Records,
-        content: impl FnOnce(Vec<super::frame::RecordHead>) -> Content,
+        content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
         let frame = records.frame(self.generation, self.frames, self.head.mark, content);
         self.frames += 1;

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Change, Roster, Seat};
 use super::command::{Command, MEANING_FIRST, MEANING_LATEST, Op, Unreadable};
 use super::cow::{Key, Rubble};
-use super::frame::{self, Content, Frame, FrameError, Place, Placed, Records};
+use super::frame::{self, Content, Decided, Frame, FrameError, Place, Placed, RecordHead, Records};
 use super::session::{Admission, Sessions};
 use super::snapshot::{self, Export, Mark};
 use super::table::{Body, Slot, Table};
@@ -350,7 +350,7 @@ impl State {
         assert!(self.unlogged.is_empty(), "{:?} rewrites records before logging", self.seat.group);
         let decoded = frame::decode(payload, place)?;
         let mut records = Records::default();
-        for Change { key, slot } in &decoded.changes {
+        for Decided { key, slot } in &decoded.changes {
             let (Some(found), Some(current)) = (slot, self.table.get(key)) else { continue };
             // By place and not by version: a newer head may share an older record's body.
             let (Body::Stored(location), true) = (&found.body, found.body == current.body) else {
@@ -427,7 +427,7 @@ impl State {
     fn frame(
         &mut self,
         records: Records,
-        content: impl FnOnce(Vec<frame::RecordHead>) -> Content,
+        content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
         let frame = records.frame(self.generation, self.frames, self.logged, content);
         self.frames += 1;

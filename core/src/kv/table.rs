@@ -9,14 +9,14 @@
 //!   index have one digest;
 //! - for every segment of the table log, what in it is still current: what the cleaner goes by.
 
-use super::cow::{Key, Map, Rubble};
+use super::cow::{Map, Rubble};
 pub use crate::types::Location as RecordLocation;
 use crate::types::{Timestamp, Version};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use core::ops::Bound;
+use core::ops::{Bound, Deref};
 
 /// Bytes that a record takes in the table log beside its key, head and body, near enough for the
 /// cleaner.
@@ -96,6 +96,30 @@ impl Body {
     }
 }
 
+/// The part of a record that apply decides from. No bytes take no memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head(Option<Arc<[u8]>>);
+
+impl Deref for Head {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl From<&[u8]> for Head {
+    fn from(bytes: &[u8]) -> Self {
+        Self((!bytes.is_empty()).then(|| Arc::from(bytes)))
+    }
+}
+
+impl From<Vec<u8>> for Head {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from(&*bytes)
+    }
+}
+
 /// A record without its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -104,7 +128,7 @@ pub struct Slot {
     /// Commit timestamp of that command.
     pub committed: Timestamp,
     /// What apply decides from. Small.
-    pub head: Arc<[u8]>,
+    pub head: Head,
     /// The rest.
     pub body: Body,
 }
@@ -151,7 +175,7 @@ impl Table {
         &'a self,
         prefix: &'a [u8],
         from: Bound<&[u8]>,
-    ) -> impl Iterator<Item = (&'a Key, &'a Slot)> + use<'a> {
+    ) -> impl Iterator<Item = (&'a [u8], &'a Slot)> + use<'a> {
         let before = match from {
             Bound::Unbounded => true,
             Bound::Included(key) | Bound::Excluded(key) => key < prefix,
@@ -186,13 +210,13 @@ impl Table {
     }
 
     /// Writes or removes a record; returns what was there.
-    pub fn set(&mut self, key: &Key, slot: Option<Slot>) -> Option<Slot> {
+    pub fn set(&mut self, key: &[u8], slot: Option<Slot>) -> Option<Slot> {
         if let Some(new) = &slot {
             self.digest = self.digest.wrapping_add(digest_of(key, new));
             self.account(key, new, true);
         }
         let old = match slot {
-            Some(new) => self.map.insert(key.clone(), new),
+            Some(new) => self.map.insert(key, new),
             None => self.map.remove(key),
         };
         if let Some(old) = &old {
@@ -202,9 +226,38 @@ impl Table {
         old
     }
 
+    /// As many [`Self::set`]s: decides for each of these keys, which rise strictly, what is there. Work in proportion to
+    /// the table: for a boot.
+    pub(super) fn merge<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        mut decide: impl FnMut(&'k [u8], Option<&Slot>) -> Option<Slot>,
+    ) {
+        let mut map = core::mem::take(&mut self.map);
+        map.merge(keys, |key, old| {
+            let new = decide(key, old.as_ref());
+            // A record that was only moved is the same to the digest.
+            let moved = matches!((&old, &new), (Some(old), Some(new)) if is_same(old, new));
+            if let Some(new) = &new {
+                self.account(key, new, true);
+                if !moved {
+                    self.digest = self.digest.wrapping_add(digest_of(key, new));
+                }
+            }
+            if let Some(old) = &old {
+                self.account(key, old, false);
+                if !moved {
+                    self.digest = self.digest.wrapping_sub(digest_of(key, old));
+                }
+            }
+            new
+        });
+        self.map = map;
+    }
+
     /// Notes that the table log has written this version of the record, and where its body is. Nothing
     /// happens if the record has changed since or is where it was. Returns whether it did.
-    pub fn relocate(&mut self, key: &Key, version: Version, location: RecordLocation) -> bool {
+    pub fn relocate(&mut self, key: &[u8], version: Version, location: RecordLocation) -> bool {
         let Some(slot) = self.map.get(key) else { return false };
         if slot.version != version || slot.body == Body::Stored(location) {
             return false;
@@ -229,7 +282,7 @@ impl Table {
         self.map.into_rubble()
     }
 
-    fn account(&mut self, key: &Key, slot: &Slot, add: bool) {
+    fn account(&mut self, key: &[u8], slot: &Slot, add: bool) {
         let Body::Stored(location) = slot.body else { return };
         let bytes = (key.len() + slot.head.len()) as u64 + u64::from(location.bytes);
         let bytes = bytes + RECORD_OVERHEAD;
@@ -246,6 +299,12 @@ impl Table {
             }
         }
     }
+}
+
+/// Whether two contents of a record have the same share of the digest.
+fn is_same(one: &Slot, other: &Slot) -> bool {
+    (one.version, one.committed, &one.head) == (other.version, other.committed, &other.head)
+        && (one.body.len(), one.body.crc()) == (other.body.len(), other.body.crc())
 }
 
 /// One record's share of the digest. Where the body is does not count.

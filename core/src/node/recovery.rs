@@ -50,7 +50,11 @@ pub(super) struct Recovering {
     state_damage: BTreeMap<GroupId, Damage>,
     /// Frames of any group may be lost.
     table_damage: Option<Damage>,
+    /// Groups whose states have still something to do when the table log is read; one in a step, as far as there are steps.
+    unsettled: Vec<GroupId>,
     wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
+    /// What was noted last in it: records of a group come in rows.
+    wal_last: Option<(u64, GroupId)>,
     wal_damaged: Option<u64>,
     /// Where the write-ahead log first forgot what it held.
     wal_forgot: Option<Damage>,
@@ -159,7 +163,9 @@ impl Recovering {
             states: BTreeMap::new(),
             state_damage: BTreeMap::new(),
             table_damage: None,
+            unsettled: Vec::new(),
             wal_groups: BTreeMap::new(),
+            wal_last: None,
             wal_damaged: None,
             wal_lost: BTreeMap::new(),
             wal_forgot: None,
@@ -192,6 +198,10 @@ impl Recovering {
         ios: &mut Vec<IoOp>,
         traces: &mut Vec<Trace>,
     ) -> Result<(), Halt> {
+        let next = self.unsettled.pop();
+        if let Some(replay) = next.and_then(|group| self.states.get_mut(&group)) {
+            replay.settle();
+        }
         let mut outputs = Vec::new();
         if self.wal.on_done(op, result, &mut self.ops.wal, &mut outputs) {
             return self.on_wal(outputs, ios, traces);
@@ -216,8 +226,10 @@ impl Recovering {
             match output {
                 RecoveryOutput::Io(io) => ios.push(io),
                 RecoveryOutput::Record(record) => {
-                    let groups = self.wal_groups.entry(record.location.segment).or_default();
-                    groups.insert(record.identity.group);
+                    let at = (record.location.segment, record.identity.group);
+                    if self.wal_last.replace(at) != Some(at) {
+                        self.wal_groups.entry(at.0).or_default().insert(at.1);
+                    }
                     self.restore.push(&record);
                 }
                 RecoveryOutput::Damage(LogDamage { damage, kind }) => {
@@ -272,7 +284,10 @@ impl Recovering {
                     }
                     traces.push(Trace::Damaged { damage });
                 }
-                RecoveryOutput::Finished(log) => self.table_log = Some(log),
+                RecoveryOutput::Finished(log) => {
+                    self.table_log = Some(log);
+                    self.unsettled = self.states.keys().copied().collect();
+                }
                 RecoveryOutput::Failed(halt) => return Err(halt),
             }
         }

@@ -5,7 +5,9 @@
 //! crash in the middle of one is harmless.
 
 pub(super) mod records;
+mod row;
 
+use self::row::Row;
 use crate::codec;
 use crate::raft::{Configuration, Entry, HardState, Payload, Restored, Standing, Write};
 use crate::types::{GroupId, Index, Position, Term};
@@ -97,7 +99,7 @@ struct Image {
     hard_state: HardState,
     compacted: Position,
     configuration: Option<Configuration>,
-    entries: BTreeMap<Index, Entry>,
+    entries: Row,
     /// Something that it may have promised is lost.
     tainted: bool,
     /// All that it ever promised is lost.
@@ -135,8 +137,8 @@ impl Replay {
         for image in self.images.values_mut() {
             image.tainted = true;
             image.cut = true;
-            let doubtful = image.entries.range(image.hard_state.commit_index.next()..);
-            image.doubtful.extend(doubtful.map(|(index, _)| *index));
+            let doubtful = image.entries.indexes_from(image.hard_state.commit_index.next());
+            image.doubtful.extend(doubtful);
         }
     }
 
@@ -168,21 +170,21 @@ impl Replay {
             kind::ENTRY | kind::REPAIR | kind::CONFIGURE => {
                 image.cut &= kind == kind::REPAIR; // what was lost came before an append
                 let payload = payload.and_then(|bytes| codec::decode(bytes).ok());
-                let known = image.entries.get(&index).filter(|entry| entry.position == position);
+                let known = image.entries.get(index).filter(|entry| entry.position == position);
                 let kept = known.is_some_and(|entry| !entry.payload.is_lost());
                 let configures = kind == kind::CONFIGURE
                     || known
                         .is_some_and(|entry| entry.payload == Payload::Lost { configures: true });
                 if index > image.compacted.index && !(payload.is_none() && kept) {
                     let payload = payload.unwrap_or(Payload::Lost { configures });
-                    image.entries.insert(index, Entry { position, payload });
+                    image.entries.insert(Entry { position, payload });
                 }
                 if kind != kind::REPAIR {
                     image.doubtful.remove(&index);
                 }
             }
             kind::TRUNCATE => {
-                image.entries.split_off(&index);
+                image.entries.split_off(index);
                 image.doubtful.split_off(&index);
             }
             kind::COMPACTED | kind::COMPACTED_CHANGED | kind::RESET | kind::RESET_CHANGED => {
@@ -196,7 +198,7 @@ impl Replay {
                     }
                 }
                 image.compacted = position;
-                image.entries = image.entries.split_off(&index.next());
+                image.entries.forget_through(index);
                 image.doubtful = image.doubtful.split_off(&index.next());
                 if matches!(kind, kind::RESET | kind::RESET_CHANGED) {
                     image.entries.clear();
@@ -231,32 +233,34 @@ impl Replay {
         let image = self.images.remove(&group).unwrap_or_else(|| Image::new(self.tainted));
         let Image { mut hard_state, mut compacted, configuration, mut entries, .. } = image;
         let Image { mut tainted, blank, cut, doubtful, .. } = image;
-        let through = entries.range(..=applied.index).count() as u64;
-        let holds = entries.get(&applied.index).is_some_and(|entry| entry.position == applied);
+        let through = entries.through(applied.index) as u64;
+        let holds = entries.get(applied.index).is_some_and(|entry| entry.position == applied);
         if holds && compacted.index.0 + through < applied.index.0 {
             // What is missing was lost, not compacted; but the state covers it.
             tainted = true;
-            entries = entries.split_off(&applied.index.next());
+            entries.forget_through(applied.index);
             compacted = applied;
         }
         if !alone {
             if !holds && doubtful.first().is_some_and(|first| *first <= applied.index) {
                 // The state covers what they may stand in place of.
-                entries = entries.split_off(&applied.index.next());
+                entries.forget_through(applied.index);
                 compacted = compacted.max(applied);
             }
             let sure = compacted.index.max(applied.index);
             if let Some(first) = doubtful.range(sure.next()..).next() {
                 // Others have what was committed of these, and send it.
-                let dropped = entries.split_off(first);
-                tainted |= dropped.keys().any(|index| !doubtful.contains(index));
+                let dropped = entries.split_off(*first);
+                let mut dropped = dropped.into_iter().map(|entry| entry.position.index);
+                tainted |= dropped.any(|index| !doubtful.contains(&index));
             }
         }
         let mut lost = cut;
         let mut contiguous = Vec::new();
         let mut next = compacted.index.next();
         let mut term = compacted.term;
-        for (index, entry) in entries {
+        for entry in entries {
+            let index = entry.position.index;
             if index != next || entry.position.term < term {
                 (tainted, lost) = (true, true);
                 break;

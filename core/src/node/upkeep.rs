@@ -102,7 +102,7 @@ impl Replica {
             };
             let Some(blob) = space::blob_of(home, key) else { return };
             let body = slot.body.bytes();
-            self.audit.after = Some(key.clone());
+            self.audit.after = Some(Key::from(key));
             match body {
                 Ok(bytes) => expect(blob, &bytes, cx),
                 Err(location) => {

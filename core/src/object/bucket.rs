@@ -104,7 +104,7 @@ pub(super) fn remove(
     let uploads: Vec<Key> = batch
         .scan(&space::uploads(bucket), Bound::Unbounded)
         .take(REMOVE_UPLOADS_MAX)
-        .map(|(key, _)| key.clone())
+        .map(|(key, _)| Key::from(key))
         .collect();
     for key in &uploads {
         batch.remove(key);
@@ -142,7 +142,7 @@ fn raise_floor(batch: &mut Batch<'_>, new: BucketId) {
     let marks: Vec<Key> = batch
         .scan(&space::removed_buckets(), Bound::Unbounded)
         .take(REMOVE_MARKS_MAX)
-        .map(|(key, _)| key.clone())
+        .map(|(key, _)| Key::from(key))
         .filter(|key| space::marked_bucket(key).is_some_and(|bucket| bucket < new))
         .collect();
     marks.iter().for_each(|key| batch.remove(key));

@@ -109,7 +109,7 @@ pub(super) fn collect(
         BlobKind::Upload { .. } => space::parts(blob),
     };
     let limit = items.clamp(1, SLICE_MAX) as usize;
-    let slice = batch.scan(&inside, Bound::Unbounded).take(limit).map(|(key, _)| key.clone());
+    let slice = batch.scan(&inside, Bound::Unbounded).take(limit).map(|(key, _)| Key::from(key));
     let slice: Vec<Key> = slice.collect();
     for key in &slice {
         if matches!(head.kind, BlobKind::Upload { .. })

@@ -174,12 +174,12 @@ fn check_parts(table: &Table, upload: BlobId, named: &[NamedPart]) -> Result<u64
 /// Keys of the parts that are not named.
 fn unnamed(table: &Table, upload: BlobId, named: &[NamedPart]) -> Vec<Key> {
     let all = space::parts(upload);
-    let is_named = |key: &Key| {
+    let is_named = |key: &[u8]| {
         let number = space::part_number(key);
         number.is_some_and(|number| named.binary_search_by_key(&number, |part| part.number).is_ok())
     };
     let parts = table.scan(&all, Bound::Unbounded).map(|(key, _)| key);
-    parts.filter(|key| !is_named(key)).cloned().collect()
+    parts.filter(|key| !is_named(key)).map(Key::from).collect()
 }
 
 /// Removes a part's record, if it is there; its blob dies.

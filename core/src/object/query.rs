@@ -345,7 +345,7 @@ pub fn list_objects(table: &Table, bucket: BucketId, list: &ListObjects) -> List
             last = Some(ListFrom::AfterPrefix(prefix.clone()));
             listing.common_prefixes.push(prefix);
         } else {
-            walk.skip_to(Bound::Excluded(key.clone()));
+            walk.skip_to(Bound::Excluded(Key::from(key)));
             last = Some(ListFrom::After(name.clone()));
             listing.objects.push(listed(name, slot));
         }
@@ -382,7 +382,7 @@ pub fn list_uploads(table: &Table, home: ShardId, list: &ListUploads) -> Uploads
             walk.skip_past(&space::uploads_with_prefix(bucket, prefix.as_bytes()));
             page.common_prefixes.push(prefix);
         } else {
-            walk.skip_to(Bound::Excluded(record.clone()));
+            walk.skip_to(Bound::Excluded(Key::from(record)));
             let initiated = record::head::<UploadHead>(slot).initiated;
             page.uploads.push(ListedUpload { key, upload, initiated });
         }
@@ -404,7 +404,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next record at or after where the walk is, among those that begin with `start`.
-    fn seek<'t>(&self, table: &'t Table, start: &'t [u8]) -> Option<(&'t Key, &'t Slot)> {
+    fn seek<'t>(&self, table: &'t Table, start: &'t [u8]) -> Option<(&'t [u8], &'t Slot)> {
         let from = match &self.from {
             Bound::Included(key) => Bound::Included(&**key),
             Bound::Excluded(key) => Bound::Excluded(&**key),

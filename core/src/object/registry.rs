@@ -26,6 +26,7 @@ use super::names;
 use super::record;
 use crate::codec;
 use crate::kv::batch::Batch;
+use crate::kv::cow::Key;
 use crate::kv::{space, table::Table};
 use crate::planted::{Bug, Planted};
 use crate::types::{BucketId, Epoch, NodeId, ShardId, StoreId, Version};
@@ -300,7 +301,7 @@ fn records(
     core::iter::from_fn(move || {
         let bound = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let (key, slot) = table.scan(&whole, bound).next()?;
-        last = Some(key.clone());
+        last = Some(Key::from(key));
         let name = key.get(1..).map(|name| String::from_utf8_lossy(name).into_owned())?;
         Some((name, record::head(slot)))
     })

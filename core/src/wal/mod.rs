@@ -286,7 +286,7 @@ pub struct Recovered {
 /// What recovery knows of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecoveredPayload {
-    /// Read and verified.
+    /// Read and verified. It shares memory with all that was read at once: whoever wants to keep it copies it.
     Kept(Bytes),
     /// Not handed out ([`Config::keep_payloads_at_boot`]); verified if
     /// [`Config::verify_payloads_at_boot`].

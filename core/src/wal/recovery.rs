@@ -589,8 +589,7 @@ impl Recovery {
             let payload = match payloads.next() {
                 None => RecoveredPayload::Stored,
                 Some(Some(payload)) if self.config.keep_payloads_at_boot => {
-                    // Copied, so that a record doesn't keep the whole slice in memory.
-                    RecoveredPayload::Kept(Bytes::copy_from_slice(&payload))
+                    RecoveredPayload::Kept(payload)
                 }
                 Some(Some(_)) => RecoveredPayload::Stored,
                 Some(None) => {

@@ -9,6 +9,7 @@
 //! Reads and listings first put the objects that they need, outside the measured time.
 
 mod client;
+pub mod index;
 mod payload;
 mod report;
 
@@ -84,6 +85,8 @@ pub enum BenchError {
     Prepare(RequestError),
     /// Every single request failed.
     NothingWorked(String),
+    /// A node of the benchmark itself does not do what it should.
+    Node(String),
 }
 
 impl fmt::Display for BenchError {
@@ -97,6 +100,7 @@ impl fmt::Display for BenchError {
             Self::NothingWorked(error) => {
                 write!(f, "every request failed, the first with: {error}")
             }
+            Self::Node(what) => f.write_str(what),
         }
     }
 }

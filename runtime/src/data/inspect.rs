@@ -25,7 +25,7 @@ use std::path::Path;
 pub struct Inspection {
     /// Whose it is.
     pub identity: Identity,
-    /// Its logs.
+    /// Its logs, and the files that wait to be segments of the write-ahead log again.
     pub logs: Vec<LogFiles>,
     /// Its replicas.
     pub groups: Vec<Group>,
@@ -211,7 +211,8 @@ pub fn inspect(path: &Path, progress: &Progress) -> Result<Inspection, ToolError
     }
     let stats = found.map(|found| found.chunks.stats()).unwrap_or_default();
     let chunks = Chunks { chunks: stats.chunks, bytes: stats.live_bytes };
-    let logs = KINDS.map(|kind| log_of(&store, kind, found)).into();
+    let kinds = KINDS.into_iter().chain([FileKind::Spare]);
+    let logs = kinds.map(|kind| log_of(&store, kind, found)).collect();
     Ok(Inspection { identity, logs, groups, buckets, chunks, problem })
 }
 
@@ -266,7 +267,8 @@ fn log_of(store: &Store, kind: FileKind, found: Option<&Found>) -> LogFiles {
             FileKind::Wal => "wal",
             FileKind::Table => "table",
             FileKind::Chunk => "chunks",
-            _ => "other",
+            FileKind::Spare => "spare",
+            FileKind::Superblock => "superblock",
         },
         segments: files.len() as u64,
         bytes: files.iter().map(|file| file.bytes).sum(),

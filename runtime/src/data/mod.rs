@@ -38,7 +38,7 @@ mod words;
 pub use compact::{Compacted, compact, compact_on};
 pub use dump::{DumpOptions, dump};
 pub use findings::{Advice, Finding, Groups, Kind, Verified};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, LogFiles, inspect};
 pub use progress::Progress;
 pub use verify::{verify, verify_logs};
 

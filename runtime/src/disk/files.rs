@@ -3,6 +3,7 @@
 use super::{DataDir, ExecuteIo, Listed};
 use bytes::{Bytes, BytesMut};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
+use rustix::buffer::spare_capacity;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut};
@@ -23,18 +24,19 @@ const CACHED_READ_BYTES_MAX: u32 = 64 << 10;
 
 /// Reads so many bytes from `offset` on, fewer where the file ends before.
 pub(crate) fn read_to_end(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
-    let mut bytes = BytesMut::zeroed(len);
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + filled as u64) {
+    // Not zeroed before: a boot reads gigabytes.
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = offset + bytes.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
             Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    bytes.truncate(filled);
-    Ok(bytes.freeze())
+    // More may have been allocated, and read, than was asked for.
+    bytes.truncate(len);
+    Ok(bytes.into())
 }
 
 /// An open file.

@@ -2,8 +2,8 @@
 
 use super::{BUCKET, Directory, SECRET, crc, filled};
 use ironseed::data::{
-    Advice, DumpOptions, Groups, Kind, Log, Progress, ToolError, compact, dump, inspect, verify,
-    verify_logs,
+    Advice, DumpOptions, Groups, Kind, Log, LogFiles, Progress, ToolError, compact, dump, inspect,
+    verify, verify_logs,
 };
 use ironseed::disk::{DataDir, DirError};
 use ironseed_core::node::superblock::{self, Membership, Superblock};
@@ -27,10 +27,18 @@ fn place_of(directory: &Directory, name: &str, wanted: &[u8]) -> usize {
 #[test]
 fn a_whole_directory_is_told_and_found_whole() {
     let directory = Directory::of(&filled(5, 2));
+    let spares = |logs: &[LogFiles]| {
+        let spares = logs.iter().filter(|log| log.log == "spare");
+        spares.map(|log| (log.segments, log.bytes, log.last)).collect::<Vec<_>>()
+    };
+    let before = inspect(directory.path(), &Progress::hidden()).expect("an inspection");
+    assert_eq!(spares(&before.logs), [(0, 0, None)]);
+    std::fs::write(directory.file("spare-00000000000000ff.seg"), [7; 4096]).expect("a file");
     let inspection = inspect(directory.path(), &Progress::hidden()).expect("an inspection");
     assert_eq!((inspection.identity.node, inspection.groups.len()), (1, 5));
     assert!(inspection.identity.copies.iter().all(|copy| copy.damage.is_none()));
     assert!(inspection.problem.is_none() && inspection.groups.iter().all(|it| it.damage.is_none()));
+    assert_eq!(spares(&inspection.logs), [(1, 4096, Some(0xff))]);
     let bucket = inspection.buckets.values().next().expect("a bucket");
     assert_eq!((bucket.name.as_deref(), bucket.state.as_deref()), (Some(BUCKET), Some("active")));
     assert_eq!((bucket.count.objects, bucket.count.bytes), (7, 5 * 900 + 2 * 20_000));
