@@ -372,6 +372,7 @@ impl Recovering {
                 quiesce_after: config.tuning.quiesce_after,
                 append_bytes_max: config.tuning.append_bytes_max,
                 append_inflight_max: config.tuning.append_inflight_max,
+                max_clock_drift_ppm: config.tuning.max_clock_drift_ppm,
                 planted: config.planted,
             };
             // Nobody else can tell what the log of a group without other replicas has forgotten.

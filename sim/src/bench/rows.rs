@@ -20,12 +20,6 @@ const fn row(number: u32, plant: &'static str, breaks: &'static str, place: &'st
 /// Rows of which no machine exists yet, or whose bug the structure leaves no place for.
 pub const OPEN: &[Row] = &[
     row(
-        12,
-        "lease counted from receipt of the reply, without a drift bound",
-        "linearizability",
-        "there are no leases yet",
-    ),
-    row(
         13,
         "membership change before an entry of the own term is committed",
         "election safety",
@@ -135,6 +129,12 @@ pub const PLANTED: &[Row] = &[
         "`raft`, confirmation of reads",
     ),
     row(
+        12,
+        "lease counted from receipt of the reply, without a drift bound",
+        "linearizability",
+        "`raft`, the answer to a heartbeat",
+    ),
+    row(
         16,
         "log compacted before the state that replaces it is durable",
         "durable view",
@@ -213,6 +213,18 @@ pub const PLANTED: &[Row] = &[
         "boots of a store that takes a lost one's place are numbered as if nobody had been there before",
         "linearizability, redundancy",
         "`node`, the first boot of a new store",
+    ),
+    row(
+        36,
+        "a leader that told another to campaign at once goes on with its lease",
+        "linearizability",
+        "`raft`, the check of the lease",
+    ),
+    row(
+        37,
+        "a replica that boots votes at once, though it may have promised a leader not to",
+        "linearizability",
+        "`raft`, the boot of a replica",
     ),
 ];
 
