@@ -63,6 +63,8 @@ bugs! {
     ReadWithoutQuorum = 10,
     /// ReadIndex answers before an entry of the leader's own term is committed.
     ReadBeforeOwnTerm = 11,
+    /// A lease is counted from receipt of the answer, and not shortened by how far clocks may drift.
+    LeaseFromReceipt = 12,
     /// In a joint configuration a quorum of the new voters is enough.
     JointNewOnly = 14,
     /// A state takes the place of a log and its configuration does not.
@@ -103,6 +105,10 @@ bugs! {
     ReceiptsOfOldVoters = 37,
     /// A leader that knows an older layout has its group follow that again.
     OlderWish = 38,
+    /// A leader that told another to campaign at once goes on with its lease.
+    LeaseOutlivesTransfer = 39,
+    /// A replica that boots votes at once, though it may have promised a leader not to.
+    PromiseLostAtBoot = 40,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

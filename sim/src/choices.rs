@@ -167,6 +167,8 @@ knobs! {
     RequestsMax = requests_max: 1 ..= 1_048_576, u64::from, narrow;
     /// How long a request may take.
     RequestTimeout = request_timeout: 1_000_000 ..= 3_600_000_000_000, nanos, Duration;
+    /// By how many millionths monotonic clocks run wrong at the most, which leases rest on: 0 for no leases.
+    MaxClockDriftPpm = max_clock_drift_ppm: 0 ..= 200_000, or_zero, unless_zero;
 }
 
 const fn nanos(duration: Duration) -> u64 {
@@ -175,6 +177,14 @@ const fn nanos(duration: Duration) -> u64 {
 
 const fn same(value: u64) -> u64 {
     value
+}
+
+fn or_zero(value: Option<u32>) -> u64 {
+    value.map_or(0, u64::from)
+}
+
+fn unless_zero(value: u64) -> Option<u32> {
+    (value > 0).then(|| narrow(value))
 }
 
 const fn is_set(value: u64) -> bool {

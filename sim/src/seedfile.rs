@@ -116,7 +116,7 @@ mod tests {
         for wrong in ["412", "ms", "1.5ns", "-3ms", "1.x5s", "4 m"] {
             assert!(parse_instant(wrong).is_err(), "{wrong}");
         }
-        assert!(parse_bug(3).is_ok() && parse_bug(12).is_err());
+        assert!(parse_bug(3).is_ok() && parse_bug(13).is_err());
     }
 
     #[test]

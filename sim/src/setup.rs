@@ -257,10 +257,6 @@ impl Setup {
         };
         let calm: BTreeSet<Calm> = overrides.calm.iter().copied().collect();
         let mut hardware = Draw::new(seed, Domain::Setup, &[2]);
-        let drifts = classes.contains(&Class::ClockDrift) && !calm.contains(&Calm::Clocks);
-        // Each node has draws of its own: with fewer of them, the others stay what they are.
-        let own = |node: &NodeId| Draw::new(seed, Domain::Setup, &[9, u64::from(node.0)]);
-        let drift = |node| if drifts { own(node).below(1001) as i64 - 500 } else { 0 };
         let quick = aim.as_ref().and_then(|aim| aim.quick);
         let speed = draw_speed(&mut hardware);
         let speed = quick.map_or(speed, |(_, speed)| speed);
@@ -287,7 +283,14 @@ impl Setup {
         if calm.contains(&Calm::Tuning) {
             tuning = calm_tuning(&tuning);
         }
+        tuning.max_clock_drift_ppm = draw_leases(seed, overrides, aim.as_ref());
         overrides.tuning.iter().for_each(|(knob, value)| knob.set(&mut tuning, *value));
+        let drifts = classes.contains(&Class::ClockDrift);
+        let drift = |node: &NodeId| match calm.contains(&Calm::Clocks) {
+            true => 0,
+            false => draw_drift(seed, *node, tuning.max_clock_drift_ppm, drifts),
+        };
+        let drift_ppm = nodes.iter().map(drift).collect();
         let clock_bound = hardware.magnitude(1_000, 100_000_000);
         let fsync = draw_fsync(&mut hardware, &tuning);
         let mut mix = Mix::draw(&mut Draw::new(seed, Domain::Setup, &[4]), shards, kind);
@@ -309,7 +312,7 @@ impl Setup {
         let rest = rest.flatten();
         Self {
             seed,
-            drift_ppm: nodes.iter().map(drift).collect(),
+            drift_ppm,
             disks: nodes.iter().map(disk).collect(),
             nodes,
             region: aim.as_ref().map(|aim| aim.region),
@@ -486,8 +489,47 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         slice_items: of(draw, (1, 64), 512) as u32,
         requests_max: of(draw, (4, 1024), 16_384) as u32,
         request_timeout: Duration::from_millis(draw.magnitude(1_000, 15_000)),
+        max_clock_drift_ppm: None,
     }
 }
+
+/// What operators promise of clocks, where they do: one run in four has leases, and most of a region whose leaders follow one
+/// another. What is given is all there is.
+fn draw_leases(seed: u64, overrides: &Overrides, aim: Option<&region::Aim>) -> Option<u32> {
+    let mut draw = Draw::new(seed, Domain::Setup, &[17]);
+    let given = overrides.faults.is_some() || overrides.plan.is_some();
+    let (rate, least) = match aim.map(|aim| aim.region) {
+        Some(Region::Leases) => (12, 20_000),
+        Some(Region::Succession) => (4, 100),
+        _ if given => (0, 100),
+        _ => (3, 100),
+    };
+    let ppm = draw.magnitude(least, LEASE_DRIFT_PPM_MAX);
+    draw.chance(rate, 12).then_some(ppm as u32)
+}
+
+/// By how many millionths a node's clock runs wrong. Where leases rest on a bound it is never more, and often just that: some
+/// clocks as fast as they may be, and some as slow. Without them now and then far beyond any bound that would be promised.
+fn draw_drift(seed: u64, node: NodeId, bound: Option<u32>, drifts: bool) -> i64 {
+    // Each node has draws of its own: with fewer of them, the others stay what they are.
+    let mut own = Draw::new(seed, Domain::Setup, &[9, u64::from(node.0)]);
+    let mut far = Draw::new(seed, Domain::Setup, &[18, u64::from(node.0)]);
+    let wild = Draw::new(seed, Domain::Setup, &[18]).chance(1, 3);
+    let within = |draw: &mut Draw, bound: i64| draw.below(2 * bound as u64 + 1) as i64 - bound;
+    match bound.map(i64::from) {
+        Some(bound) => match far.below(3) {
+            0 => bound,
+            1 => -bound,
+            _ => within(&mut far, bound),
+        },
+        None if drifts && wild => within(&mut far, LEASE_DRIFT_PPM_MAX as i64),
+        None if drifts => within(&mut own, 500),
+        None => 0,
+    }
+}
+
+/// The most that clocks of a run drift.
+const LEASE_DRIFT_PPM_MAX: u64 = 100_000;
 
 /// Production's sizes, with the times that this run's network needs.
 fn calm_tuning(drawn: &Tuning) -> Tuning {
@@ -495,6 +537,7 @@ fn calm_tuning(drawn: &Tuning) -> Tuning {
         heartbeat: drawn.heartbeat,
         election: drawn.heartbeat * 4,
         quiesce_after: drawn.heartbeat * 20,
+        max_clock_drift_ppm: drawn.max_clock_drift_ppm,
         // Production's segments are there for disks, and would only be written out in full here.
         wal_segment_bytes: 8 << 20,
         table_segment_bytes: 8 << 20,

@@ -162,6 +162,9 @@ pub struct Tuning {
     pub requests_max: u32,
     /// A request without an answer is given up after this long.
     pub request_timeout: Duration,
+    /// What operators promise of monotonic clocks: none runs wrong by more than so many parts in a million, over an election
+    /// timeout. With it leaders answer reads by leases (ADR 15); `None` for no leases, and no answer that rests on a clock.
+    pub max_clock_drift_ppm: Option<u32>,
 }
 
 impl Default for Tuning {
@@ -184,6 +187,7 @@ impl Default for Tuning {
             slice_items: 512,
             requests_max: 16_384,
             request_timeout: Duration::from_secs(15),
+            max_clock_drift_ppm: None,
         }
     }
 }

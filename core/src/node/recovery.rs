@@ -508,6 +508,7 @@ pub(super) fn raft_config(
         quiesce_after: config.tuning.quiesce_after,
         append_bytes_max: config.tuning.append_bytes_max,
         append_inflight_max: config.tuning.append_inflight_max,
+        max_clock_drift_ppm: config.tuning.max_clock_drift_ppm,
         planted: config.planted,
     }
 }

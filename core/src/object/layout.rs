@@ -1,7 +1,7 @@
 //! The layout: where shards are that were moved, and how far their moves have come.
 //!
 //! A shard that was never moved is where rendezvous hashing puts it ([`placement`]), and has no entry. The meta group
-//! decides where it shall be; its own log brings that about, member by member (docs/adr/0015):
+//! decides where it shall be; its own log brings that about, member by member (docs/adr/0017):
 //!
 //! ```text
 //!            move                 every new voter says that it is whole

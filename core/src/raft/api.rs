@@ -31,6 +31,9 @@ pub struct Config {
     pub append_bytes_max: u64,
     /// The most appends under way to one follower.
     pub append_inflight_max: u32,
+    /// How wrong monotonic clocks may run at the most, of this node and of any other with such a promise: parts in a million, over an
+    /// election timeout. With it followers give promises and leaders hold leases; `None` for neither.
+    pub max_clock_drift_ppm: Option<u32>,
     /// The planted bug, in the simulator.
     pub planted: Planted,
 }
@@ -108,7 +111,7 @@ pub enum Input {
         command: Bytes,
     },
     /// A linearizable read. Answered with [`Output::ReadReady`] or [`Output::ReadRejected`] in some
-    /// later step.
+    /// later step; in this one by a leader that [holds a lease](super::Group::holds_lease).
     Read {
         /// The node's name for it.
         id: u64,
@@ -393,6 +396,8 @@ pub enum Event {
     Quiesced,
     /// Something woke it.
     Woken,
+    /// Reads were answered by a lease.
+    ReadByLease,
     /// This replica is no member of its group any more.
     Expelled,
     /// An election was won because every voter answered.

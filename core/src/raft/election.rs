@@ -59,7 +59,8 @@ impl Group {
             self.wake(false, out);
             self.leader = None;
             let jitter = Duration(self.rng.below(self.config.election.0.max(1)));
-            self.election_at = self.election_at.min(self.now + jitter);
+            let free = self.bound_until().unwrap_or(self.now);
+            self.election_at = self.election_at.min(free + jitter);
         }
     }
 
@@ -96,6 +97,10 @@ impl Group {
 
     /// Asks whether it would be elected: a replica that can't win must not raise the term (thesis 9.6).
     pub(super) fn pre_campaign(&mut self, out: &mut Vec<Output>) {
+        if let Some(until) = self.bound_until() {
+            self.election_at = until; // a leader may answer reads until then because this replica said so
+            return;
+        }
         self.leader = None;
         self.absent.clear();
         self.draw_election();
@@ -125,6 +130,8 @@ impl Group {
     /// Stands for election in `campaign` (Raft 5.2). Its own vote counts once it is durable.
     fn campaign(&mut self, campaign: Term, transfer: bool, out: &mut Vec<Output>) {
         assert!(campaign > self.term, "{campaign:?} is over, this is {:?}", self.term);
+        let bound = self.bound_until().filter(|_| !transfer);
+        assert!(bound.is_none(), "promised not to stand for election before {bound:?}");
         self.become_follower(campaign, out);
         self.vote = Some(self.config.me);
         self.disk.promise();
@@ -155,6 +162,7 @@ impl Group {
     pub(super) fn leader_is_live(&self, candidate: NodeId) -> bool {
         match self.state {
             State::Leader(_) => true,
+            _ if self.is_bound_against(candidate) => true,
             State::Candidate(_) => false,
             State::Follower => {
                 self.leader.is_some_and(|leader| leader != candidate)
@@ -188,12 +196,15 @@ impl Group {
         from: NodeId,
         campaign: Term,
         last: Position,
+        transfer: bool,
         out: &mut Vec<Output>,
     ) {
         // Step 2. One vote a term, and only for a log at least as up to date as ours (5.4.1). A replica
         // that knows this term's leader has nothing to vote on.
         let free = self.vote == Some(from) || (self.vote.is_none() && self.leader.is_none());
-        let grants = campaign == self.term && free && last >= self.log.last();
+        // The term may have risen by other messages than this, which the check of a live leader let pass.
+        let may = transfer || !self.is_bound_against(from);
+        let grants = campaign == self.term && free && may && last >= self.log.last();
         let ballot = if grants { self.own_ballot() } else { Ballot::Refused };
         if ballot != Ballot::Refused {
             if self.vote.is_none() {
@@ -319,10 +330,12 @@ impl Group {
 
     /// Tells the chosen follower to campaign if it has everything.
     pub(super) fn maybe_transfer(&mut self, out: &mut Vec<Output>) {
-        let State::Leader(leadership) = &self.state else { return };
+        let last = self.log.last().index;
+        let State::Leader(leadership) = &mut self.state else { return };
         let Some((to, _)) = leadership.transfer else { return };
         let matched = leadership.followers.get(&to).map(|progress| progress.match_index);
-        if matched == Some(self.log.last().index) {
+        if matched == Some(last) {
+            leadership.invited = true;
             self.say(to, Body::TimeoutNow, None, out);
         }
     }

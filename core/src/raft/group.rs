@@ -8,6 +8,7 @@ use super::api::{
 use super::configuration::{Configuration, is_electorate};
 use super::disk::Disk;
 use super::election::Candidacy;
+use super::lease::Promise;
 use super::log::Log;
 use super::message::{Body, Entry, Message, Payload};
 use super::progress::{Flow, Progress};
@@ -51,6 +52,8 @@ pub struct Group {
     /// Our log is proven equal to that of this term's leader through here.
     pub(super) verified: Index,
     pub(super) standing: Standing,
+    /// What keeps it from electing somebody, with leases.
+    pub(super) promised: Option<Promise>,
     /// The term in which this boot gave its vote conditionally.
     pub(super) conditional: Option<Term>,
     /// The state above is damaged.
@@ -130,6 +133,7 @@ impl Group {
             applied: handed,
             verified: Index(0),
             standing: restored.standing,
+            promised: None,
             conditional: None,
             damaged,
             expelled: false,
@@ -139,6 +143,7 @@ impl Group {
             config,
             rng,
         };
+        group.promised = group.promise_of_the_last_boot();
         group.draw_election();
         if group.log.configuration().is_alone(group.config.me) {
             group.election_at = now; // nobody to wait for
@@ -252,8 +257,8 @@ impl Group {
             return self.on_outdated_message(from, &body, out);
         }
         match body {
-            Body::VoteRequest { campaign, last, .. } => {
-                self.on_vote_request(from, campaign, last, out);
+            Body::VoteRequest { campaign, last, transfer, .. } => {
+                self.on_vote_request(from, campaign, last, transfer, out);
             }
             Body::VoteReply { pre, campaign, ballot } => {
                 self.on_vote_reply(from, pre, campaign, ballot, out);
@@ -267,8 +272,8 @@ impl Group {
             Body::Heartbeat { commit_index, last, round, quiesce, unanimous } => {
                 self.on_heartbeat(from, commit_index, last, round, quiesce, unanimous, out);
             }
-            Body::HeartbeatReply { round, match_index, counts, quiet, .. } => {
-                self.on_heartbeat_reply(from, round, match_index, counts, quiet, out);
+            Body::HeartbeatReply { round, match_index, counts, quiet, promise, .. } => {
+                self.on_heartbeat_reply(from, round, match_index, counts, quiet, promise, out);
             }
             Body::Outdated | Body::Nudge => {} // the term, or the waking, was the message
             Body::TimeoutNow => self.on_timeout_now(from, out),

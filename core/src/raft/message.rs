@@ -3,6 +3,7 @@
 
 use super::configuration::Configuration;
 use crate::codec::Octets;
+use crate::machine::Duration;
 use crate::types::{Incarnation, Index, Position, Term};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
@@ -87,6 +88,9 @@ pub enum Body {
         /// The support epoch of the follower's node for the leader's, if it counts (`node/support.rs`). That node
         /// writes it, and the leader's reads it: to Raft it is nothing, and 0.
         support: u64,
+        /// For how long the follower has promised to elect nobody else, counted from when it heard the round, by a clock that
+        /// is right (`lease`). Zero where there are no leases, or it does not count.
+        promise: Duration,
     },
     /// The receiver's term is over. Ends the leadership of a stale leader.
     Outdated,

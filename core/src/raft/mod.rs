@@ -23,7 +23,8 @@
 //! - **Nothing is applied that isn't durable here**, so a restart never finds a state that is ahead of its
 //!   own log, except where the disk itself forgot.
 //! - **Linearizable reads** cost one round of heartbeats for all that arrive together (ReadIndex). A node can do with less,
-//!   over all its groups ([`Group::read_index`], `node/support.rs`).
+//!   over all its groups ([`Group::read_index`], `node/support.rs`), and a leader without any round while it holds a lease,
+//!   which there is only where operators have promised how far clocks drift (`lease`).
 //! - **No disturbance** (thesis 9.6, 4.2.3, 6.2): a replica asks before it raises the term; whoever hears
 //!   a leader doesn't vote it out; a leader that a quorum doesn't answer steps down.
 //! - **Damage is not absence** (protocol-aware recovery, FAST '18). An entry whose payload is damaged
@@ -64,7 +65,7 @@
 //!
 //! # The files
 //!
-//! `group` has state, dispatch, terms and the end of a step. `election`, `replication`, `read`,
+//! `group` has state, dispatch, terms and the end of a step. `election`, `replication`, `read`, `lease`,
 //! `snapshot`, `readmit`, `membership`, `repair` and `quiesce` are one protocol each, with both sides of a message in
 //! one place. `log`, `disk` (what is on its way there), `progress` (one follower), `configuration` and `quorum` decide
 //! nothing about messages. The tests: `paper` (one rule of the paper each), `testscripts` (stories, run by
@@ -72,7 +73,8 @@
 //!
 //! # Caveats
 //!
-//! - **No leases**: a read always costs a question and an answer (thesis 6.4.1 would save them with clocks).
+//! - **A lease is no stronger than its clocks**: where they drift further than promised, a read may be stale. Without the
+//!   promise ([`Config::max_clock_drift_ppm`]) no answer rests on a clock.
 //! - **An unanimous election** is how a group starts whose every replica abstains. It can lose what every
 //!   holder forgot: that is what an fsync policy other than `always` means. A replaced store
 //!   ([`Standing::Blank`]) takes no part in it, so replacing a majority of disks ends in waiting for an
@@ -84,6 +86,7 @@ mod configuration;
 mod disk;
 mod election;
 mod group;
+mod lease;
 mod log;
 mod membership;
 mod message;

@@ -2,7 +2,10 @@
 //! of the extended version, and of the thesis where this implementation goes beyond it. One replica is
 //! driven by hand.
 
+mod boots;
+mod lease;
 mod members;
+mod quiet;
 mod states;
 
 use super::testing::Store;
@@ -56,6 +59,7 @@ impl Replica {
             quiesce_after: Duration::from_secs(2),
             append_bytes_max: 1 << 20,
             append_inflight_max: 8,
+            max_clock_drift_ppm: None,
             planted: Planted::NONE,
         };
         let store = Store { hard_state, entries: entries.clone(), ..Store::default() };
@@ -517,7 +521,14 @@ fn s7_a_leader_with_a_damaged_state_asks_again_for_what_it_can_t_send() {
         leader.now = leader.now + Duration::from_millis(100);
         leader.input(Input::Timer);
         let (round, match_index, counts, quiet) = (2, Index(0), true, false);
-        let reply = Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 };
+        let reply = Body::HeartbeatReply {
+            round,
+            match_index,
+            counts,
+            quiet,
+            support: 0,
+            promise: Duration::ZERO,
+        };
         leader.hear(ONE, term, reply);
         let asks = |(to, body, _): &(NodeId, Body, _)| {
             *to == ONE && matches!(body, Body::Append { prev, .. } if *prev == at(3, 1))
@@ -577,37 +588,6 @@ fn thesis_9_6_asking_changes_nothing_at_the_voter() {
     assert_eq!(replica.ballot(), Some(Ballot::Granted), "it may tell everyone the same");
 }
 
-#[test]
-fn an_acknowledgement_of_an_older_boot_never_counts() {
-    let mut leader = Replica::leader(3, 1, &[]);
-    leader.matched(ONE, 1, 0);
-    leader.input(Input::PeerRestarted { node: ONE, incarnation: Incarnation(2) });
-    leader.matched(ONE, 1, 1);
-    assert_eq!(leader.commit_index(), 0, "it may have forgotten what it acknowledged");
-    let outcome = AppendOutcome::Matched { match_index: Index(1) };
-    let body = Body::AppendReply { outcome, counts: true };
-    let message = Message { term: Term(1), incarnation: Incarnation(2), body };
-    leader.input(Input::Message { from: ONE, message });
-    assert_eq!(leader.commit_index(), 1);
-}
-
-/// A replica that counts again says so with what it has proven to this leader, which may be nothing. That is
-/// no answer to the probe: taken for one, the leader would begin below its own log, with a state that
-/// the follower doesn't need.
-#[test]
-fn a_match_below_the_probe_does_not_answer_it() {
-    let mut leader = Replica::leader(3, 2, &[1, 1, 1]);
-    leader.matched(ONE, 2, 0);
-    assert_eq!(leader.sent(), []);
-    leader.matched(ONE, 2, 3);
-    leader.input(Input::Propose { id: 7, command: Bytes::from_static(b"x") });
-    let prev = leader.sent().into_iter().find_map(|(to, body, _)| match body {
-        Body::Append { prev, .. } if to == ONE => Some(prev),
-        _ => None,
-    });
-    assert_eq!(prev, Some(at(4, 2)), "sent on, not again");
-}
-
 /// Section 5.2. A disk that is slow gets one election after another to write otherwise, and ends none.
 #[test]
 fn a_candidate_begins_no_other_term_before_its_own_vote_is_durable() {
@@ -626,91 +606,6 @@ fn a_candidate_begins_no_other_term_before_its_own_vote_is_durable() {
     assert_eq!(replica.group.role(), Role::Candidate, "by its peer's vote alone");
     replica.input(Input::Persisted { upto: *vote });
     assert_eq!((replica.group.role(), replica.group.term()), (Role::Leader, Term(2)));
-}
-
-/// Half a group that is awake beside a leader that sleeps would elect another one.
-#[test]
-fn a_quiet_follower_that_a_late_message_wakes_asks_its_leader() {
-    let mut replica = Replica::follower(2, &[1]);
-    let unanimous = false;
-    let rest = |round, quiesce| {
-        let (commit_index, last) = (Index(1), at(1, 1));
-        Body::Heartbeat { commit_index, last, round, quiesce, unanimous }
-    };
-    replica.append(2, at(1, 1), vec![], 1);
-    replica.sync();
-    let nudged = |replica: &Replica| replica.sent().contains(&(ONE, Body::Nudge, None));
-    let late = [(OTHER, 1, Body::Nudge, true), (OTHER, 2, Body::Outdated, true)];
-    let led = [(ONE, 1, rest(1, false), true), (ONE, 2, rest(2, false), false)];
-    for (from, term, body, asks) in late.into_iter().chain(led) {
-        replica.hear(ONE, 2, rest(1, true));
-        assert!(replica.group.is_quiet());
-        replica.hear(from, term, body.clone());
-        assert!(!replica.group.is_quiet(), "{from:?} {term} {body:?}");
-        assert_eq!(nudged(&replica), asks, "{from:?} {term} {body:?}");
-    }
-}
-
-/// A heartbeat that was under way for long wakes a follower. Its leader sleeps: the answer must wake it, or the follower stands
-/// for election some day, and wins where somebody has lost touch with the leader.
-#[test]
-fn a_quiet_leader_wakes_when_somebody_who_is_awake_answers() {
-    let mut leader = Replica::leader(3, 2, &[]);
-    let answer = |round, quiet| {
-        let (match_index, counts) = (Index(1), true);
-        Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 }
-    };
-    let rests = |leader: &mut Replica| {
-        for _ in 0..100 {
-            leader.now = leader.group.deadline().unwrap();
-            leader.input(Input::Timer);
-            let quiet = |body: &Body| match body {
-                Body::Heartbeat { round, quiesce, .. } => Some((*round, *quiesce)),
-                _ => None,
-            };
-            let told = leader.sent().iter().find_map(|(_, body, _)| quiet(body));
-            let Some((round, quiesce)) = told else { continue };
-            for from in [ONE, OTHER] {
-                leader.hear(from, 2, answer(round, quiesce));
-            }
-            if leader.group.is_quiet() {
-                return;
-            }
-        }
-        panic!("it never goes quiet");
-    };
-    for from in [ONE, OTHER] {
-        leader.matched(from, 2, 1);
-    }
-    rests(&mut leader);
-    leader.hear(ONE, 2, answer(9, true));
-    leader.hear(ONE, 1, answer(9, false));
-    assert!(leader.group.is_quiet(), "who sleeps, or spoke in an older term, wakes nobody");
-    leader.hear(ONE, 2, answer(1, false));
-    assert!(!leader.group.is_quiet());
-    let heartbeats =
-        leader.sent().iter().filter(|(_, body, _)| matches!(body, Body::Heartbeat { .. })).count();
-    assert_eq!(heartbeats, 2, "and everybody hears of it");
-    rests(&mut leader);
-}
-
-/// Another may have come to lead while nothing of it arrived here; whoever led before would know.
-#[test]
-fn a_quiet_follower_asks_its_leader_when_a_peer_is_heard_of_again() {
-    let (commit_index, last) = (Index(1), at(1, 1));
-    let (round, quiesce, unanimous) = (1, true, false);
-    for (found, asks) in [(OTHER, true), (ONE, false), (NodeId(9), false)] {
-        let mut replica = Replica::follower(2, &[1]);
-        replica.append(2, at(1, 1), vec![], 1);
-        replica.sync();
-        let rest = Body::Heartbeat { commit_index, last, round, quiesce, unanimous };
-        replica.hear(ONE, 2, rest);
-        assert!(replica.group.is_quiet());
-        replica.sent();
-        replica.input(Input::PeerFound { node: found });
-        assert_eq!(replica.group.is_quiet(), !asks, "{found:?}");
-        assert_eq!(replica.sent().contains(&(ONE, Body::Nudge, None)), asks, "{found:?}");
-    }
 }
 
 /// A disk that lies: nothing that the leader could send would help, and asking at once would never end.
@@ -737,7 +632,18 @@ fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {
         leader.now = leader.now + Duration::from_millis(100);
         leader.input(Input::Timer);
         let (match_index, counts, quiet) = (Index(1), true, false);
-        leader.hear(ONE, 2, Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 });
+        leader.hear(
+            ONE,
+            2,
+            Body::HeartbeatReply {
+                round,
+                match_index,
+                counts,
+                quiet,
+                support: 0,
+                promise: Duration::ZERO,
+            },
+        );
         asked += appends(&leader);
         for _ in 0..5 {
             asked += lacks(&mut leader, 3);
@@ -762,27 +668,6 @@ fn a_completion_never_vouches_for_what_came_after_it() {
     assert_eq!(replica.group.status().durable, Index(2));
 }
 
-#[test]
-fn a_replica_that_abstains_answers_conditionally_and_is_not_counted() {
-    let restored =
-        Restored { entries: log(&[1]), standing: Standing::Abstaining, ..Restored::default() };
-    let mut replica = Replica::follower(1, &[1]);
-    replica.group = Group::new(replica.group.config.clone(), restored, Instant(0), Rng::new(1));
-    replica.hear(ONE, 2, vote_request(false, 2, at(1, 1)));
-    assert_eq!(replica.ballot(), Some(Ballot::Conditional));
-    replica.append(2, at(1, 1), vec![entry(2, 2)], 0);
-    let counts = replica.sent().into_iter().any(|(_, body, _)| match body {
-        Body::AppendReply { counts, .. } | Body::HeartbeatReply { counts, .. } => counts,
-        _ => false,
-    });
-    assert!(!counts);
-
-    let mut leader = Replica::leader(3, 2, &[1]);
-    let outcome = AppendOutcome::Matched { match_index: Index(2) };
-    leader.hear(ONE, 2, Body::AppendReply { outcome, counts: false });
-    assert_eq!(leader.commit_index(), 0);
-}
-
 /// A state that a later leader committed may be ahead of what the leader of our term ever had: we must
 /// not call ourselves equal to that one.
 #[test]
@@ -795,17 +680,4 @@ fn s7_a_state_brings_the_term_of_its_leader() {
     assert_eq!((replica.group.term(), replica.group.leader()), (Term(6), None));
     replica.hear(ONE, 5, heartbeat(2, 0, at(1, 1)));
     assert_eq!(replica.sent(), [(ONE, Body::Outdated, Some(PersistId(1)))]);
-}
-
-/// Extension: a heartbeat that arrives long after its term may put a follower to sleep. Whoever hears that must say
-/// that the term is over, for nothing else wakes it.
-#[test]
-fn whoever_went_quiet_in_an_older_term_is_told_of_this_one() {
-    let mut replica = Replica::leader(3, 5, &[]);
-    for (quiet, told) in [(false, vec![]), (true, vec![(ONE, Body::Outdated, None)])] {
-        let (round, match_index) = (9, Index(1));
-        let body = Body::HeartbeatReply { round, match_index, counts: true, quiet, support: 0 };
-        replica.hear(ONE, 4, body);
-        assert_eq!(replica.sent(), told);
-    }
 }

@@ -46,6 +46,8 @@ pub(super) struct Progress {
     pub(super) sent_round: u64,
     /// The highest round that it answered going quiet; 0 if none.
     pub(super) quiet_round: u64,
+    /// Until then, by our clock, it elects nobody else.
+    pub(super) promised: Instant,
 }
 
 impl Progress {
@@ -61,6 +63,7 @@ impl Progress {
             round: 0,
             sent_round: 0,
             quiet_round: 0,
+            promised: Instant(0),
         }
     }
 
@@ -72,6 +75,11 @@ impl Progress {
     /// What may be counted towards a commit.
     pub(super) const fn counted_match(&self) -> Index {
         if self.counts { self.match_index } else { Index(0) }
+    }
+
+    /// What may be counted towards a lease.
+    pub(super) const fn counted_promise(&self) -> Instant {
+        if self.counts { self.promised } else { Instant(0) }
     }
 
     /// What may be counted towards a read.

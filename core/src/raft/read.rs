@@ -1,9 +1,9 @@
 //! Linearizable reads without a log entry: ReadIndex (thesis 6.4). A read takes the commit index, then
 //! one round of heartbeats proves that this replica still led after the read had begun. All reads that
-//! arrive while a round is under way share the next one. (A node that leads many groups seldom needs it: see
+//! arrive while a round is under way share the next one. A leader that holds a lease needs no round (`lease`). (A node that leads many groups seldom needs it: see
 //! `node/support.rs`.)
 
-use super::api::Output;
+use super::api::{Event, Output};
 use super::group::{Group, State};
 use super::progress::Progress;
 use crate::planted::Bug;
@@ -60,6 +60,11 @@ impl Group {
             return out.push(Output::ReadReady { id, index: commit_index });
         }
         leadership.busy_at = now;
+        if self.holds_lease(now) {
+            Self::trace(Event::ReadByLease, out);
+            return out.push(Output::ReadReady { id, index: commit_index });
+        }
+        let State::Leader(leadership) = &mut self.state else { return };
         leadership.reads.waiting.push(id);
         self.maybe_start_round(out);
     }

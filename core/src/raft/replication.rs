@@ -2,11 +2,12 @@
 
 use super::api::{Config, Event, Output, Standing, Write};
 use super::group::{Group, State};
+use super::lease::Begun;
 use super::message::{AppendOutcome, Body, Entry, Payload};
 use super::progress::{Flow, Progress};
 use super::read::Reads;
 use crate::codec::Octets;
-use crate::machine::Instant;
+use crate::machine::{Duration, Instant};
 use crate::planted::{Bug, Point};
 use crate::types::{Index, NodeId, Position};
 use alloc::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub(super) struct Leadership {
     pub(super) unsent: bool,
     /// The last round of heartbeats, from 1.
     pub(super) round: u64,
+    /// When the last rounds began.
+    pub(super) begun: Begun,
     pub(super) heartbeat_at: Instant,
     /// When a quorum must have been heard from within the election timeout before.
     pub(super) check_at: Instant,
@@ -35,6 +38,8 @@ pub(super) struct Leadership {
     pub(super) quiesce_round: Option<u64>,
     /// Leadership is being given to this follower, until then.
     pub(super) transfer: Option<(NodeId, Instant)>,
+    /// Somebody was told to campaign at once, and may do so at any time.
+    pub(super) invited: bool,
     /// The election counted conditional votes.
     pub(super) unanimous: bool,
 }
@@ -46,12 +51,14 @@ impl Leadership {
             first_index: last.index.next(),
             unsent: false,
             round: 0,
+            begun: Begun::default(),
             heartbeat_at: now + config.heartbeat,
             check_at: now + config.election,
             reads: Reads::default(),
             busy_at: now,
             quiesce_round: None,
             transfer: None,
+            invited: false,
             unanimous: false,
         }
     }
@@ -131,6 +138,7 @@ impl Group {
             leadership.reads.start(round, commit_index);
         }
         let quiesce = leadership.quiesce_round.is_some();
+        self.note_round();
         for peer in self.peers() {
             let body = Body::Heartbeat { commit_index, last, round, quiesce, unanimous };
             self.say(peer, body, None, out);
@@ -168,7 +176,8 @@ impl Group {
         }
         let match_index = self.verified.min(self.log.durable());
         let quiet = self.quiet;
-        let body = Body::HeartbeatReply { round, match_index, counts, quiet, support: 0 };
+        let promise = if counts { self.promise(leader) } else { Duration::ZERO };
+        let body = Body::HeartbeatReply { round, match_index, counts, quiet, support: 0, promise };
         self.say(leader, body, self.disk.promise_gate(), out);
         if !counts {
             self.say(leader, Body::ReadmitRequest, self.disk.promise_gate(), out);
@@ -179,6 +188,7 @@ impl Group {
     }
 
     /// The answer at the leader.
+    #[expect(clippy::too_many_arguments, reason = "one for each field of the message")]
     pub(super) fn on_heartbeat_reply(
         &mut self,
         from: NodeId,
@@ -186,8 +196,10 @@ impl Group {
         match_index: Index,
         counts: bool,
         quiet: bool,
+        promise: Duration,
         out: &mut Vec<Output>,
     ) {
+        self.on_promise(from, round, promise);
         let (now, last) = (self.now, self.log.last().index);
         let compacted = self.log.compacted().index;
         let State::Leader(leadership) = &mut self.state else { return };

@@ -2,7 +2,8 @@
 //!
 //! Lines of a script: `#` starts a comment, which is copied. Nodes are numbers.
 //!
-//! - `cluster 3` starts that many nodes. `status` shows them all.
+//! - `cluster 3` starts that many nodes, `cluster 3 5000` with leases for clocks that run wrong by 5000 millionths at the most.
+//!   `status` shows them all.
 //! - `campaign 1`, `propose 1 a`, `read 1`, `transfer 1`, `wake 1`, `suspect 2 1` (2 suspects 1),
 //!   `found 2 1` (2 hears from 1 again),
 //!   `damaged 1` (its state), `compact 1 5` feed a node.
@@ -167,7 +168,10 @@ impl Runner {
         self.next_id += 1;
         let id = self.next_id;
         match words[0] {
-            "cluster" => self.cluster = Cluster::new(first.0, 1, Planted::NONE),
+            "cluster" => {
+                let drift = number(2).map(|ppm| u32::try_from(ppm).unwrap());
+                self.cluster = Cluster::leased(first.0, 1, Planted::NONE, drift);
+            }
             "campaign" => self.cluster.input(first, Input::Campaign),
             "propose" => {
                 let command = words[2].as_bytes().to_vec().into();

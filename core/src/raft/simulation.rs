@@ -46,6 +46,8 @@ impl Run {
         let stormy = rng.chance(1, 3);
         let restless = rng.chance(1, 2);
         let mut cluster = Cluster::new(count, rng.next(), planted);
+        let leased = rng.chance(1, 2);
+        cluster.config.max_clock_drift_ppm = leased.then_some(50_000);
         // One entry an append, a few, or many.
         cluster.config.append_bytes_max = [1, 300, 4_096][usize::try_from(rng.below(3)).unwrap()];
         cluster.config.append_inflight_max = u32::try_from(rng.between(1, 8)).unwrap();
@@ -345,6 +347,7 @@ impl Run {
                 Output::Trace(super::Event::Truncated { .. }) => self.count("truncated"),
                 Output::Trace(super::Event::Unanimous { .. }) => self.count("unanimous"),
                 Output::Trace(super::Event::Expelled) => self.count("expelled"),
+                Output::Trace(super::Event::ReadByLease) => self.count("leased"),
                 _ => {}
             }
         }
@@ -435,8 +438,14 @@ fn figure_3_holds_and_the_group_recovers_whatever_happens() {
     std::eprintln!("{total:?}");
     // A run in which nothing happens proves nothing.
     let rare = ["crash", "forgot", "leader", "quiesced", "read", "readmitted", "repaired", "rot"];
-    for what in rare.into_iter().chain(["snapshot", "truncated", "damaged", "expelled", "changed"])
-    {
+    for what in rare.into_iter().chain([
+        "snapshot",
+        "truncated",
+        "damaged",
+        "expelled",
+        "changed",
+        "leased",
+    ]) {
         assert!(total.get(what).is_some_and(|count| *count >= 3), "too few: {what} in {total:?}");
     }
 }

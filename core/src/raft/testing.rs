@@ -142,6 +142,11 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(count: u32, seed: u64, planted: Planted) -> Self {
+        Self::leased(count, seed, planted, None)
+    }
+
+    /// With leases, if it is said how far clocks drift. Here they show one time.
+    pub(super) fn leased(count: u32, seed: u64, planted: Planted, drift: Option<u32>) -> Self {
         let voters: Vec<NodeId> = (1..=count).map(NodeId).collect();
         let config = Config {
             me: NodeId(1),
@@ -153,6 +158,7 @@ impl Cluster {
             quiesce_after: Duration::from_secs(2),
             append_bytes_max: 300,
             append_inflight_max: 4,
+            max_clock_drift_ppm: drift,
             planted,
         };
         let mut cluster = Self {
@@ -463,10 +469,13 @@ pub(super) fn describe(body: &Body) -> String {
             }
             text
         }
-        Body::HeartbeatReply { round, match_index, counts, quiet, .. } => {
+        Body::HeartbeatReply { round, match_index, counts, quiet, promise, .. } => {
             let mut text = format!("HeartbeatReply round={round} match={match_index}");
             for (set, name) in [(!counts, " abstains"), (*quiet, " quiet")] {
                 text.push_str(if set { name } else { "" });
+            }
+            if *promise > Duration::ZERO {
+                text.push_str(&format!(" promises={promise:?}"));
             }
             text
         }

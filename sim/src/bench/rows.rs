@@ -20,12 +20,6 @@ const fn row(number: u32, plant: &'static str, breaks: &'static str, place: &'st
 /// Rows of which no machine exists yet, or whose bug the structure leaves no place for.
 pub const OPEN: &[Row] = &[
     row(
-        12,
-        "lease counted from receipt of the reply, without a drift bound",
-        "linearizability",
-        "there are no leases yet",
-    ),
-    row(
         13,
         "membership change before an entry of the own term is committed",
         "election safety",
@@ -121,6 +115,12 @@ pub const PLANTED: &[Row] = &[
         "ReadIndex before an entry of the own term is committed",
         "linearizability",
         "`raft`, confirmation of reads",
+    ),
+    row(
+        12,
+        "lease counted from receipt of the reply, without a drift bound",
+        "linearizability",
+        "`raft`, the answer to a heartbeat",
     ),
     row(
         14,
@@ -226,6 +226,18 @@ pub const PLANTED: &[Row] = &[
         "a leader that knows an older layout has its group follow that again",
         "progress, redundancy",
         "`raft`, change of the voters",
+    ),
+    row(
+        39,
+        "a leader that told another to campaign at once goes on with its lease",
+        "linearizability",
+        "`raft`, the check of the lease",
+    ),
+    row(
+        40,
+        "a replica that boots votes at once, though it may have promised a leader not to",
+        "linearizability",
+        "`raft`, the boot of a replica",
     ),
 ];
 

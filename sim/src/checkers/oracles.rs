@@ -146,6 +146,7 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
             Event::SnapshotInstalled { .. } => None,
             Event::Quiesced => Some("group-quiet"),
             Event::Woken => Some("group-woken"),
+            Event::ReadByLease => Some("read-by-lease"),
             Event::Unanimous { .. } => Some("elected-by-all"),
             Event::Expelled => Some("expelled"),
         },

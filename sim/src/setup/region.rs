@@ -24,6 +24,8 @@ pub enum Region {
     Disks,
     /// Shards are moved, to and fro, while leaders fall.
     Moves,
+    /// Leaders hold leases by clocks that run as wrong as they may, and are cut off from those who elect another.
+    Leases,
 }
 
 /// What a run of a region has in place of what it would have drawn.
@@ -51,10 +53,12 @@ pub const NO_REGION: &str = "none";
 const ONE_IN: u64 = 4;
 const DISKS_ONE_IN: u64 = 10;
 const MOVES_ONE_IN: u64 = 7;
+const LEASES_ONE_IN: u64 = 9;
 
 impl Region {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Succession, Self::Buckets, Self::Disks, Self::Moves];
+    pub const ALL: &[Self] =
+        &[Self::Succession, Self::Buckets, Self::Disks, Self::Moves, Self::Leases];
 
     /// What it is called in seed files.
     #[must_use]
@@ -64,6 +68,7 @@ impl Region {
             Self::Buckets => "buckets",
             Self::Disks => "disks",
             Self::Moves => "moves",
+            Self::Leases => "leases",
         }
     }
 
@@ -81,12 +86,14 @@ impl Region {
         let region = [Self::Succession, Self::Buckets][draw.weighted(&[2, 1])];
         let disks = Draw::new(seed, Domain::Setup, &[16]).chance(1, DISKS_ONE_IN);
         let moves = Draw::new(seed, Domain::Setup, &[17]).chance(1, MOVES_ONE_IN);
+        let leases = Draw::new(seed, Domain::Setup, &[19]).chance(1, LEASES_ONE_IN);
         let region = match overrides.region.as_deref() {
             Some(name) => Self::named(name)?,
             None if given => return None,
             None if drawn => region,
             None if disks => Self::Disks,
             None if moves => Self::Moves,
+            None if leases => Self::Leases,
             None => return None,
         };
         Some(region.aim(Draw::new(seed, Domain::Setup, &[15, region as u64])))
@@ -148,6 +155,20 @@ impl Region {
                 (Class::Rot, 2),
                 (Class::DiskFull, 1),
             ],
+            Self::Leases => &[
+                (Class::Hunt, 8),
+                (Class::Estrange, 6),
+                (Class::Isolate, 8),
+                (Class::Partition, 6),
+                (Class::OneWay, 6),
+                (Class::Clog, 6),
+                (Class::Reorder, 3),
+                (Class::Duplicate, 3),
+                (Class::Pause, 4),
+                (Class::Kill, 6),
+                (Class::Stop, 2),
+                (Class::CrashLoop, 4),
+            ],
         };
         let classes = often.iter().filter(|(_, rate)| draw.chance(*rate, 12)).map(|(of, _)| *of);
         let classes = classes.collect();
@@ -161,6 +182,7 @@ impl Region {
                 (Point::ElectionSoon, 6),
             ],
             Self::Buckets => &[(Point::TransferAway, 4), (Point::ApplyOne, 4)],
+            Self::Leases => &[(Point::ElectionSoon, 10), (Point::TransferAway, 4)],
             Self::Disks => &[
                 (Point::CompactNow, 6),
                 (Point::FrameNow, 4),
@@ -183,7 +205,11 @@ impl Region {
         };
         let points = forced.iter().filter(|(_, rate)| draw.chance(*rate, 12));
         let points = points.map(|(point, _)| (*point, point.often())).collect();
-        let quick = self == Self::Buckets && draw.chance(3, 4);
+        let quick = match self {
+            Self::Buckets => draw.chance(3, 4),
+            Self::Leases => true,
+            Self::Succession | Self::Disks | Self::Moves => false,
+        };
         let quick = quick.then(|| {
             let delay = draw.magnitude(20_000, 150_000);
             let sync = draw.magnitude(50_000, 300_000);
@@ -201,11 +227,12 @@ impl Region {
             shards: if draw.chance(3, 4) { 1 } else { 2 },
             millis: match self {
                 Self::Disks | Self::Moves => draw.between(4_000, 8_000),
-                Self::Succession | Self::Buckets => draw.between(2_000, 4_000),
+                Self::Succession | Self::Buckets | Self::Leases => draw.between(2_000, 4_000),
             },
             workload: match self {
                 Self::Succession => [RELAYS, "kv", "kv-swaps"][draw.weighted(&[3, 1, 1])],
                 Self::Buckets => RACES,
+                Self::Leases => [RELAYS, "kv"][draw.weighted(&[1, 1])],
                 Self::Disks => {
                     ["kv", "mixed", "multipart", "objects"][draw.weighted(&[3, 2, 1, 1])]
                 }

@@ -87,6 +87,10 @@ impl<'a> Passes<'a> {
                 ),
                 ..best.clone()
             };
+            // Nor are leases.
+            if let Some(ppm) = setup.tuning.max_clock_drift_ppm {
+                all.tuning.entry(Knob::MaxClockDriftPpm).or_insert(u64::from(ppm));
+            }
             if number == 2 {
                 return Some(all);
             }

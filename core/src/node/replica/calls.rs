@@ -13,16 +13,31 @@ impl Replica {
                     return cx.answer(self.group, caller, Reply::NotLeader(None));
                 }
                 self.asked.push(Read { caller, query });
-                if self.leads() {
-                    cx.posts.push(Post::ReadAsked(self.group));
-                } else {
-                    self.confirm(cx); // refused at once, and a quiet group looks after its leader
+                if !self.leads() || self.raft.holds_lease(cx.now.mono) {
+                    // Refused at once, and a quiet group looks after its leader. Or answered at once: time was read after
+                    // the call had come.
+                    return self.confirm(cx);
                 }
+                cx.posts.push(Post::ReadAsked(self.group));
+                self.maybe_stay_awake(cx);
             }
             Ask::OpenSession(session) => {
                 self.propose(caller, None, Op::OpenSession { session }, cx);
             }
             Ask::Write { tag, op } => self.propose(caller, Some(tag), *op, cx),
+        }
+    }
+
+    /// A leader that sleeps has no lease for long. Whoever reads now and then does not wake it; where reads come again soon it
+    /// stays awake for as long as they do.
+    fn maybe_stay_awake(&mut self, cx: &mut Cx<'_>) {
+        if !self.raft.has_leases() || !self.raft.is_quiet() {
+            return;
+        }
+        let again = self.read_asleep.is_some_and(|at| cx.now.mono - at < READ_AGAIN);
+        self.read_asleep = Some(cx.now.mono);
+        if again {
+            self.feed(raft::Input::Wake, cx);
         }
     }
 

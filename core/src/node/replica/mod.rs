@@ -31,7 +31,7 @@ use crate::kv::cow::Rubble;
 use crate::kv::frame::{Frame, Place};
 use crate::kv::state::{Event, State};
 use crate::kv::table::Slot;
-use crate::machine::{Instant, Now, first_of};
+use crate::machine::{Duration, Instant, Now, first_of};
 use crate::object::api::Refusal;
 use crate::object::command::{ObjectEvent, ObjectOp};
 use crate::object::registry;
@@ -51,6 +51,9 @@ const FRAME_BYTES: usize = 64 << 10;
 /// A leader refuses proposals while this many are not yet applied: the client is told to come again
 /// instead of queueing without bound.
 const PROPOSALS_MAX: usize = 4096;
+
+/// Where there are leases, reads of a group that sleeps wake it if they are no further apart.
+const READ_AGAIN: Duration = Duration::from_millis(500);
 
 /// Buckets that are made or deleted at a time; the others wait.
 const PROCEDURES_MAX: usize = 64;
@@ -108,6 +111,8 @@ pub(super) struct Replica {
     proposed: BTreeMap<Index, (Term, Caller)>,
     /// Reads that wait for the next round.
     asked: Vec<Read>,
+    /// When it was last read while it slept.
+    read_asleep: Option<Instant>,
     /// Reads that wait for the support of other nodes, by the round that asks for it.
     awaiting: BTreeMap<u64, Vec<Read>>,
     /// Whom this replica follows.
@@ -160,6 +165,7 @@ impl Replica {
             placing: BTreeMap::new(),
             proposed: BTreeMap::new(),
             asked: Vec::new(),
+            read_asleep: None,
             awaiting: BTreeMap::new(),
             follows: Follows::default(),
             followers: Received::default(),
