@@ -192,7 +192,8 @@ impl Group {
                 self.on_peer_restarted(node, incarnation, out);
             }
             Input::ChangeVoters { id, voters } => self.on_change_voters(id, voters, out),
-            Input::TransferAway => self.on_transfer_away(out),
+            Input::TransferAway { prefer } => self.on_transfer_away(prefer, false, out),
+            Input::TransferTo { node } => self.on_transfer_away(Some(node), true, out),
             Input::Campaign => self.on_campaign(out),
             Input::StateDamaged => self.on_state_damaged(out),
         }

@@ -136,6 +136,7 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
         Trace::Booted { standing: Standing::Blank, .. } => Some("boot-with-nothing"),
         Trace::Chartered { .. } => Some("charter-changed"),
         Trace::Role { role: Role::Leader, .. } => Some("leader-elected"),
+        Trace::HandOver { .. } => Some("leader-handed-over"),
         Trace::Raft { event, .. } => match event {
             Event::Truncated { .. } => Some("log-truncated"),
             Event::Repaired { .. } => Some("entry-repaired"),
