@@ -1,17 +1,19 @@
 //! Time as the node is told it: the real twin of the simulator's clocks.
 //!
 //! The monotonic clock counts from the start of the process, so that it is a plain number and never
-//! goes back within a boot. The wall clock is whatever the operating system says, widened by the bound
+//! goes back within a boot. It counts on while the machine sleeps ([`sys::monotonic`]). The wall clock is whatever the operating system says, widened by the bound
 //! on its error that the operator states; it may jump, and nothing but the choice of timestamps and of
 //! leases reads it.
 
+use crate::sys;
 use ironseed_core::machine::{Duration, Instant, Now};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The clocks of one node.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    started: std::time::Instant,
+    /// What the monotonic clock showed.
+    started: std::time::Duration,
     /// How far the wall clock may be off, either way.
     bound: Duration,
 }
@@ -20,7 +22,13 @@ impl Clock {
     /// Starts the monotonic clock; the wall clock is taken to be right within `bound`.
     #[must_use]
     pub fn start(bound: Duration) -> Self {
-        Self { started: std::time::Instant::now(), bound }
+        Self { started: sys::monotonic(), bound }
+    }
+
+    /// Since the start.
+    fn elapsed(&self) -> u64 {
+        let elapsed = sys::monotonic().saturating_sub(self.started);
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The time now.
@@ -31,7 +39,7 @@ impl Clock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_nanos()).unwrap_or(0);
         Now {
-            mono: Instant(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+            mono: Instant(self.elapsed()),
             wall_earliest: wall.saturating_sub(self.bound.0),
             wall_latest: wall.saturating_add(self.bound.0),
         }
@@ -40,8 +48,7 @@ impl Clock {
     /// How long from now until `deadline`; zero when it has passed.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> std::time::Duration {
-        let elapsed = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        std::time::Duration::from_nanos(deadline.0.saturating_sub(elapsed))
+        std::time::Duration::from_nanos(deadline.0.saturating_sub(self.elapsed()))
     }
 }
 

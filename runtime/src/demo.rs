@@ -223,6 +223,7 @@ fn config(
         node: NodeId(number),
         data: options.data.join(format!("node-{number}")),
         clock_bound: Span::from_millis(500),
+        max_clock_drift_ppm: None,
         cluster: Cluster {
             members: members.to_vec(),
             shards: 256,

@@ -25,6 +25,16 @@ pub use tokio::task::{AbortHandle, JoinSet};
 /// Connections that wait to be accepted: bursts of clients that all reconnect at the same moment.
 const BACKLOG: i32 = 1024;
 
+/// Time since some moment before this process began. It never goes back, and counts on while the machine sleeps: leases rest on
+/// it (ADR 15), and `std`'s clock may stand still then.
+#[must_use]
+pub fn monotonic() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let time = clock_gettime(ClockId::Boottime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+}
+
 /// Binds a port with room for bursts of connections.
 ///
 /// # Errors

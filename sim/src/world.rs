@@ -15,6 +15,7 @@ mod disaster;
 mod echoes;
 mod estrange;
 mod frozen;
+mod handing;
 mod hunt;
 mod looping;
 mod losses;
@@ -109,6 +110,8 @@ pub struct World<M> {
     oracles: Oracles,
     /// Groups that got a leader since they were last watched.
     elected: BTreeSet<GroupId>,
+    /// When leadership of a group was last given away.
+    handed: BTreeMap<GroupId, u64>,
     echoes: Echoes,
     violation: Option<Violation>,
     /// What the run goes without.
@@ -186,6 +189,7 @@ impl<M: Machine> World<M> {
                 .with(&setup.deliveries),
             oracles: Oracles::new(&setup, setup.syncs_always()),
             elected: BTreeSet::new(),
+            handed: BTreeMap::new(),
             echoes: Echoes::new(&setup),
             violation: None,
             without: None,
@@ -449,6 +453,9 @@ impl<M: Machine> World<M> {
                 if let Some(name) = oracles::rare(&trace) {
                     Stats::count(&mut self.stats.rare, name, 1);
                 }
+                if let Trace::HandOver { group, .. } = &trace {
+                    self.note_hand_over(*group);
+                }
                 if let Trace::Stranger { node, store } = &trace {
                     self.refused(*node, *store);
                 }
@@ -482,7 +489,9 @@ impl<M: Machine> World<M> {
             self.spring(node, Moment::Elected);
         }
         self.led.insert(group, node);
-        self.elected.insert(group);
+        if !self.was_handed_over(group) {
+            self.elected.insert(group);
+        }
         self.echo(node, group, term);
         if !self.hunts.is_empty() {
             self.scent(node, group);

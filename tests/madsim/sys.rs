@@ -51,6 +51,15 @@ fn device(dir: &Path) -> io::Result<Arc<dyn Device>> {
     device.ok_or_else(|| io::Error::other(format!("nothing is mounted on {}", dir.display())))
 }
 
+/// Time since the simulation began.
+#[must_use]
+pub fn monotonic() -> Duration {
+    thread_local! {
+        static BEGAN: std::time::Instant = std::time::Instant::now();
+    }
+    BEGAN.with(std::time::Instant::elapsed)
+}
+
 /// Every node that is started from now on carries this bug.
 pub fn plant(planted: Planted) {
     PLANTED.set(planted);

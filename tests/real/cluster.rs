@@ -210,10 +210,19 @@ impl Cluster {
 
     /// Makes a process hang, or go on.
     pub(crate) fn hang(&self, index: usize, hangs: bool) -> Result {
-        use rustix::process::{Pid, Signal, kill_process};
+        use rustix::process::Signal;
+        self.signal(index, if hangs { Signal::STOP } else { Signal::CONT })
+    }
+
+    /// Tells a node to stop, as an operator does.
+    pub(crate) fn stop(&self, index: usize) -> Result {
+        self.signal(index, rustix::process::Signal::TERM)
+    }
+
+    fn signal(&self, index: usize, signal: rustix::process::Signal) -> Result {
+        use rustix::process::{Pid, kill_process};
         let pid = self.pid(index).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let pid = pid.ok_or_else(|| format!("node {} does not run", index + 1))?;
-        let signal = if hangs { Signal::STOP } else { Signal::CONT };
         kill_process(pid, signal).map_err(|error| format!("node {}: {error}", index + 1))
     }
 

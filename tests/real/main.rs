@@ -5,6 +5,7 @@
 //!   remembers what was asked and what was acknowledged; at the end every acknowledged object is read back, bit for
 //!   bit. Beside them clients race on few keys, and what they saw is checked as the simulator's histories are. Every
 //!   boot is recorded and replayed at the end.
+//! - `planned`: three nodes that are stopped as an operator stops them, and how long a write waits meanwhile.
 //! - `memory`: three nodes under a large object and a hundred slow uploads; what each process held at
 //!   the most is read from the system.
 //!
@@ -31,6 +32,7 @@ mod ledger;
 mod links;
 mod memory;
 mod moved;
+mod planned;
 mod recordings;
 mod replaced;
 mod segment;
@@ -64,6 +66,8 @@ enum Part {
     Session,
     /// Three nodes under kill -9.
     Chaos(chaos::Args),
+    /// Three nodes that are stopped one after another, and how long writes wait.
+    Planned(planned::Args),
     /// Three nodes under uploads large and slow.
     Memory(memory::Args),
     /// Flipped bits on three nodes and on one.
@@ -77,6 +81,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().part {
         Part::Session => session::run().await,
         Part::Chaos(args) => chaos::run(&args).await,
+        Part::Planned(args) => planned::run(&args).await,
         Part::Memory(args) => memory::run(&args).await,
         Part::Damage(args) => damage::run(&args).await,
         Part::Idle(args) => idle::run(&args).await,

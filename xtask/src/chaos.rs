@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Another program than the release build of this checkout.
     #[arg(long)]
     server: Option<PathBuf>,
+    /// Stops nodes as an operator does instead, so often, and prints how long a write waited meanwhile.
+    #[arg(long, value_name = "STOPS")]
+    planned: Option<u32>,
 }
 
 pub(crate) fn run(args: &Args) -> Result {
@@ -26,7 +29,11 @@ pub(crate) fn run(args: &Args) -> Result {
         None => shell::build("ironseed", "ironseed", true, &[])?,
     };
     let dir = Scratch::new("chaos")?;
-    match kill(&server, &dir.path, args.seconds, args.kills) {
+    let done = match args.planned {
+        Some(stops) => planned(&server, &dir.path, stops),
+        None => kill(&server, &dir.path, args.seconds, args.kills),
+    };
+    match done {
         Ok(()) => dir.remove(),
         Err(failure) => {
             let kept = dir.path.display();
@@ -38,6 +45,14 @@ pub(crate) fn run(args: &Args) -> Result {
 /// Builds the program with the clients.
 pub(crate) fn clients() -> Result<PathBuf> {
     shell::build("ironseed-tests", "real-clients", true, &["--features", "real-clients"])
+}
+
+/// Three nodes, writers, graceful stops.
+fn planned(server: &Path, dir: &Path, stops: u32) -> Result {
+    let mut command = Command::new(clients()?);
+    command.arg("planned").arg("--server").arg(server).arg("--work").arg(dir);
+    command.args(["--stops", &stops.to_string()]);
+    shell::run(command)
 }
 
 /// Three nodes, writers, kills; every acknowledged object is read back.

@@ -41,6 +41,7 @@ mod balance;
 mod boot;
 mod chunks;
 mod cleaner;
+mod leading;
 mod members;
 pub mod message;
 pub mod offline;

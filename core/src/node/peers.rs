@@ -17,6 +17,8 @@ const WALL_AHEAD_MAX: u64 = 10_000_000_000;
 struct Peer {
     store: StoreId,
     heard: Instant,
+    /// Since when it is there without a break, in one boot.
+    since: Instant,
     incarnation: Incarnation,
     lost: bool,
     /// It said that it has another store: said once.
@@ -70,6 +72,7 @@ impl Peers {
         let peer = |store| Peer {
             store,
             heard: now,
+            since: now,
             incarnation: Incarnation(0),
             lost: false,
             strange: false,
@@ -111,6 +114,16 @@ impl Peers {
         self.peers.iter().filter(|(_, peer)| peer.lost).map(|(node, _)| *node)
     }
 
+    /// Peers that are not heard of, or have not been there for so long.
+    pub(super) fn unsettled(
+        &self,
+        now: Instant,
+        settled: Duration,
+    ) -> impl Iterator<Item = NodeId> {
+        let unsettled = move |peer: &Peer| peer.lost || now - peer.since < settled;
+        self.peers.iter().filter(move |(_, peer)| unsettled(peer)).map(|(node, _)| *node)
+    }
+
     /// Any message of a member shows that it is there.
     pub(super) fn heard(&mut self, node: NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&node) {
@@ -136,7 +149,7 @@ impl Peers {
         peer.heard = now;
         peer.wall = Some((beat.wall, now));
         if beat.incarnation > peer.incarnation {
-            peer.incarnation = beat.incarnation;
+            (peer.incarnation, peer.since) = (beat.incarnation, now);
             news.push(News::Restarted(node, beat.incarnation));
         }
         news
@@ -148,7 +161,7 @@ impl Peers {
         for (node, peer) in &mut self.peers {
             let lost = now - peer.heard > self.patience;
             if lost != peer.lost {
-                peer.lost = lost;
+                (peer.lost, peer.since) = (lost, now);
                 news.push(if lost { News::Lost(*node) } else { News::Found(*node) });
             }
         }
@@ -203,6 +216,7 @@ mod tests {
         let peer = Peer {
             store,
             heard: Instant(0),
+            since: Instant(0),
             incarnation: Incarnation(1),
             lost: false,
             strange: false,
@@ -241,6 +255,7 @@ mod tests {
             let peer = |wall: &u64| Peer {
                 store: StoreId([2; 16]),
                 heard: at,
+                since: at,
                 incarnation: Incarnation(1),
                 lost: false,
                 strange: false,

@@ -114,8 +114,10 @@ pub(crate) enum ReplicaInput {
     IsKnown(BlobId),
     /// The disk is full, or no longer.
     DiskFull(bool),
-    /// The node stops: give leadership away.
-    Stop,
+    /// The node stops: give leadership away, best to this node.
+    Stop { prefer: Option<NodeId> },
+    /// This node should lead the group, if it can.
+    HandOver(NodeId),
 }
 
 /// What the store lane can be told.

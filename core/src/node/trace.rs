@@ -54,6 +54,13 @@ pub enum Trace {
         /// Who leads, if known.
         leader: Option<NodeId>,
     },
+    /// Another node should lead a group that is led here, and is asked to.
+    HandOver {
+        /// The group.
+        group: GroupId,
+        /// The other node.
+        to: NodeId,
+    },
     /// A Raft event.
     Raft {
         /// The group.

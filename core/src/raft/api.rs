@@ -186,9 +186,18 @@ pub enum Input {
         /// The voters: 1 to [`VOTERS_MAX`](super::VOTERS_MAX), sorted.
         voters: Vec<NodeId>,
     },
-    /// Give leadership to the most advanced follower (graceful stop, balancing). Proposals are
-    /// rejected meanwhile; given up after an election timeout.
-    TransferAway,
+    /// Give leadership to the most advanced follower (graceful stop), and if others have as much, to this one. Proposals are
+    /// rejected as soon as there is one that can take it; given up after an election timeout.
+    TransferAway {
+        /// Whom it should go to, if anybody.
+        prefer: Option<NodeId>,
+    },
+    /// As [`Self::TransferAway`], but to this follower, or to nobody if it is not heard of or still lacks much after an election timeout
+    /// (balancing).
+    TransferTo {
+        /// The follower.
+        node: NodeId,
+    },
     /// Stand for election now, pre-vote first.
     Campaign,
     /// The state above is damaged: ask the leader for all of it, and lead only if no other log can win, until

@@ -2,10 +2,12 @@
 
 use super::api::{Event, Output, Standing};
 use super::group::{Group, State};
+use super::membership::CATCH_UP_ENTRIES;
 use super::message::{Ballot, Body, Payload};
+use super::progress::Progress;
 use super::quorum::Election;
 use super::replication::Leadership;
-use crate::machine::Duration;
+use crate::machine::{Duration, Instant};
 use crate::planted::{Bug, Point};
 use crate::types::{Incarnation, Index, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
@@ -20,6 +22,17 @@ pub(super) struct Candidacy {
     pub(super) campaign: Term,
     /// The answers, this replica's own among them.
     pub(super) ballots: BTreeMap<NodeId, Ballot>,
+}
+
+/// A leader's wish to lead no more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    /// Who should lead, if as far as any other.
+    prefer: Option<NodeId>,
+    /// Or nobody.
+    only: bool,
+    /// Then it stays.
+    until: Instant,
 }
 
 impl Group {
@@ -313,19 +326,47 @@ impl Group {
     }
 
     /// Gives leadership away (thesis 3.10): no new entries until the best follower has all of ours, then
-    /// it campaigns at once.
-    pub(super) fn on_transfer_away(&mut self, out: &mut Vec<Output>) {
+    /// it campaigns at once. In a group that slept nobody was heard for long: whoever answers first that will do is it.
+    pub(super) fn on_transfer_away(
+        &mut self,
+        prefer: Option<NodeId>,
+        only: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let slept = self.quiet;
         self.wake(false, out);
-        let (now, election) = (self.now, self.config.election);
+        let until = self.now + self.config.election;
+        let State::Leader(leadership) = &mut self.state else { return };
+        leadership.leaving = Some(Leaving { prefer, only, until });
+        self.maybe_choose_heir(!slept);
+        self.maybe_transfer(out);
+    }
+
+    /// Looks for who can take leadership over. Before a heartbeat has passed (`late`) nobody takes it in place of whom is
+    /// preferred.
+    pub(super) fn maybe_choose_heir(&mut self, late: bool) {
+        let (now, election, last) = (self.now, self.config.election, self.log.last().index);
         let configuration = self.log.configuration();
         let State::Leader(leadership) = &mut self.state else { return };
+        let Some(Leaving { prefer, only, until }) = leadership.leaving else { return };
+        let able = |node: NodeId, progress: &Progress| {
+            progress.counts && progress.is_active(now, election) && configuration.stays(node)
+        };
+        let preferred = |node| prefer == Some(node);
+        let close = |progress: &Progress| progress.match_index.0 + CATCH_UP_ENTRIES >= last.0;
         let fit = leadership.followers.iter().filter(|(node, progress)| {
-            let able = progress.counts && progress.is_active(now, election);
-            able && configuration.stays(**node)
+            able(**node, progress) && (!only || preferred(**node) && close(progress))
         });
-        let best = fit.max_by_key(|(_, progress)| progress.match_index).map(|(node, _)| *node);
-        leadership.transfer = best.map(|node| (node, now + election));
-        self.maybe_transfer(out);
+        let best = fit.max_by_key(|(node, progress)| (progress.match_index, preferred(**node)));
+        let best = best
+            .map(|(node, _)| *node)
+            .filter(|node| late || prefer.is_none_or(|prefer| prefer == *node));
+        if until <= now || best.is_some() {
+            leadership.leaving = None;
+        }
+        if let Some(node) = best {
+            leadership.transfer = Some((node, now + election));
+        }
     }
 
     /// Tells the chosen follower to campaign if it has everything.

@@ -194,7 +194,8 @@ impl Group {
             Input::ChangeVoters { id, wish, voters } => {
                 self.on_change_voters(id, wish, voters, out);
             }
-            Input::TransferAway => self.on_transfer_away(out),
+            Input::TransferAway { prefer } => self.on_transfer_away(prefer, false, out),
+            Input::TransferTo { node } => self.on_transfer_away(Some(node), true, out),
             Input::Campaign => self.on_campaign(out),
             Input::StateDamaged => self.on_state_damaged(out),
         }

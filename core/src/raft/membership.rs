@@ -19,7 +19,7 @@ use crate::types::NodeId;
 use alloc::vec::Vec;
 
 /// A learner that lacks no more entries than this may vote: it has the rest in a moment.
-const CATCH_UP_ENTRIES: u64 = 64;
+pub(super) const CATCH_UP_ENTRIES: u64 = 64;
 
 impl Group {
     /// These shall be the voters.

@@ -560,6 +560,23 @@ fn s7_a_state_replaces_a_log_that_parts_from_it_and_keeps_one_that_goes_on() {
     }
 }
 
+/// A follower installs a state and is elected meanwhile. It has all that is in there, and did not know yet that it is
+/// committed.
+#[test]
+fn s7_who_came_to_lead_takes_a_state_that_it_was_given_before() {
+    let mut leader = Replica::leader(3, 2, &[1, 1, 1]);
+    assert_eq!(leader.commit_index(), 0);
+    assert!(leader.group.wants_snapshot(at(3, 1)) && !leader.group.wants_snapshot(at(9, 1)));
+    let configuration = leader.group.configuration_at(Index(0));
+    leader.input(Input::SnapshotInstalled { term: Term(1), position: at(3, 1), configuration });
+    assert_eq!((leader.group.role(), leader.commit_index()), (Role::Leader, 3));
+    assert_eq!(leader.group.read_index(), None, "there may be more that it doesn't know of");
+    leader.sync();
+    leader.matched(ONE, 2, 4);
+    assert_eq!(leader.group.read_index(), Some(Index(4)));
+    assert!(!leader.group.wants_snapshot(at(3, 1)));
+}
+
 #[test]
 fn thesis_4_2_3_a_replica_that_hears_its_leader_ignores_candidates() {
     let mut replica = Replica::follower(2, &[]);

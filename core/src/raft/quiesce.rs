@@ -52,7 +52,8 @@ impl Group {
         let at_once = self.config.planted.forces(Point::QuiesceNow, now.0);
         let rests =
             now - leadership.busy_at >= if at_once { election } else { after.max(election) };
-        let nothing_open = leadership.reads.is_empty() && leadership.transfer.is_none();
+        let stays = leadership.transfer.is_none() && leadership.leaving.is_none();
+        let nothing_open = leadership.reads.is_empty() && stays;
         if !(idle && follow && rests && nothing_open) {
             leadership.quiesce_round = None;
         } else if leadership.quiesce_round.is_none() {

@@ -1,6 +1,7 @@
 //! AppendEntries and heartbeats, both sides (Raft 5.3, 5.4.2; thesis 6.2 for the check of the quorum).
 
 use super::api::{Config, Event, Output, Standing, Write};
+use super::election::Leaving;
 use super::group::{Group, State};
 use super::lease::Begun;
 use super::message::{AppendOutcome, Body, Entry, Payload};
@@ -38,6 +39,8 @@ pub(super) struct Leadership {
     pub(super) quiesce_round: Option<u64>,
     /// Leadership is being given to this follower, until then.
     pub(super) transfer: Option<(NodeId, Instant)>,
+    /// It should be given to somebody, who is not found yet.
+    pub(super) leaving: Option<Leaving>,
     /// Somebody was told to campaign at once, and may do so at any time.
     pub(super) invited: bool,
     /// The election counted conditional votes.
@@ -58,6 +61,7 @@ impl Leadership {
             busy_at: now,
             quiesce_round: None,
             transfer: None,
+            leaving: None,
             invited: false,
             unanimous: false,
         }
@@ -103,8 +107,9 @@ impl Group {
             self.broadcast_heartbeat(out);
             self.request_payloads(out);
             if self.damaged || self.config.planted.forces(Point::TransferAway, now.0) {
-                self.on_transfer_away(out); // chosen anew each time: who answers best may change
+                self.on_transfer_away(None, false, out); // chosen anew each time: who answers best may change
             }
+            self.maybe_choose_heir(true);
             self.maybe_transfer(out);
             self.maybe_go_quiet(out);
         }
@@ -447,6 +452,7 @@ impl Group {
         }
         // Even an old match is news if it was the first that counts.
         self.maybe_commit(out);
+        self.maybe_choose_heir(false);
         self.maybe_transfer(out);
     }
 

@@ -4,7 +4,7 @@
 //!
 //! - `cluster 3` starts that many nodes, `cluster 3 5000` with leases for clocks that run wrong by 5000 millionths at the most.
 //!   `status` shows them all.
-//! - `campaign 1`, `propose 1 a`, `read 1`, `transfer 1`, `wake 1`, `suspect 2 1` (2 suspects 1),
+//! - `campaign 1`, `propose 1 a`, `read 1`, `transfer 1`, `transfer 1 2` (best to 2), `wake 1`, `suspect 2 1` (2 suspects 1),
 //!   `found 2 1` (2 hears from 1 again),
 //!   `damaged 1` (its state), `compact 1 5` feed a node.
 //! - `join 4` starts a node with an empty disk that the group was not founded with; `voters 1 1,2,4` tells leader 1
@@ -178,7 +178,10 @@ impl Runner {
                 self.cluster.input(first, Input::Propose { id, command });
             }
             "read" => self.cluster.input(first, Input::Read { id }),
-            "transfer" => self.cluster.input(first, Input::TransferAway),
+            "transfer" => {
+                let prefer = node(2);
+                self.cluster.input(first, Input::TransferAway { prefer });
+            }
             "wake" => self.cluster.input(first, Input::Wake),
             "join" => self.cluster.add(first, Standing::Blank),
             "voters" => {

@@ -282,7 +282,7 @@ impl Run {
 
     fn transfer(&mut self) {
         if let Some(id) = self.cluster.leader() {
-            self.cluster.input(id, Input::TransferAway);
+            self.cluster.input(id, Input::TransferAway { prefer: None });
         }
     }
 

@@ -20,7 +20,9 @@ impl Group {
     #[must_use]
     pub fn wants_snapshot(&self, position: Position) -> bool {
         if matches!(self.state, State::Leader(_)) {
-            return self.damaged && self.log.contains(position);
+            // Of a state that came from an earlier leader it may not know yet that it is committed.
+            let new = self.damaged || position.index > self.commit_index;
+            return new && self.log.contains(position);
         }
         let lost = self.log.first_lost().is_some_and(|lost| lost <= position.index);
         let new = self.damaged || !self.log.knows_members();

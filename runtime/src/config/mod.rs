@@ -38,6 +38,8 @@ pub struct Config {
     pub data: PathBuf,
     /// How far the wall clock may be off, either way.
     pub clock_bound: Duration,
+    /// How wrong the monotonic clock runs at the most, in millionths. Leases rest on it; there are none without.
+    pub max_clock_drift_ppm: Option<u32>,
     /// Who is in the cluster.
     pub cluster: Cluster,
     /// The S3 port.
@@ -224,6 +226,7 @@ impl Config {
                 chunk_segment_bytes: self.storage.chunk_segment_bytes,
                 log_bytes_max: self.limits.log_bytes,
                 requests_max: self.limits.requests,
+                max_clock_drift_ppm: self.max_clock_drift_ppm,
                 ..Tuning::default()
             },
             seed: getrandom::u64()?,
@@ -317,6 +320,7 @@ fn check(source: &Source<'_>, raw: Raw) -> Result<Config, ConfigError> {
             0,
             60_000,
         )?),
+        max_clock_drift_ppm: check_drift(source, raw.max_clock_drift_ppm.as_ref())?,
         admin: listen_address(source, &raw.admin.listen, "admin.listen", insecure)?,
         storage: check_storage(source, &raw.storage)?,
         limits: check_limits(source, &raw.limits)?,
@@ -331,6 +335,27 @@ fn check(source: &Source<'_>, raw: Raw) -> Result<Config, ConfigError> {
         },
         s3,
     })
+}
+
+/// No ordinary clock earns a bound below this, and none is needed: a lease of 400 ms loses 40 us by it.
+const DRIFT_PPM_MIN: u64 = 100;
+/// Beyond this little is left of a lease.
+const DRIFT_PPM_MAX: u64 = 200_000;
+
+fn check_drift(
+    source: &Source<'_>,
+    value: Option<&toml::Spanned<u64>>,
+) -> Result<Option<u32>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    let key = "max_clock_drift_ppm";
+    let why = match *value.get_ref() {
+        ppm @ DRIFT_PPM_MIN..=DRIFT_PPM_MAX => return Ok(u32::try_from(ppm).ok()),
+        0 => "is 0, but no clock is perfect; leave it out to read without leases",
+        1..DRIFT_PPM_MIN => "promises more than a clock can keep",
+        _ => "leaves too little of a lease to be of use",
+    };
+    let what = format!("{why}: {DRIFT_PPM_MIN} to {DRIFT_PPM_MAX} millionths are possible");
+    Err(source.refuse(value.span(), key, what))
 }
 
 fn check_members(source: &Source<'_>, raw: &Raw) -> Result<Vec<Member>, ConfigError> {

@@ -14,6 +14,7 @@ pub(super) struct Raw {
     pub(super) insecure: bool,
     #[serde(default = "clock_bound_ms")]
     pub(super) clock_bound_ms: Spanned<u64>,
+    pub(super) max_clock_drift_ppm: Option<Spanned<u64>>,
     pub(super) cluster: Cluster,
     #[serde(default)]
     pub(super) s3: S3,

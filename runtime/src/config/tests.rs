@@ -59,6 +59,7 @@ fn the_example_documents_every_key_with_its_default() {
         "data",
         "insecure",
         "clock_bound_ms",
+        "max_clock_drift_ppm",
         "shards",
         "replication",
         "listen",
@@ -131,6 +132,21 @@ fn values_that_make_no_sense_are_refused_by_line() {
     refused(&twice, 4, "id", "listed twice");
     let same = BASE.replace("}]", "}, { id = 2, address = \"127.0.0.1:7001\" }]");
     refused(&same, 4, "address", "two nodes");
+}
+
+#[test]
+fn leases_take_a_bound_that_clocks_can_keep() {
+    let with = |ppm: &str| format!("max_clock_drift_ppm = {ppm}\n{BASE}");
+    for (ppm, words) in [("0", "no clock is perfect"), ("99", "can keep"), ("200001", "too little")]
+    {
+        refused(&with(ppm), 1, "max_clock_drift_ppm", words);
+        refused(&with(ppm), 1, "max_clock_drift_ppm", "100 to 200000");
+    }
+    refused(&with("-1"), 1, "max_clock_drift_ppm", "");
+    refused(&with("0.1"), 1, "max_clock_drift_ppm", "invalid type");
+    let tuning = |text: &str| parse(text).unwrap().node_config().unwrap().tuning;
+    assert_eq!(tuning(&with("1000")).max_clock_drift_ppm, Some(1000));
+    assert_eq!(tuning(BASE).max_clock_drift_ppm, None, "no leases unless somebody promises it");
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub(super) fn log(event: &Trace) {
         Trace::Role { group, role, term, leader } => {
             debug!(%group, ?role, %term, leader = ?leader, "role");
         }
+        Trace::HandOver { group, to } => debug!(%group, %to, "hands over"),
         Trace::BlobCollected { blob } => debug!(?blob, "collected"),
         Trace::Decided { .. } | Trace::Answered { .. } | Trace::Log(_) => trace!(?event),
     }

@@ -139,6 +139,7 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
         Trace::Joined { .. } => Some("replica-joined"),
         Trace::Left { .. } => Some("replica-left"),
         Trace::Role { role: Role::Leader, .. } => Some("leader-elected"),
+        Trace::HandOver { .. } => Some("leader-handed-over"),
         Trace::Raft { event, .. } => match event {
             Event::Truncated { .. } => Some("log-truncated"),
             Event::Repaired { .. } => Some("entry-repaired"),

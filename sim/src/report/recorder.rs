@@ -446,6 +446,7 @@ fn said(trace: &Trace) -> (Option<GroupId>, String) {
             };
             (Some(*group), format!("{role} t{}", term.0))
         }
+        Trace::HandOver { group, to } => (Some(*group), format!("hands over to {to:?}")),
         Trace::Decided { group, position, .. } => (Some(*group), format!("decided {position:?}")),
         Trace::Raft { group, event } => (Some(*group), format!("{event:?}")),
         Trace::Readmitted { group } => (Some(*group), "counts again".into()),

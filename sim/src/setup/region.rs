@@ -9,7 +9,7 @@ use super::Overrides;
 use crate::disk::Speed;
 use crate::draw::{Domain, Draw};
 use crate::faults::Class;
-use crate::workload::mix::{RACES, RELAYS};
+use crate::workload::mix::{RACES, READS, RELAYS};
 use ironseed_core::planted::Point;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,7 @@ pub const NO_REGION: &str = "none";
 const ONE_IN: u64 = 4;
 const DISKS_ONE_IN: u64 = 10;
 const MOVES_ONE_IN: u64 = 7;
-const LEASES_ONE_IN: u64 = 9;
+const LEASES_ONE_IN: u64 = 8;
 
 impl Region {
     /// All of them.
@@ -182,7 +182,7 @@ impl Region {
                 (Point::ElectionSoon, 6),
             ],
             Self::Buckets => &[(Point::TransferAway, 4), (Point::ApplyOne, 4)],
-            Self::Leases => &[(Point::ElectionSoon, 10), (Point::TransferAway, 4)],
+            Self::Leases => &[(Point::ElectionSoon, 5), (Point::TransferAway, 11)],
             Self::Disks => &[
                 (Point::CompactNow, 6),
                 (Point::FrameNow, 4),
@@ -232,7 +232,7 @@ impl Region {
             workload: match self {
                 Self::Succession => [RELAYS, "kv", "kv-swaps"][draw.weighted(&[3, 1, 1])],
                 Self::Buckets => RACES,
-                Self::Leases => [RELAYS, "kv"][draw.weighted(&[1, 1])],
+                Self::Leases => [READS, RELAYS][draw.weighted(&[4, 1])],
                 Self::Disks => {
                     ["kv", "mixed", "multipart", "objects"][draw.weighted(&[3, 2, 1, 1])]
                 }
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_third_of_the_runs_is_of_a_region_and_what_is_given_is_of_none() {
+    fn two_runs_in_five_are_of_a_region_and_what_is_given_is_of_none() {
         let drawn = regions(&Overrides::default());
         for region in Region::ALL {
             let count = drawn.iter().filter(|of| **of == Some(*region)).count();

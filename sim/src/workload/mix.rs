@@ -113,6 +113,7 @@ const KINDS: &[(&str, [u32; FAMILIES])] = &[
     ("mixed", [10, 10, 10, 5, 5, 15, 5, 15, 5, 8, 5, 5, 4, 3, 4, 3, 0]),
     (RACES, [0, 0, 0, 0, 0, 18, 3, 4, 30, 2, 12, 14, 20, 2, 1, 3, 0]),
     (RELAYS, [0, 0, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 88]),
+    (READS, [92, 7, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
 ];
 
 /// Of the races what empties a bucket and fills it again: put, delete; bucket create, delete.
@@ -124,6 +125,9 @@ pub const RACES: &str = "bucket-races";
 /// Whoever has written a key asks every node for it at once: what one node has acknowledged no other may have missed.
 /// Drawn as the one above.
 pub const RELAYS: &str = "relays";
+/// Many clients read a key or two that seldom change: whoever leads no more is asked again and again before somebody
+/// there writes, and waits.
+pub const READS: &str = "kv-reads";
 
 impl Mix {
     /// The workload of a run.
@@ -176,6 +180,12 @@ impl Mix {
                 if draw.chance(2, 3) {
                     self.weights = TURNOVER;
                 }
+            }
+            READS => {
+                self.clients = draw.between(8, 16) as u32;
+                self.operations_max = draw.magnitude(800, 3_000);
+                self.patience = draw.magnitude(300_000_000, 1_500_000_000);
+                self.pace = draw.magnitude(40, 100);
             }
             _ => self.operations_max = draw.magnitude(200, 1_000),
         }

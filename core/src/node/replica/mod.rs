@@ -52,6 +52,9 @@ const FRAME_BYTES: usize = 64 << 10;
 /// instead of queueing without bound.
 const PROPOSALS_MAX: usize = 4096;
 
+/// A group that another should lead is offered to it this often.
+const HAND_OVER_AGAIN: Duration = Duration::from_secs(30);
+
 /// Where there are leases, reads of a group that sleeps wake it if they are no further apart.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 
@@ -143,6 +146,8 @@ pub(super) struct Replica {
     continue_posted: bool,
     /// The deadline that the node knows of.
     pub(super) timer: Option<Instant>,
+    /// When it was last to be led by another.
+    handed_over: Option<Instant>,
 }
 
 impl Replica {
@@ -184,6 +189,7 @@ impl Replica {
             disk_full: false,
             continue_posted: false,
             timer: None,
+            handed_over: None,
         }
     }
 
@@ -213,6 +219,13 @@ impl Replica {
             }
             None => self.state.next_generation(),
         }
+    }
+
+    /// Whether it has led for so long, nothing moves here, and it was not tried of late to have another lead it.
+    pub(super) fn may_hand_over(&self, now: Instant, settled: Duration) -> bool {
+        let calm = self.damage.is_none() && self.outgoing.is_empty() && !self.is_alone();
+        let tried = self.handed_over.is_some_and(|at| now - at < HAND_OVER_AGAIN);
+        self.leads() && calm && !tried && now - self.led_since >= settled
     }
 
     pub(super) fn leads(&self) -> bool {
@@ -300,7 +313,12 @@ impl Replica {
             }
             ReplicaInput::IsKnown(blob) => self.drop_unknown(blob, cx),
             ReplicaInput::DiskFull(full) => self.disk_full = full,
-            ReplicaInput::Stop => self.feed(raft::Input::TransferAway, cx),
+            ReplicaInput::Stop { prefer } => self.feed(raft::Input::TransferAway { prefer }, cx),
+            ReplicaInput::HandOver(node) => {
+                self.handed_over = Some(cx.now.mono);
+                cx.posts.push(Post::Trace(Trace::HandOver { group: self.group, to: node }));
+                self.feed(raft::Input::TransferTo { node }, cx);
+            }
         }
     }
 
@@ -439,6 +457,7 @@ impl Replica {
             // What was proposed may still be committed by the next leader: it is answered when its index
             // is applied. Streams to followers are the next leader's business.
             self.outgoing.clear();
+            self.handed_over = None;
             let confirmed = core::mem::take(&mut self.confirmed).into_values();
             let awaiting = core::mem::take(&mut self.awaiting).into_values();
             for read in confirmed.chain(awaiting).flatten() {

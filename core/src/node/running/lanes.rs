@@ -180,7 +180,7 @@ impl Running {
         }
     }
 
-    pub(super) fn push(&mut self, post: Post) {
+    pub(in crate::node) fn push(&mut self, post: Post) {
         let lanes = self.queues.len() - 2;
         let at = match &post {
             Post::Store(_) => 0,

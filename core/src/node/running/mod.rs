@@ -36,6 +36,7 @@ use self::rounds::Rounds;
 use super::api::{Config, Effect, Input};
 use super::boot::{Admitted, Writer};
 use super::chunks::Chunks;
+use super::leading::Leading;
 use super::message::{CallId, Head, PeerMessage, Reply};
 use super::peers::Peers;
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
@@ -105,6 +106,7 @@ pub(super) struct Running {
     /// Stores that look for a cluster in the place of a node's.
     strangers: BTreeMap<NodeId, StoreId>,
     rounds: Rounds,
+    pub(super) leading: Leading,
     support: support::Given,
     /// A queue for the store lane, one for the router, one for each lane of shards.
     queues: Vec<VecDeque<Post>>,
@@ -176,6 +178,7 @@ impl Running {
             hashing: BTreeMap::new(),
             strangers: BTreeMap::new(),
             rounds: Rounds::default(),
+            leading: Leading::default(),
             support: support::Given::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
             scratch: Scratch::default(),
@@ -257,7 +260,7 @@ impl Running {
                 if self.stopping.is_none() {
                     let until = now.mono + config.tuning.election;
                     self.stopping = Some(Stopping::Leading { until });
-                    self.tell_replicas(&ReplicaInput::Stop);
+                    self.hand_over_all(config.me);
                 }
             }
         }
@@ -547,5 +550,8 @@ impl Running {
             self.checkpoint_wanted = true;
         }
         self.propose_charter(config, now);
+        if self.stopping.is_none() {
+            self.hand_over_some(config.me, config.tuning.election, now.mono);
+        }
     }
 }

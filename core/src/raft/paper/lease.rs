@@ -168,7 +168,7 @@ fn thesis_6_4_1_a_leader_that_invites_another_has_no_lease_to_the_end_of_its_ter
     let mut leader = Replica::leased_leader(Planted::NONE);
     let round = leader.round();
     leader.answers(ONE, 3, round, ms(380));
-    leader.input(Input::TransferAway);
+    leader.input(Input::TransferAway { prefer: None });
     assert!(leader.sent().iter().any(|(to, body, _)| (*to, body) == (ONE, &Body::TimeoutNow)));
     assert!(!leader.reads_at_once());
     for _ in 0..5 {
@@ -188,7 +188,7 @@ fn a_lease_lasts_while_a_transfer_waits_for_its_heir() {
     let round = leader.round();
     leader.answers(ONE, 3, round, ms(380));
     leader.input(Input::Propose { id: 7, command: Bytes::new() });
-    leader.input(Input::TransferAway);
+    leader.input(Input::TransferAway { prefer: None });
     assert!(leader.reads_at_once());
     leader.matched(ONE, 3, 3);
     assert!(!leader.reads_at_once());
