@@ -51,7 +51,8 @@ pub(crate) fn clients() -> Result<PathBuf> {
 fn planned(server: &Path, dir: &Path, stops: u32) -> Result {
     let mut command = Command::new(clients()?);
     command.arg("planned").arg("--server").arg(server).arg("--work").arg(dir);
-    shell::run(command.args(["--stops", &stops.to_string()]))
+    command.args(["--stops", &stops.to_string()]);
+    shell::run(command)
 }
 
 /// Three nodes, writers, kills; every acknowledged object is read back.
