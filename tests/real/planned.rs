@@ -7,9 +7,9 @@
 
 use crate::cluster::{Cluster, NODES, Place};
 use crate::{Result, content, store};
+use object_store::ObjectStoreExt;
 use object_store::aws::AmazonS3;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -85,7 +85,6 @@ pub(crate) async fn run(args: &Args) -> Result {
 
 /// Stops the node that leads most shards and starts it again. The longest write of as long a time before, and that meanwhile.
 async fn stop_one(cluster: &mut Cluster, shared: &Shared) -> Result<(Duration, Duration)> {
-    cluster.healed().await?;
     tokio::time::sleep(RETURN).await;
     let node = cluster.busiest()?;
     shared.leaves.store(node, Ordering::Relaxed);
