@@ -97,10 +97,13 @@ const MUST_HAPPEN: &[&str] = &[
     "disk_lost_in_part",
     "write_misdirected",
     "crashed_in_recovery",
+    "replica_joined",
+    "replica_left",
+    "read_by_lease",
 ];
 
 /// Rows of docs/bug-bench.md: the swarm kills them all.
-const BUGS: &[u32] = &[1, 3, 4, 10, 11, 17, 18, 21, 22, 24, 30];
+const BUGS: &[u32] = &[1, 3, 4, 10, 11, 14, 17, 18, 21, 22, 24, 30, 37];
 
 fn step_names() -> clap::builder::PossibleValuesParser {
     STEPS.iter().map(|step| step.name).collect::<Vec<_>>().into()
