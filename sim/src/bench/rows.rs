@@ -56,6 +56,12 @@ pub const OPEN: &[Row] = &[
         "there are no transactions over shards yet",
     ),
     row(
+        38,
+        "a leader that knows an older layout has its group follow that again",
+        "progress, redundancy",
+        "five hundred runs of its region have not come to it; a paper test sees it",
+    ),
+    row(
         40,
         "a replica that boots votes at once, though it may have promised a leader not to",
         "linearizability",
@@ -226,12 +232,6 @@ pub const PLANTED: &[Row] = &[
         "who holds a chunk is counted against the voters that the group was founded with",
         "redundancy, durable view",
         "`node`, members of the state",
-    ),
-    row(
-        38,
-        "a leader that knows an older layout has its group follow that again",
-        "progress, redundancy",
-        "`raft`, change of the voters",
     ),
     row(
         39,

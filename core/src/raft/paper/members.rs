@@ -71,6 +71,24 @@ fn s6_one_change_at_a_time() {
     assert_eq!(leader.configuration().seat(NodeId(4)), Some(Seat::Learner));
 }
 
+/// Whoever wishes may not know of the last wish: a node that was booted hears an old layout first.
+#[test]
+fn an_older_wish_counts_for_nothing() {
+    let wish = |wish, ids: &[u32]| Input::ChangeVoters { id: 1, wish, voters: voters(ids) };
+    let mut leader = Replica::leader(3, 2, &[]);
+    leader.all_matched(2, &[ONE]);
+    leader.input(wish(5, &[1, 2, 4]));
+    assert!(leader.is_appended());
+    leader.all_matched(2, &[ONE]);
+    leader.all_matched(2, &[ONE]); // who is to vote learns
+    for older in [4, 5] {
+        leader.input(wish(older, &[1, 2]));
+        assert_eq!(leader.out, [Output::Rejected { id: 1, leader: Some(ME) }], "{older}");
+    }
+    leader.input(wish(6, &[1, 2]));
+    assert!(leader.is_appended(), "{:?}", leader.out);
+}
+
 #[test]
 fn s6_a_joint_configuration_commits_by_a_majority_of_the_old_and_one_of_the_new() {
     let committed = |planted: Planted, holders: &[u32]| {
