@@ -1,7 +1,8 @@
 //! The files of a stopped node, to be read and not to be changed.
 
 use super::{Progress, ToolError};
-use crate::disk::{DirError, StoppedDir, read_to_end};
+use crate::disk::files::read_to_end;
+use crate::disk::{DirError, StoppedDir};
 use crate::sys;
 use bytes::{Bytes, BytesMut};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoOp, IoResult};

@@ -26,12 +26,11 @@
 
 pub mod conformance;
 mod directory;
-mod files;
+pub(crate) mod files;
 mod workers;
 
 pub use crate::sys::Disk;
 pub use directory::{DataDir, DirError, StoppedDir, write_private};
-pub(crate) use files::read_to_end;
 pub use workers::Workers;
 
 use ironseed_core::machine::{FoundFile, Io, IoResult};
