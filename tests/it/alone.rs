@@ -161,3 +161,25 @@ fn a_lost_batch_is_never_passed_over_in_silence() {
     }
     assert!(refused.contains(&VICTIM), "{refused:?}");
 }
+
+/// The log is new, and the superblock does not know of it yet: were both lost now, the next boot would take the node for one that
+/// never promised anything.
+#[test]
+fn nothing_counts_before_the_superblock_says_that_there_is_a_log() {
+    let mut alone = Alone::found_on(true, config(), "access", "secret");
+    let kept = |mut alone: Alone| {
+        let (key, value) = (octets(&[VICTIM]), octets(&value(VICTIM)));
+        let put = KvRequest::Put { key: key.clone(), value, expect: Expect::Any };
+        let put = alone.ask(Request::Kv(put));
+        alone.reboot(|disk| disk.lose(|file| file.kind == FileKind::Wal));
+        alone.parks = false;
+        (put, alone.ask(Request::Kv(KvRequest::Get { key })))
+    };
+    let (put, got) = kept(alone.clone());
+    assert!(matches!(put, Err(Refusal::Unavailable(_) | Refusal::OutcomeUnknown)), "{put:?}");
+    assert_eq!(got, Ok(Answer::Kv(KvAnswer::Value(None))), "as new");
+    alone.parks = false;
+    let (put, got) = kept(alone);
+    assert!(matches!(put, Ok(Answer::Kv(KvAnswer::Written { .. }))), "{put:?}");
+    assert!(matches!(got, Err(Refusal::Unavailable(_))), "{got:?}");
+}

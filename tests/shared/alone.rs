@@ -1,7 +1,7 @@
 //! A node without others on a simulated disk, driven by hand: every operation is carried out at once, and
 //! time passes only when nothing else is left to do.
 
-use ironseed_core::machine::{Hashed, Instant, IoDone, Now};
+use ironseed_core::machine::{FileKind, Hashed, Instant, IoDone, IoOp, Now};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::status::Phase;
@@ -32,6 +32,9 @@ pub(crate) struct Alone {
     pub(crate) traces: Vec<Trace>,
     requests: u64,
     halted: Option<String>,
+    /// Whether the superblock's operations wait from the first write to the log on.
+    pub(crate) parks: bool,
+    parked: Vec<IoOp>,
 }
 
 impl Alone {
@@ -41,13 +44,20 @@ impl Alone {
     /// If it does not come to serve: nothing is wrong with its disk.
     #[must_use]
     pub(crate) fn found(config: Config, access_key: &str, secret_key: &str) -> Self {
+        Self::found_on(false, config, access_key, secret_key)
+    }
+
+    /// The same on a disk that parks operations, or doesn't.
+    #[must_use]
+    pub(crate) fn found_on(parks: bool, config: Config, access: &str, secret: &str) -> Self {
         let disk = Disk::new(1, 1, Speed { write: 1, sync: 1, read: 1 });
         let (node, traces) = (Node::new(config.clone()), Vec::new());
-        let mut alone = Self { config, node, disk, now: 0, traces, requests: 0, halted: None };
+        let (now, requests, halted, parked) = (0, 0, None, Vec::new());
+        let mut alone = Self { config, node, disk, now, traces, requests, halted, parks, parked };
         alone.boot(Some(Founding {
             cluster: ClusterId([1; 16]),
-            access_key: access_key.into(),
-            secret_key: secret_key.into(),
+            access_key: access.into(),
+            secret_key: secret.into(),
         }));
         assert_eq!(alone.phase(), Phase::Serving, "{:?}", alone.halted);
         alone
@@ -58,6 +68,7 @@ impl Alone {
         self.disk.kill(self.now);
         change(&mut self.disk);
         self.halted = None;
+        self.parked.clear();
         self.traces.clear();
         self.boot(None);
     }
@@ -85,6 +96,10 @@ impl Alone {
     /// it came.
     fn step(&mut self, input: Input) -> Option<Outcome> {
         let (mut inputs, mut answer, mut fed) = (VecDeque::from([input]), None, 0);
+        if !self.parks {
+            let parked = core::mem::take(&mut self.parked);
+            inputs.extend(parked.into_iter().map(|io| self.carry_out(io)));
+        }
         while let Some(input) = inputs.pop_front() {
             fed += 1;
             assert!(fed < INPUTS_MAX, "the node does not come to rest: {input:?}");
@@ -97,11 +112,8 @@ impl Alone {
             self.node.step(now, input, &mut effects);
             for effect in effects {
                 match effect {
-                    Effect::Io(io) => {
-                        self.disk.issue(self.now, io.op, io.io);
-                        let done = self.disk.complete(self.now, io.op).expect("nothing crashed");
-                        inputs.push_back(Input::Done { op: io.op, result: done.result });
-                    }
+                    Effect::Io(io) if self.is_parked(&io) => self.parked.push(io),
+                    Effect::Io(io) => inputs.push_back(self.carry_out(io)),
                     Effect::Hash { op, bytes } => {
                         let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
                         inputs.push_back(Input::Done { op, result });
@@ -116,6 +128,19 @@ impl Alone {
             }
         }
         answer
+    }
+
+    fn is_parked(&self, io: &IoOp) -> bool {
+        let is = |kind| io.io.file().is_some_and(|file| file.kind == kind);
+        self.parks
+            && is(FileKind::Superblock)
+            && self.disk.found().iter().any(|it| it.file.kind == FileKind::Wal)
+    }
+
+    fn carry_out(&mut self, io: IoOp) -> Input {
+        self.disk.issue(self.now, io.op, io.io);
+        let done = self.disk.complete(self.now, io.op).expect("nothing crashed");
+        Input::Done { op: io.op, result: done.result }
     }
 
     /// Lets time pass up to the node's next deadline, or to `until` if that comes first.

@@ -20,10 +20,10 @@ use crate::kv::frame::Place;
 use crate::kv::replay::Replay;
 use crate::kv::state::State;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Instant, IoOp, IoResult, OpIds};
+use crate::object::layout;
 use crate::planted::Planted;
 use crate::raft::{self, Group, Standing};
 use crate::rng::Rng;
-use crate::shard::placement::{self, Member};
 use crate::types::{Damage, GroupId, Incarnation, NodeId, OpId, Position, ShardId};
 use crate::wal::{
     self, DamageKind, LogDamage, Recovered, RecoveredPayload, RecoveryOutput, SegmentLog,
@@ -107,14 +107,9 @@ pub(super) struct Ready {
 
 /// Which nodes hold which group.
 fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
-    let members: Vec<Member> = charter.ids().map(Member::new).collect();
     let shards = (0..charter.shards).map(|shard| ShardId(shard).group());
-    core::iter::once(GroupId::META)
-        .chain(shards)
-        .map(|group| {
-            (group, placement::replicas(group, &members, usize::from(charter.replication)))
-        })
-        .collect()
+    let groups = core::iter::once(GroupId::META).chain(shards);
+    groups.map(|group| (group, layout::home(charter, group))).collect()
 }
 
 pub(super) fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {

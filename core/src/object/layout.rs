@@ -16,7 +16,7 @@
 
 use super::charter::Charter;
 use crate::shard::placement::{self, Member};
-use crate::types::{NodeId, ShardId};
+use crate::types::{GroupId, NodeId, ShardId};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -91,11 +91,11 @@ impl fmt::Display for Immovable {
     }
 }
 
-/// The voters of a shard that was never moved.
+/// The voters of a group that was never moved.
 #[must_use]
-pub fn home(charter: &Charter, shard: ShardId) -> Vec<NodeId> {
+pub fn home(charter: &Charter, group: GroupId) -> Vec<NodeId> {
     let members: Vec<Member> = charter.ids().map(Member::new).collect();
-    placement::replicas(shard.group(), &members, usize::from(charter.replication))
+    placement::replicas(group, &members, usize::from(charter.replication))
 }
 
 impl Placed {
@@ -132,7 +132,7 @@ impl Layout {
             return Err(Immovable::Replication(charter.replication));
         }
         let placed = self.placed.get(shard);
-        let now = placed.map_or_else(|| home(charter, *shard), |it| it.voters.clone());
+        let now = placed.map_or_else(|| home(charter, shard.group()), |it| it.voters.clone());
         if now == voters {
             return Ok(self.clone());
         }
@@ -212,7 +212,7 @@ mod tests {
 
     /// A node that has the shard at home, and one that hasn't.
     fn one_of_each(charter: &Charter) -> (Vec<u32>, u32) {
-        let home: Vec<u32> = home(charter, SHARD).iter().map(|node| node.0).collect();
+        let home: Vec<u32> = home(charter, SHARD.group()).iter().map(|node| node.0).collect();
         let other = (1..).find(|node| !home.contains(node)).unwrap();
         (home, other)
     }

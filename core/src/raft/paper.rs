@@ -173,6 +173,12 @@ fn heartbeat(round: u64, commit_index: u64, last: Position) -> Body {
     Body::Heartbeat { commit_index, last, round, quiesce: false, unanimous: false }
 }
 
+/// The answer to a heartbeat of one who votes and promises nothing.
+fn alive(round: u64, match_index: u64, quiet: bool) -> Body {
+    let (match_index, promise) = (Index(match_index), Duration::ZERO);
+    Body::HeartbeatReply { round, match_index, counts: true, quiet, support: 0, promise }
+}
+
 #[test]
 fn s5_1_a_higher_term_makes_any_role_a_follower_of_that_term() {
     for mut replica in [Replica::follower(2, &[1]), Replica::leader(3, 2, &[1])] {
@@ -520,16 +526,7 @@ fn s7_a_leader_with_a_damaged_state_asks_again_for_what_it_can_t_send() {
         assert_eq!(leader.out.contains(&wants), !is_damaged, "{:?}", leader.out);
         leader.now = leader.now + Duration::from_millis(100);
         leader.input(Input::Timer);
-        let (round, match_index, counts, quiet) = (2, Index(0), true, false);
-        let reply = Body::HeartbeatReply {
-            round,
-            match_index,
-            counts,
-            quiet,
-            support: 0,
-            promise: Duration::ZERO,
-        };
-        leader.hear(ONE, term, reply);
+        leader.hear(ONE, term, alive(2, 0, false));
         let asks = |(to, body, _): &(NodeId, Body, _)| {
             *to == ONE && matches!(body, Body::Append { prev, .. } if *prev == at(3, 1))
         };
@@ -648,19 +645,7 @@ fn a_follower_that_lacks_what_it_acknowledged_is_asked_once_a_heartbeat() {
     for round in 2..12 {
         leader.now = leader.now + Duration::from_millis(100);
         leader.input(Input::Timer);
-        let (match_index, counts, quiet) = (Index(1), true, false);
-        leader.hear(
-            ONE,
-            2,
-            Body::HeartbeatReply {
-                round,
-                match_index,
-                counts,
-                quiet,
-                support: 0,
-                promise: Duration::ZERO,
-            },
-        );
+        leader.hear(ONE, 2, alive(round, 1, false));
         asked += appends(&leader);
         for _ in 0..5 {
             asked += lacks(&mut leader, 3);

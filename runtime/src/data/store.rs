@@ -1,7 +1,7 @@
 //! The files of a stopped node, to be read and not to be changed.
 
 use super::{Progress, ToolError};
-use crate::disk::files::read_to_end;
+use crate::disk::files::read_range;
 use crate::disk::{DirError, StoppedDir};
 use crate::sys;
 use bytes::{Bytes, BytesMut};
@@ -74,7 +74,7 @@ impl Store {
         // No read is to take more memory than the file can fill.
         let end = range.end.min(handle.metadata()?.len()).max(range.start);
         let length = usize::try_from(end - range.start).map_err(io::Error::other)?;
-        read_to_end(handle, range.start, length)
+        read_range(handle, range.start, length)
     }
 
     /// As [`Self::read`], with zeros for what the device can't read, and where that is.

@@ -23,7 +23,7 @@ const ZERO_BYTES: usize = 4 << 20;
 const CACHED_READ_BYTES_MAX: u32 = 64 << 10;
 
 /// Reads so many bytes from `offset` on, fewer where the file ends before.
-pub(crate) fn read_to_end(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
+pub(crate) fn read_range(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
     // Not zeroed before: a boot reads gigabytes.
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
@@ -146,7 +146,7 @@ impl Files {
     }
 
     fn read(&self, file: FileId, offset: u64, len: u32) -> io::Result<Bytes> {
-        read_to_end(&self.opened(file)?.file, offset, len as usize)
+        read_range(&self.opened(file)?.file, offset, len as usize)
     }
 
     fn rename(&self, from: FileId, to: FileId) -> io::Result<()> {

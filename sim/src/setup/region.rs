@@ -85,7 +85,7 @@ impl Region {
         let drawn = draw.chance(1, ONE_IN);
         let region = [Self::Succession, Self::Buckets][draw.weighted(&[2, 1])];
         let disks = Draw::new(seed, Domain::Setup, &[16]).chance(1, DISKS_ONE_IN);
-        let moves = Draw::new(seed, Domain::Setup, &[17]).chance(1, MOVES_ONE_IN);
+        let moves = Draw::new(seed, Domain::Setup, &[21]).chance(1, MOVES_ONE_IN);
         let leases = Draw::new(seed, Domain::Setup, &[19]).chance(1, LEASES_ONE_IN);
         let region = match overrides.region.as_deref() {
             Some(name) => Self::named(name)?,

@@ -58,8 +58,10 @@ impl Replica {
         let reads = reads.map(|read| read.caller);
         let proposed = core::mem::take(&mut self.proposed).into_values();
         let fetching = core::mem::take(&mut self.fetching).into_values();
-        let callers: Vec<Caller> =
-            reads.chain(fetching.map(|(caller, _)| caller)).chain(placed(proposed)).collect();
+        let callers: Vec<Caller> = reads
+            .chain(fetching.map(|(caller, _)| caller))
+            .chain(proposed.map(|(_, caller)| caller))
+            .collect();
         for caller in callers {
             cx.answer(self.group, caller, Reply::Again);
         }
@@ -95,8 +97,4 @@ impl Replica {
         let there = |it: Configuration| it.is_steady() && it.wish == change;
         members.is_some_and(there) && self.raft.status().standing == raft::Standing::Full
     }
-}
-
-fn placed(proposed: impl Iterator<Item = (Term, Caller)>) -> impl Iterator<Item = Caller> {
-    proposed.map(|(_, caller)| caller)
 }

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 /// A command of a procedure is given up after this long, and proposed again.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Tasks of procedures have numbers from here on, so that they never collide with clients' tasks.
-const FIRST_TASK: u64 = 1 << 62;
+pub(super) const FIRST_TASK: u64 = 1 << 62;
 
 /// The procedures under way.
 #[derive(Clone, Debug)]

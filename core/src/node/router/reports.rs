@@ -1,6 +1,7 @@
 //! What a node reports to the meta group about shards that move (`running::layout`): as commands, until each is
 //! answered, and not again at once.
 
+use super::buckets;
 use super::calls::{Calls, Ended, Sends, TaskId};
 use crate::kv::command::Op;
 use crate::machine::{Duration, Instant};
@@ -15,8 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Reports have task numbers from here on, below those of procedures.
 const FIRST_TASK: u64 = 1 << 61;
-/// And below this.
-const LAST_TASK: u64 = 1 << 62;
 
 /// What a node has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +42,7 @@ impl Reports {
 
     /// Whether a call's owner is a report.
     pub(super) const fn owns(&self, task: TaskId) -> bool {
-        FIRST_TASK <= task.0 && task.0 < LAST_TASK
+        FIRST_TASK <= task.0 && task.0 < buckets::FIRST_TASK
     }
 
     pub(super) fn make(

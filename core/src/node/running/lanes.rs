@@ -152,11 +152,7 @@ impl Running {
                     self.support.withdraw(node);
                 }
             }
-            Post::Persisted(group, id) => {
-                self.note_log(effects);
-                self.open_gate(group, id);
-                self.push(Post::Replica(group, ReplicaInput::Persisted(id)));
-            }
+            Post::Persisted(group, id) => self.on_persisted(group, id, effects),
             Post::StandingNoted => {
                 self.superblock.standing = Standing::Full;
                 self.write_superblock(effects);
@@ -234,7 +230,7 @@ impl Running {
         }
     }
 
-    fn open_gate(&mut self, group: GroupId, durable: PersistId) {
+    pub(super) fn open_gate(&mut self, group: GroupId, durable: PersistId) {
         let gate = self.gates.entry(group).or_default();
         gate.durable = gate.durable.max(durable);
         let held = core::mem::take(&mut gate.held);

@@ -84,6 +84,8 @@ pub(super) struct Running {
     writer: Option<Writer>,
     /// The superblock has changed since its writing began.
     superblock_due: bool,
+    /// What has become durable in a log of which the superblock on disk does not know yet: nothing of it counts before.
+    unnoted: Vec<(GroupId, PersistId)>,
     ops: Ops,
     /// The voters that each group was founded with.
     groups: BTreeMap<GroupId, Vec<NodeId>>,
@@ -156,6 +158,7 @@ impl Running {
             sequence,
             writer: None,
             superblock_due: false,
+            unnoted: Vec::new(),
             chunks: Chunks::new(
                 Boot { node: config.me, incarnation: superblock.incarnation },
                 chunks,

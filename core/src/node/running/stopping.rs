@@ -20,13 +20,29 @@ pub(in crate::node) enum Stopping {
 }
 
 impl Running {
-    /// The log exists: from here on, finding none means that it was lost. Not noted before, because a
-    /// store that stops before it ever promised anything must start like a new one.
-    pub(super) fn note_log(&mut self, effects: &mut Vec<Effect>) {
+    /// Something is durable in the log. Once the superblock says that there is one, finding none means that it was lost: not
+    /// before, because a store that stops before it ever promised anything must start like a new one, and no promise is
+    /// made until it does.
+    pub(super) fn on_persisted(
+        &mut self,
+        group: GroupId,
+        id: PersistId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_noted = self.superblock.logs && self.unnoted.is_empty();
+        if is_noted {
+            return self.count_persisted(group, id);
+        }
+        self.unnoted.push((group, id));
         if !self.superblock.logs {
             self.superblock.logs = true;
             self.write_superblock(effects);
         }
+    }
+
+    fn count_persisted(&mut self, group: GroupId, id: PersistId) {
+        self.open_gate(group, id);
+        self.push(Post::Replica(group, ReplicaInput::Persisted(id)));
     }
 
     /// Writes the superblock, or once more if it is being written.
@@ -58,7 +74,12 @@ impl Running {
         self.writer = None;
         if core::mem::take(&mut self.superblock_due) {
             self.write_superblock(effects);
-        } else if self.stopping == Some(Stopping::Marking) {
+            return;
+        }
+        for (group, id) in core::mem::take(&mut self.unnoted) {
+            self.count_persisted(group, id);
+        }
+        if self.stopping == Some(Stopping::Marking) {
             self.stopping = Some(Stopping::Stopped);
             effects.push(Effect::Stopped);
         }

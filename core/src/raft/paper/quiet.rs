@@ -30,17 +30,6 @@ fn a_quiet_follower_that_a_late_message_wakes_asks_its_leader() {
 #[test]
 fn a_quiet_leader_wakes_when_somebody_who_is_awake_answers() {
     let mut leader = Replica::leader(3, 2, &[]);
-    let answer = |round, quiet| {
-        let (match_index, counts) = (Index(1), true);
-        Body::HeartbeatReply {
-            round,
-            match_index,
-            counts,
-            quiet,
-            support: 0,
-            promise: Duration::ZERO,
-        }
-    };
     let rests = |leader: &mut Replica| {
         for _ in 0..100 {
             leader.now = leader.group.deadline().unwrap();
@@ -52,7 +41,7 @@ fn a_quiet_leader_wakes_when_somebody_who_is_awake_answers() {
             let told = leader.sent().iter().find_map(|(_, body, _)| quiet(body));
             let Some((round, quiesce)) = told else { continue };
             for from in [ONE, OTHER] {
-                leader.hear(from, 2, answer(round, quiesce));
+                leader.hear(from, 2, alive(round, 1, quiesce));
             }
             if leader.group.is_quiet() {
                 return;
@@ -64,10 +53,10 @@ fn a_quiet_leader_wakes_when_somebody_who_is_awake_answers() {
         leader.matched(from, 2, 1);
     }
     rests(&mut leader);
-    leader.hear(ONE, 2, answer(9, true));
-    leader.hear(ONE, 1, answer(9, false));
+    leader.hear(ONE, 2, alive(9, 1, true));
+    leader.hear(ONE, 1, alive(9, 1, false));
     assert!(leader.group.is_quiet(), "who sleeps, or spoke in an older term, wakes nobody");
-    leader.hear(ONE, 2, answer(1, false));
+    leader.hear(ONE, 2, alive(1, 1, false));
     assert!(!leader.group.is_quiet());
     let heartbeats =
         leader.sent().iter().filter(|(_, body, _)| matches!(body, Body::Heartbeat { .. })).count();
@@ -100,16 +89,7 @@ fn a_quiet_follower_asks_its_leader_when_a_peer_is_heard_of_again() {
 fn whoever_went_quiet_in_an_older_term_is_told_of_this_one() {
     let mut replica = Replica::leader(3, 5, &[]);
     for (quiet, told) in [(false, vec![]), (true, vec![(ONE, Body::Outdated, None)])] {
-        let (round, match_index) = (9, Index(1));
-        let body = Body::HeartbeatReply {
-            round,
-            match_index,
-            counts: true,
-            quiet,
-            support: 0,
-            promise: Duration::ZERO,
-        };
-        replica.hear(ONE, 4, body);
+        replica.hear(ONE, 4, alive(9, 1, quiet));
         assert_eq!(replica.sent(), told);
     }
 }
