@@ -109,6 +109,8 @@ bugs! {
     LeaseOutlivesTransfer = 39,
     /// A replica that boots votes at once, though it may have promised a leader not to.
     PromiseLostAtBoot = 40,
+    /// The scrub passes over what it can't verify.
+    ScrubPassesOver = 41,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

@@ -245,6 +245,7 @@ fn config(
             body_bytes: 64 << 20,
             requests: 16_384,
             log_bytes: 16 << 20,
+            scrub_bytes_per_second: 4 << 20,
             stop: Duration::from_secs(15),
         },
         log: Log { filter: options.log.clone(), json: false },

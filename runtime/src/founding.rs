@@ -275,6 +275,7 @@ mod tests {
             fsync: ironseed_core::node::api::FsyncPolicy::Always,
             standing: ironseed_core::raft::Standing::Full,
             logs: false,
+            scrubbed: ironseed_core::node::scrub::Scrubbed::default(),
             membership,
         };
         superblock::encode_copy(&superblock, 1).to_vec()

@@ -18,8 +18,17 @@ pub enum Removal {
 }
 
 /// The oracles that can be left out. Assertions in machines can't: what follows a broken one means nothing.
-pub const ORACLES: &[&str] =
-    &["raft", "durable", "linearizable", "kv", "objects", "liveness", "collection", "work"];
+pub const ORACLES: &[&str] = &[
+    "raft",
+    "durable",
+    "linearizable",
+    "kv",
+    "objects",
+    "liveness",
+    "collection",
+    "scrub",
+    "work",
+];
 
 impl Removal {
     /// All of them.

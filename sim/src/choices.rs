@@ -169,6 +169,10 @@ knobs! {
     RequestTimeout = request_timeout: 1_000_000 ..= 3_600_000_000_000, nanos, Duration;
     /// By how many millionths monotonic clocks run wrong at the most, which leases rest on: 0 for no leases.
     MaxClockDriftPpm = max_clock_drift_ppm: 0 ..= 200_000, or_zero, unless_zero;
+    /// Bytes of chunks that are verified a second: 0 for no scrub.
+    ScrubBytesPerSecond = scrub_bytes_per_second: 0 ..= 1_099_511_627_776, same, same;
+    /// How often all of them are.
+    ScrubEvery = scrub_every: 1_000_000 ..= 31_536_000_000_000_000, nanos, Duration;
 }
 
 const fn nanos(duration: Duration) -> u64 {

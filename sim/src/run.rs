@@ -18,8 +18,9 @@ use crate::trace::{Kind, Recorder, Sink, Tracer};
 use crate::world::{Machine, World};
 use ironseed_core::node::Node;
 use ironseed_core::planted::Planted;
-use ironseed_core::types::GroupId;
+use ironseed_core::types::{GroupId, NodeId};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
@@ -157,6 +158,9 @@ fn live<M: Machine>(world: &mut World<M>, until: Option<u64>) -> Option<Violatio
     if let Some(violation) = redundancy_returns(world, limit) {
         return Some(violation);
     }
+    if let Some(violation) = rot_is_found(world, limit) {
+        return Some(violation);
+    }
     if world.setup.outlives_leases
         && let Some(wrong) = collect(world, limit)
     {
@@ -232,7 +236,9 @@ fn all_stop<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
 /// done now and then.
 fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
     let from = world.now();
-    let due = from + liveness::bound(&world.setup);
+    // What rots of an upload that nobody ends is missing for as long as that is kept.
+    let scrubbed = if world.is_scrubbed() { collection::PATIENCE } else { 0 };
+    let due = from + liveness::bound(&world.setup) + scrubbed;
     loop {
         let mut degraded = liveness::degraded(&world.statuses(), &world.out_for_good());
         degraded.extend(world.unrefused());
@@ -248,6 +254,49 @@ fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Vi
             return wrong;
         }
     }
+}
+
+/// Where chunks lie damaged on disks after everything has healed, nobody has read them: after two rounds of every node's scrub (one
+/// may have been past them when they rotted) they are found, and replaced by copies.
+fn rot_is_found<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
+    if !world.is_scrubbed() || world.rotten_chunks().is_empty() {
+        return None;
+    }
+    let rounds = |world: &World<M>| -> BTreeMap<NodeId, u64> {
+        world.statuses().iter().map(|it| (it.node, it.scrubbed.rounds)).collect()
+    };
+    let (from, before) = (world.now(), rounds(world));
+    let due = from + liveness::bound(&world.setup) + 3 * world.setup.tuning.scrub_every.0;
+    loop {
+        let now = rounds(world);
+        let late = before
+            .iter()
+            .filter(|(node, rounds)| now.get(*node).is_none_or(|now| *now < **rounds + 2));
+        let late: Vec<String> =
+            late.map(|(node, _)| format!("{node:?} has not verified its chunks")).collect();
+        if late.is_empty() || world.now() >= limit {
+            break;
+        }
+        if world.now() >= due {
+            return Some(liveness::stuck(world.now(), from, &late));
+        }
+        let next = world.now() + LOOK_EVERY;
+        let wrong = world.run(limit.min(next), |_| false);
+        if wrong.is_some() {
+            return wrong;
+        }
+    }
+    let wrong = redundancy_returns(world, limit);
+    if wrong.is_some() || world.now() >= limit {
+        return wrong;
+    }
+    let rotten = world.rotten_chunks();
+    if rotten.is_empty() {
+        Stats::count(&mut world.stats.rare, "rot-found-by-a-scrub", 1);
+        return None;
+    }
+    let what = format!("after two rounds of every scrub {}", rotten.join(", "));
+    Some(Violation::new("scrub", world.now(), what))
 }
 
 /// Lets time pass until nothing is left that nobody needs, or should have been.

@@ -287,6 +287,7 @@ impl Setup {
             tuning = calm_tuning(&tuning);
         }
         tuning.max_clock_drift_ppm = draw_leases(seed, overrides, aim.as_ref());
+        draw_scrub(&mut tuning, seed, overrides);
         overrides.tuning.iter().for_each(|(knob, value)| knob.set(&mut tuning, *value));
         let drifts = classes.contains(&Class::ClockDrift);
         let drift = |node: &NodeId| match calm.contains(&Calm::Clocks) {
@@ -500,7 +501,18 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         requests_max: of(draw, (4, 1024), 16_384) as u32,
         request_timeout: Duration::from_millis(draw.magnitude(1_000, 15_000)),
         max_clock_drift_ppm: None,
+        scrub_bytes_per_second: 0,
+        scrub_every: Duration::from_secs(1),
     }
+}
+
+/// Every other run scrubs, fast enough for several rounds. What is given is all there is.
+fn draw_scrub(tuning: &mut Tuning, seed: u64, overrides: &Overrides) {
+    let mut draw = Draw::new(seed, Domain::Setup, &[22]);
+    let given = overrides.faults.is_some() || overrides.plan.is_some();
+    let rate = draw.magnitude(8 << 20, 1 << 30);
+    tuning.scrub_every = Duration(draw.magnitude(50_000_000, 5_000_000_000));
+    tuning.scrub_bytes_per_second = if given || draw.chance(1, 2) { 0 } else { rate };
 }
 
 /// What operators promise of clocks, where they do: one run in four has leases, and most of a region whose leaders follow one

@@ -21,6 +21,7 @@ mod looping;
 mod losses;
 mod machine;
 mod operator;
+mod scrubbing;
 mod slot;
 mod telling;
 mod watching;

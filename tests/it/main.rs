@@ -4,4 +4,5 @@ mod alone;
 #[path = "../shared/alone.rs"]
 mod by_hand;
 mod disks;
+mod scrub;
 mod stopped;

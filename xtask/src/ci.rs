@@ -89,6 +89,7 @@ const MUST_HAPPEN: &[&str] = &[
     "leader_elected",
     "leader_caught",
     "chunk_repaired",
+    "scrub_round",
     "corruption_healed",
     "bucket_deleted_under_load",
     "put_raced_bucket_deletion_under_partition",

@@ -35,12 +35,13 @@
 //!   indexed again. The node goes through [`ChunkStore::blobs`] in slices and drops what its state doesn't know.
 //! - What is missing isn't recorded either: the node calls [`ChunkStore::expect`] for what its state
 //!   names, at boot and as records are applied.
-//! - Chunks nobody reads aren't verified; there is no scrub yet.
+//! - Chunks that nobody reads are verified one after the other ([`ChunkStore::verify`]); when is the node's business (`node::scrub`).
 //! - Equal bytes in two blobs are stored twice. Sharing would tie the life of one blob to another's home shard.
 
 mod boot;
 mod collect;
 mod live;
+mod scrub;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -162,6 +163,13 @@ pub enum ChunkOutput {
         chunk: ChunkId,
         /// Its verified bytes, or what is wrong with them.
         result: Result<Bytes, Damage>,
+    },
+    /// A verification has ended; a damaged chunk was reported before.
+    Verified {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Whether it is what its name says.
+        is_good: bool,
     },
     /// A chunk is damaged and now among the missing.
     Lost {

@@ -335,6 +335,42 @@ fn rot_is_reported_missed_and_healed() {
 }
 
 #[test]
+fn rot_that_nobody_reads_is_found_by_verifying() {
+    let mut rig = Rig::new(16);
+    let mut chunks: Vec<_> = (1..=3).map(|n| chunk(n, n, 700)).collect();
+    chunks.sort_by_key(|it| it.0);
+    for it in &chunks {
+        rig.put(it);
+    }
+    rig.run();
+    rig.now = rig.now + Duration::from_secs(60);
+    rig.run();
+    let rotten = rig.store.index[&chunks[1].0];
+    let file = FileId::new(FileKind::Chunk, rotten.segment);
+    rig.disk.flip(file, rotten.offset as usize, 1);
+    let mut verified = Vec::new();
+    let mut after = None;
+    while let Some((next, bytes)) = rig.store.next_chunk(after) {
+        assert_eq!(bytes, 700);
+        let mut out = Vec::new();
+        assert!(rig.store.verify(next, &mut rig.ops, &mut out));
+        assert!(rig.store.is_settled(), "nobody waits for it");
+        rig.take(out);
+        rig.run();
+        let ended = |it: &ChunkOutput| match it {
+            ChunkOutput::Verified { chunk, is_good } if *chunk == next => Some(*is_good),
+            _ => None,
+        };
+        verified.extend(rig.out.iter().find_map(ended));
+        after = Some(next);
+    }
+    assert_eq!(verified, [true, false, true]);
+    assert!(!rig.store.has(chunks[1].0) && rig.store.stats().missing == 1);
+    rig.store.drop_blob(chunks[0].0.blob);
+    assert!(!rig.store.verify(chunks[0].0, &mut rig.ops, &mut Vec::new()), "it is on its way out");
+}
+
+#[test]
 fn a_read_that_fails_once_loses_nothing() {
     let mut rig = Rig::new(7);
     let it = chunk(1, 1, 700);

@@ -165,6 +165,10 @@ pub struct Tuning {
     /// What operators promise of monotonic clocks: none runs wrong by more than so many parts in a million, over an election
     /// timeout. With it leaders answer reads by leases (ADR 15); `None` for no leases, and no answer that rests on a clock.
     pub max_clock_drift_ppm: Option<u32>,
+    /// Chunks that nobody reads are verified at so many bytes a second; 0 for never.
+    pub scrub_bytes_per_second: u64,
+    /// A round over all of them begins this long after the last one did, or when that has ended.
+    pub scrub_every: Duration,
 }
 
 impl Default for Tuning {
@@ -188,6 +192,8 @@ impl Default for Tuning {
             requests_max: 16_384,
             request_timeout: Duration::from_secs(15),
             max_clock_drift_ppm: None,
+            scrub_bytes_per_second: 4 << 20,
+            scrub_every: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

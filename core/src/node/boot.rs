@@ -11,6 +11,7 @@
 //! charter is never welcomed, so a replaced disk can't pass for the one that made promises.
 
 use super::api::{Config, Founding, FsyncPolicy};
+use super::scrub::Scrubbed;
 use super::superblock::{self, COPY_BYTES, Charter, Membership, Superblock};
 use crate::machine::{
     FileId, FileKind, FoundFile, Halt, Io, IoDone, IoError, IoOp, IoResult, OpIds,
@@ -236,6 +237,7 @@ impl Boot {
             fsync: config.fsync,
             standing: Standing::Full,
             logs: false,
+            scrubbed: Scrubbed::default(),
             membership,
         });
         self.write(true, ops, ios);

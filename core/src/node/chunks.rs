@@ -2,14 +2,15 @@
 //! missing here, and the sweep that finds chunks of blobs that nobody knows.
 
 use super::post::{Post, ReplicaInput, RouterInput};
+use super::scrub::{Progress, Scrub, Scrubbed};
 use super::store::Out;
 use super::trace::Trace;
 use crate::chunk::{ChunkOutput, ChunkStore, ChunkTrace, Put, ReadId, Stats, Wanted};
-use crate::machine::{Duration, Hashed, Instant, IoResult, OpIds};
+use crate::machine::{Duration, Hashed, Instant, IoResult, Now, OpIds, first_of};
 use crate::node::message::{CallId, Head, PeerMessage};
 use crate::object::api::ChunkRef;
 use crate::types::{BlobId, Boot, ChunkHash, ChunkId, Index, NodeId, OpId, ShardId};
-use crate::wal::Lsn;
+use crate::wal::{Location, Lsn};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -29,6 +30,7 @@ const SWEEP_SLICE: usize = 256;
 pub(super) struct Chunks {
     me: Boot,
     store: Box<ChunkStore>,
+    scrub: Scrub,
     ops: OpIds,
     stores: BTreeMap<Lsn, Vec<(NodeId, CallId)>>,
     reads: BTreeMap<ReadId, (NodeId, CallId)>,
@@ -40,10 +42,17 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub(super) const fn new(me: Boot, store: Box<ChunkStore>, ops: OpIds, now: Instant) -> Self {
+    pub(super) const fn new(
+        me: Boot,
+        store: Box<ChunkStore>,
+        scrub: Scrub,
+        ops: OpIds,
+        now: Instant,
+    ) -> Self {
         Self {
             me,
             store,
+            scrub,
             ops,
             stores: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -61,11 +70,20 @@ impl Chunks {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let rounds = self.missing_at.min(self.sweep_at);
-        Some(self.store.deadline().map_or(rounds, |at| at.min(rounds)))
+        first_of([Some(rounds), self.store.deadline(), self.scrub.deadline()])
     }
 
     pub(super) fn stats(&self) -> Stats {
         self.store.stats()
+    }
+
+    pub(super) const fn scrubbed(&self) -> Scrubbed {
+        self.scrub.status()
+    }
+
+    /// Every chunk that is durable here, whole or not, and where.
+    pub(super) fn held(&self) -> impl Iterator<Item = (ChunkId, Location)> {
+        self.store.held()
     }
 
     pub(super) fn held_blobs(&self) -> Vec<BlobId> {
@@ -124,10 +142,19 @@ impl Chunks {
         self.store.drop_blob(blob);
     }
 
-    pub(super) fn pump(&mut self, now: Instant, out: &mut Out<'_>) {
+    pub(super) fn pump(&mut self, at: Now, out: &mut Out<'_>) {
+        let now = at.mono;
         let mut outputs = Vec::new();
-        self.store.pump(now, &mut self.ops, &mut outputs);
+        let Self { store, ops, .. } = self;
+        let progress = self.scrub.pump(at, store, ops, &mut outputs);
+        store.pump(now, ops, &mut outputs);
         self.carry_out(outputs, out);
+        if let Some(Progress::Round(Scrubbed { bytes, damaged, .. })) = progress {
+            out.posts.push(Post::Trace(Trace::Scrubbed { bytes, damaged }));
+        }
+        if let Some(Progress::Note(scrubbed) | Progress::Round(scrubbed)) = progress {
+            out.posts.push(Post::Scrubbed(scrubbed));
+        }
         if self.missing_at <= now {
             self.missing_at = now + MISSING_EVERY;
             let missing: Vec<ChunkId> =
@@ -175,6 +202,7 @@ impl Chunks {
                         self.answer_fetched(to, result.ok(), out);
                     }
                 }
+                ChunkOutput::Verified { chunk, is_good } => self.scrub.on_verified(chunk, is_good),
                 ChunkOutput::Lost { damage, .. } => {
                     out.posts.push(Post::Trace(Trace::Damaged { damage }));
                 }

@@ -55,6 +55,7 @@ mod replica;
 mod restore;
 mod router;
 mod running;
+pub mod scrub;
 mod snapshot;
 pub mod status;
 mod store;
@@ -74,7 +75,7 @@ use crate::kv::table::Table;
 use crate::machine::{Halt, Instant, IoOp, Now};
 use crate::object::api::Refusal;
 use crate::rng::Rng;
-use crate::types::{BlobId, GroupId, Position};
+use crate::types::{BlobId, ChunkId, GroupId, Location, Position};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -221,6 +222,13 @@ impl Node {
     pub fn held_blobs(&self) -> Vec<BlobId> {
         let Life::Running(running) = &self.life else { return Vec::new() };
         running.held_blobs()
+    }
+
+    /// Every chunk on this node, damaged ones too, and where it is; for checkers. Work in proportion to them.
+    #[must_use]
+    pub fn held_chunks(&self) -> Vec<(ChunkId, Location)> {
+        let Life::Running(running) = &self.life else { return Vec::new() };
+        running.held_chunks().collect()
     }
 
     /// Whether a group's log on this node has this very entry, or begins after it; for checkers. `None` if

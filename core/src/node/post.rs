@@ -3,6 +3,7 @@
 
 use super::message::{Ask, CallId, Offer, PeerMessage, Reply};
 use super::router::Report;
+use super::scrub::Scrubbed;
 use super::trace::Trace;
 use crate::codec::Octets;
 use crate::kv::frame::{Frame, Place, Placed};
@@ -53,6 +54,8 @@ pub(crate) enum Post {
     ReadsConfirmed(GroupId),
     /// The disk is full, or no longer: all replicas are told.
     DiskFull(bool),
+    /// How far the scrub is, to be kept over a restart.
+    Scrubbed(Scrubbed),
     /// Hash bulk bytes; the router is told under this token.
     Hash { token: u64, bytes: Bytes },
     /// The answer to a client.

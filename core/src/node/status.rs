@@ -1,6 +1,7 @@
 //! What a node knows of itself and its groups, for operators: `ironseed status`, readiness, tests. A
 //! view of the machines' state, computed when asked for; no decision reads it.
 
+use super::scrub::Scrubbed;
 use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, ShardId, StoreId, Term};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -109,6 +110,8 @@ pub struct Status {
     pub chunks: u64,
     /// Bytes of the chunks that it holds.
     pub chunk_bytes: u64,
+    /// How far the verification of these chunks is.
+    pub scrubbed: Scrubbed,
     /// Client requests under way.
     pub requests: u64,
     /// Whether the last write was refused for lack of disk space.

@@ -13,6 +13,7 @@
 //! ```
 
 use super::api::FsyncPolicy;
+use super::scrub::Scrubbed;
 use crate::codec;
 use crate::machine::{FileId, FileKind};
 pub use crate::object::charter::{Charter, Founding};
@@ -60,6 +61,8 @@ pub struct Superblock {
     pub standing: Standing,
     /// Its log was made: should there be none, it is lost.
     pub logs: bool,
+    /// How far the verification of its chunks is.
+    pub scrubbed: Scrubbed,
     /// How far it has come.
     pub membership: Membership,
 }
@@ -178,6 +181,7 @@ mod tests {
             fsync: FsyncPolicy::Always,
             standing: Standing::Full,
             logs: true,
+            scrubbed: Scrubbed { rounds: 3, bytes: 5, ..Scrubbed::default() },
             membership: Membership::Blank,
         }
     }

@@ -137,6 +137,13 @@ pub enum Trace {
         /// The group.
         group: GroupId,
     },
+    /// A round of the scrub has ended.
+    Scrubbed {
+        /// Bytes of chunks that it verified.
+        bytes: u64,
+        /// Chunks that it found damaged.
+        damaged: u64,
+    },
     /// Commands of this meaning are beyond this program: the replica applies nothing more.
     Stranded {
         /// The group.

@@ -117,6 +117,8 @@ pub struct Limits {
     pub requests: u32,
     /// Bytes of resident log entries of all groups together.
     pub log_bytes: u64,
+    /// Bytes of stored chunks that are verified a second while nobody reads them; 0 for none.
+    pub scrub_bytes_per_second: u64,
     /// How long a graceful stop may take.
     pub stop: std::time::Duration,
 }
@@ -227,6 +229,7 @@ impl Config {
                 log_bytes_max: self.limits.log_bytes,
                 requests_max: self.limits.requests,
                 max_clock_drift_ppm: self.max_clock_drift_ppm,
+                scrub_bytes_per_second: self.limits.scrub_bytes_per_second,
                 ..Tuning::default()
             },
             seed: getrandom::u64()?,
@@ -577,6 +580,13 @@ fn check_limits(source: &Source<'_>, raw: &raw::Limits) -> Result<Limits, Config
         body_bytes: within(source, &raw.body_mib, "limits.body_mib", 8, 1 << 20)? << 20,
         requests: count(&raw.requests, "limits.requests", 1, 1_000_000)?,
         log_bytes: within(source, &raw.log_mib, "limits.log_mib", 4, 1 << 20)? << 20,
+        scrub_bytes_per_second: within(
+            source,
+            &raw.scrub_mib_per_second,
+            "limits.scrub_mib_per_second",
+            0,
+            1 << 20,
+        )? << 20,
         stop: std::time::Duration::from_secs(within(
             source,
             &raw.stop_seconds,

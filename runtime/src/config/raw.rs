@@ -116,6 +116,7 @@ pub(super) struct Limits {
     pub(super) body_mib: Spanned<u64>,
     pub(super) requests: Spanned<u64>,
     pub(super) log_mib: Spanned<u64>,
+    pub(super) scrub_mib_per_second: Spanned<u64>,
     pub(super) stop_seconds: Spanned<u64>,
 }
 
@@ -126,6 +127,7 @@ impl Default for Limits {
             body_mib: unplaced(128),
             requests: unplaced(16_384),
             log_mib: unplaced(32),
+            scrub_mib_per_second: unplaced(4),
             stop_seconds: unplaced(15),
         }
     }

@@ -78,6 +78,7 @@ fn the_example_documents_every_key_with_its_default() {
         "body_mib",
         "requests",
         "log_mib",
+        "scrub_mib_per_second",
         "stop_seconds",
         "filter",
         "record",
@@ -147,6 +148,16 @@ fn leases_take_a_bound_that_clocks_can_keep() {
     let tuning = |text: &str| parse(text).unwrap().node_config().unwrap().tuning;
     assert_eq!(tuning(&with("1000")).max_clock_drift_ppm, Some(1000));
     assert_eq!(tuning(BASE).max_clock_drift_ppm, None, "no leases unless somebody promises it");
+}
+
+#[test]
+fn the_scrub_has_a_rate_or_is_off() {
+    let with = |rate: &str| format!("{BASE}[limits]\nscrub_mib_per_second = {rate}\n");
+    let rate =
+        |text: &str| parse(text).unwrap().node_config().unwrap().tuning.scrub_bytes_per_second;
+    assert_eq!([rate(BASE), rate(&with("0")), rate(&with("100"))], [4 << 20, 0, 100 << 20]);
+    refused(&with("-1"), 6, "scrub_mib_per_second", "");
+    refused(&with("2000000"), 6, "limits.scrub_mib_per_second", "0 to 1048576");
 }
 
 #[test]

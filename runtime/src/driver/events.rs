@@ -17,6 +17,8 @@ pub(super) fn log(event: &Trace) {
             warn!(%group, %damage, "the group's state is damaged: it serves nothing here until it is healed");
         }
         Trace::ChunkRepaired { chunk } => info!(?chunk, "healed a chunk from a peer"),
+        Trace::Scrubbed { bytes, damaged: 0 } => info!(bytes, "verified all chunks"),
+        Trace::Scrubbed { bytes, damaged } => warn!(bytes, damaged, "verified all chunks"),
         Trace::Readmitted { group } => info!(%group, "readmitted"),
         Trace::SnapshotInstalled { group, position } => {
             info!(%group, ?position, "installed a leader's state");

@@ -13,6 +13,7 @@ pub use ask::{AskError, Target, ask_all, configured, run};
 
 use crate::driver::Report;
 use crate::net::Traffic;
+use ironseed_core::node::scrub::Scrubbed;
 use ironseed_core::node::status::{GroupStatus, Moving, Phase, Role};
 use ironseed_core::types::{NodeId, StoreId};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,8 @@ pub struct NodeReport {
     pub chunks: u64,
     /// Bytes of the chunks held.
     pub chunk_bytes: u64,
+    /// How far their verification is.
+    pub scrub: ScrubReport,
     /// Client requests under way.
     pub requests: u64,
     /// Whether the last write was refused for lack of space.
@@ -106,6 +109,21 @@ pub struct PeerReport {
     pub dropped: u64,
 }
 
+/// How far the verification of a node's chunks is. Times are seconds since the Unix epoch by its own clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubReport {
+    /// Rounds over all chunks that have ended.
+    pub rounds: u64,
+    /// When the last of these began: whatever was held by then was verified since. 0 before the first.
+    pub whole: u64,
+    /// When the round under way began; 0 between rounds.
+    pub began: u64,
+    /// Bytes that it has verified.
+    pub bytes: u64,
+    /// Chunks that it, or between rounds the last one, found damaged.
+    pub damaged: u64,
+}
+
 /// One replica, as its node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupReport {
@@ -160,10 +178,24 @@ impl From<&Report> for NodeReport {
             chunks_missing: status.chunks_missing,
             chunks: status.chunks,
             chunk_bytes: status.chunk_bytes,
+            scrub: ScrubReport::from(&status.scrubbed),
             requests: status.requests,
             disk_full: status.disk_full,
             peers: traffic.iter().map(PeerReport::from).collect(),
             groups: status.groups.iter().map(GroupReport::from).collect(),
+        }
+    }
+}
+
+impl From<&Scrubbed> for ScrubReport {
+    fn from(at: &Scrubbed) -> Self {
+        const NANOS: u64 = 1_000_000_000;
+        Self {
+            rounds: at.rounds,
+            whole: at.whole / NANOS,
+            began: at.began / NANOS,
+            bytes: at.bytes,
+            damaged: at.damaged,
         }
     }
 }

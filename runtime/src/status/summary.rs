@@ -51,6 +51,8 @@ pub struct NodeLine {
     pub chunks_missing: u64,
     /// Bytes of chunks that it holds.
     pub chunk_bytes: u64,
+    /// How much of them the round of verification under way has come to, in percent.
+    pub scrubbed_percent: Option<u64>,
     /// How often its store was booted.
     pub incarnation: u64,
 }
@@ -163,9 +165,16 @@ fn line(answer: &Answer, groups: &BTreeMap<u32, Views<'_>>) -> NodeLine {
         unhealthy: u32::try_from(unhealthy.count()).unwrap_or(u32::MAX),
         chunks_missing: report.chunks_missing,
         chunk_bytes: report.chunk_bytes,
+        scrubbed_percent: scrubbed_percent(report),
         // Of this store; what is above counts the stores before it.
         incarnation: report.incarnation & u64::from(u32::MAX),
     }
+}
+
+/// Chunks come and go meanwhile, so it is an estimate.
+fn scrubbed_percent(report: &NodeReport) -> Option<u64> {
+    let share = || report.scrub.bytes.saturating_mul(100) / report.chunk_bytes.max(1);
+    (report.scrub.began > 0).then(|| share().min(99))
 }
 
 fn warnings(answers: &[Answer], reports: &BTreeMap<u32, &NodeReport>) -> Vec<String> {
@@ -208,6 +217,12 @@ fn warnings(answers: &[Answer], reports: &BTreeMap<u32, &NodeReport>) -> Vec<Str
         }
         if report.chunks_missing > 0 {
             warnings.push(format!("node {node}: {} chunks still to fetch", report.chunks_missing));
+        }
+        if report.scrub.damaged > 0 {
+            let count = report.scrub.damaged;
+            warnings.push(format!(
+                "node {node}: the scrub found {count} damaged chunks: is its disk failing?"
+            ));
         }
         for replica in &report.groups {
             if let Some(why) = &replica.damaged {

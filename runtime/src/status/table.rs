@@ -18,6 +18,7 @@ pub(super) fn render(summary: &Summary) -> String {
         "UNHEALTHY",
         "MISSING",
         "CHUNKS",
+        "SCRUB",
         "BOOTS",
         "ADMIN",
     ];
@@ -34,11 +35,12 @@ pub(super) fn render(summary: &Summary) -> String {
             node.unhealthy.to_string(),
             node.chunks_missing.to_string(),
             mib(node.chunk_bytes),
+            node.scrubbed_percent.map_or_else(|| "-".into(), |percent| format!("{percent} %")),
             node.incarnation.to_string(),
             node.address.clone(),
         ]);
     }
-    let mut widths = [0; 12];
+    let mut widths = [0; 13];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.len().max(*width);

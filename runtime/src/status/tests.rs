@@ -22,6 +22,7 @@ fn report(node: u32) -> NodeReport {
         chunks_missing: 0,
         chunks: 3,
         chunk_bytes: 3 << 20,
+        scrub: ScrubReport { rounds: 1, whole: 7, began: 9, bytes: 1 << 20, damaged: 0 },
         requests: 0,
         disk_full: false,
         peers: vec![PeerReport { node: 9, sent: 3, received: 4, dropped: 5 }],

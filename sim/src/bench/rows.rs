@@ -239,6 +239,12 @@ pub const PLANTED: &[Row] = &[
         "linearizability",
         "`raft`, the check of the lease",
     ),
+    row(
+        41,
+        "the scrub passes over what it can't verify",
+        "redundancy",
+        "`chunk`, the end of a verification",
+    ),
 ];
 
 #[cfg(test)]

@@ -158,6 +158,7 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
         Trace::Damaged { .. } => Some("corruption-found"),
         Trace::StateDamaged { .. } => Some("state-damaged"),
         Trace::ChunkRepaired { .. } => Some("chunk-repaired"),
+        Trace::Scrubbed { .. } => Some("scrub-round"),
         Trace::BlobCollected { .. } => Some("blob-collected"),
         Trace::DiskFull(true) => Some("disk-full-seen"),
         Trace::PeerLost(_) => Some("peer-lost"),

@@ -171,6 +171,7 @@ fn meaning(violation: &Violation) -> &'static str {
         "linearizable" => "Clients saw answers that no order of their operations explains.",
         "liveness" => "After everything had healed, the store did not get its work done in time.",
         "collection" => "What nobody needs any more was not collected.",
+        "scrub" => "Stored bytes rotted where nobody reads them, and the scrub did not find it.",
         "objects" | "kv" => "A client got an answer that can't be right, whatever happened before.",
         "assertion" => "An assertion in the code failed.",
         "work" => "One step did more work than a step may.",

@@ -87,9 +87,12 @@ impl<'a> Passes<'a> {
                 ),
                 ..best.clone()
             };
-            // Nor are leases.
-            if let Some(ppm) = setup.tuning.max_clock_drift_ppm {
-                all.tuning.entry(Knob::MaxClockDriftPpm).or_insert(u64::from(ppm));
+            // Nor are leases, nor the scrub.
+            for knob in [Knob::MaxClockDriftPpm, Knob::ScrubBytesPerSecond, Knob::ScrubEvery] {
+                let value = knob.of(&setup.tuning);
+                if value > 0 {
+                    all.tuning.entry(knob).or_insert(value);
+                }
             }
             if number == 2 {
                 return Some(all);

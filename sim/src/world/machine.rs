@@ -1,6 +1,7 @@
 //! What a world drives.
 
 use super::*;
+use ironseed_core::types::{ChunkId, Location};
 
 /// What the world drives: a [`Node`], or a toy in the world's own tests.
 pub trait Machine {
@@ -20,6 +21,10 @@ pub trait Machine {
     }
     /// The blobs of which there are chunks here.
     fn held_blobs(&self) -> Vec<BlobId> {
+        Vec::new()
+    }
+    /// Every chunk here, damaged ones too, and where.
+    fn held_chunks(&self) -> Vec<(ChunkId, Location)> {
         Vec::new()
     }
     /// Whether a group's log here has this very entry or begins after it, if there is one.
@@ -55,6 +60,10 @@ impl Machine for Node {
 
     fn held_blobs(&self) -> Vec<BlobId> {
         Self::held_blobs(self)
+    }
+
+    fn held_chunks(&self) -> Vec<(ChunkId, Location)> {
+        Self::held_chunks(self)
     }
 
     fn holds_entry(&self, group: GroupId, position: Position) -> Option<bool> {

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const SECRET: &str = "nobody-may-see-this-secret";
 pub(crate) const BUCKET: &str = "photos";
 /// Bytes of an object that is cut into chunks. Above what a record holds.
-const CHUNK: usize = 20_000;
+pub(crate) const CHUNK: usize = 20_000;
 
 pub(crate) fn config() -> Config {
     Config {
@@ -45,7 +45,12 @@ pub(crate) fn config() -> Config {
 
 /// A node with a bucket in which there are `small` objects in records and `large` ones in chunks, a minute ago.
 pub(crate) fn filled(small: u16, large: u16) -> Alone {
-    let mut alone = Alone::found(config(), "access", SECRET);
+    filled_with(config(), small, large)
+}
+
+/// The same with other settings.
+pub(crate) fn filled_with(config: Config, small: u16, large: u16) -> Alone {
+    let mut alone = Alone::found(config, "access", SECRET);
     let made = alone.ask(Request::CreateBucket { bucket: BUCKET.into() });
     assert!(made.is_ok(), "{made:?}");
     for number in 0..small {

@@ -189,7 +189,8 @@ impl Compaction {
                 | ChunkOutput::Lost { .. }
                 | ChunkOutput::Stored { .. }
                 | ChunkOutput::NoSpace { .. }
-                | ChunkOutput::Read { .. } => {}
+                | ChunkOutput::Read { .. }
+                | ChunkOutput::Verified { .. } => {}
             }
         }
         Ok(())

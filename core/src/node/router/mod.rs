@@ -398,7 +398,8 @@ impl Router {
                     None => self.reply(id, outcome, cx),
                 }
             }
-            Ended::Resolved(_) => {}
+            // A peer that answers another question than it was asked: whatever it did, the client is told something.
+            Ended::Resolved(_) => self.reply(id, Err(Refusal::OutcomeUnknown), cx),
             Ended::Expired { maybe } => self.reply(id, Err(expired(maybe)), cx),
         }
     }
@@ -446,8 +447,10 @@ impl Router {
             }
             Ended::Resolved(Some(_)) => self.pause(id, cx),
             Ended::Outcome(Err(refusal)) => self.reply(id, Err(refusal), cx),
-            Ended::Outcome(Ok(_)) => {}
-            Ended::Expired { .. } => self.reply(id, Err(expired(false)), cx),
+            // Nothing was asked that could be done: a peer that answers like this has not understood.
+            Ended::Outcome(Ok(_)) | Ended::Expired { .. } => {
+                self.reply(id, Err(expired(false)), cx)
+            }
         }
     }
 

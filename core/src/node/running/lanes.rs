@@ -33,7 +33,7 @@ impl Running {
             if self.store_due {
                 self.with_store(config, effects, |logs, chunks, out| {
                     logs.pump(now, out);
-                    chunks.pump(now.mono, out);
+                    chunks.pump(now, out);
                 });
                 self.store_due = false;
             }
@@ -155,6 +155,10 @@ impl Running {
             Post::Persisted(group, id) => self.on_persisted(group, id, effects),
             Post::StandingNoted => {
                 self.superblock.standing = Standing::Full;
+                self.write_superblock(effects);
+            }
+            Post::Scrubbed(scrubbed) => {
+                self.superblock.scrubbed = scrubbed;
                 self.write_superblock(effects);
             }
             Post::Charter(charter) => self.on_charter(*charter, effects),

@@ -44,6 +44,7 @@ use super::recovery::{Ops, Ready};
 use super::replica::{Cx, Replica};
 use super::restore;
 use super::router::{Router, Setup};
+use super::scrub::Scrub;
 use super::status::{Moving, Status};
 use super::store::{self, Logs, Out};
 use super::superblock::{Membership, Superblock};
@@ -57,7 +58,7 @@ use crate::object::registry::{self, RegistryOp};
 use crate::planted::Bug;
 use crate::raft::{self, Body, PersistId, Standing};
 use crate::rng::Rng;
-use crate::types::{BlobId, Boot, ChunkId, GroupId, NodeId, OpId, ShardId, StoreId};
+use crate::types::{BlobId, Boot, ChunkId, GroupId, Location, NodeId, OpId, ShardId, StoreId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
@@ -162,6 +163,7 @@ impl Running {
             chunks: Chunks::new(
                 Boot { node: config.me, incarnation: superblock.incarnation },
                 chunks,
+                Scrub::new(&config.tuning, superblock.scrubbed, now),
                 ops.chunk.clone(),
                 now.mono,
             ),
@@ -311,6 +313,7 @@ impl Running {
         status.chunks_missing = chunks.missing;
         status.chunks = chunks.chunks;
         status.chunk_bytes = chunks.live_bytes;
+        status.scrubbed = self.chunks.scrubbed();
         status.disk_full = self.logs.is_full();
         status.requests = self.router.tasks() as u64;
     }
@@ -318,6 +321,11 @@ impl Running {
     /// The blobs of which there are chunks here.
     pub(super) fn held_blobs(&self) -> Vec<BlobId> {
         self.chunks.held_blobs()
+    }
+
+    /// Every chunk that is here, damaged ones too, and where.
+    pub(super) fn held_chunks(&self) -> impl Iterator<Item = (ChunkId, Location)> {
+        self.chunks.held()
     }
 
     fn on_message(
