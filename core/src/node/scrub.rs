@@ -7,7 +7,7 @@
 
 use super::api::Tuning;
 use crate::chunk::{ChunkOutput, ChunkStore};
-use crate::machine::{Duration, Instant, Now, OpIds, first_of};
+use crate::machine::{Duration, Instant, Now, OpIds};
 use crate::types::ChunkId;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
@@ -81,10 +81,8 @@ impl Scrub {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.bytes_per_second == 0 || self.verifying.is_some() {
-            return None;
-        }
-        first_of([Some(self.next_at)])
+        let waits = self.bytes_per_second > 0 && self.verifying.is_none();
+        waits.then_some(self.next_at)
     }
 
     /// Begins to verify the next chunk, if it is time.
