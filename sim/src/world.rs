@@ -21,6 +21,7 @@ mod looping;
 mod losses;
 mod machine;
 mod operator;
+mod scars;
 mod slot;
 mod telling;
 mod watching;
@@ -63,6 +64,7 @@ use ironseed_core::types::{
 };
 use looping::Looping;
 use losses::Replaced;
+use scars::Scars;
 use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,6 +105,7 @@ pub struct World<M> {
     /// Nodes that crash again and again.
     loops: Vec<Looping>,
     replaced: Replaced,
+    scars: Scars,
     parted: Parted,
     healing: Healing,
     /// Who was last elected to lead each group.
@@ -211,6 +214,7 @@ impl<M: Machine> World<M> {
             estrangements: BTreeMap::new(),
             loops: Vec::new(),
             replaced: Replaced::default(),
+            scars: Scars::default(),
             parted: Parted::default(),
             healing: Healing::default(),
             led: BTreeMap::new(),
@@ -459,6 +463,7 @@ impl<M: Machine> World<M> {
                 if let Trace::Stranger { node, store } = &trace {
                     self.refused(*node, *store);
                 }
+                self.scars.hear(node, &trace);
                 let healed = self.healing.healed(id, &trace);
                 Stats::count(&mut self.stats.rare, "corruption-healed", u64::from(healed));
                 self.moved.extend(oracles::moved(&trace));
@@ -659,6 +664,7 @@ impl<M: Machine> World<M> {
     pub fn finish(&mut self) {
         self.note_catches();
         self.end_burdens();
+        self.count_scars();
         let counts = self.network.counts();
         let messages = &mut self.stats.messages;
         for (name, count) in [
