@@ -347,6 +347,29 @@ impl Disk {
         file.is_some_and(|file| file.flip(offset as usize, bit))
     }
 
+    /// Makes one byte at rest another one, and says which it was. `None` if that byte is not at rest.
+    pub fn change(&mut self, file: FileId, offset: u64, mask: u8) -> Option<u8> {
+        let inode = self.names_durable.get(&file).copied();
+        let file = inode.and_then(|inode| self.files.get_mut(&inode));
+        file.and_then(|file| file.change(offset as usize, mask))
+    }
+
+    /// All bytes of the files that a power loss keeps for certain: each file, where a range of it begins, and how long that
+    /// is. `written` leaves out those parts that nothing was ever written to.
+    #[must_use]
+    pub fn ranges(&self, written: bool) -> Vec<(FileId, u64, u64)> {
+        let mut ranges = Vec::new();
+        for (id, inode) in &self.names_durable {
+            let file = &self.files[inode];
+            match written {
+                true => ranges.extend(file.written().map(|(at, len)| (*id, at as u64, len as u64))),
+                false => ranges.push((*id, 0, file.len() as u64)),
+            }
+        }
+        ranges.retain(|(.., len)| *len > 0);
+        ranges
+    }
+
     /// Forgets these files as if they had never been. Nothing is under way.
     pub fn lose(&mut self, is_lost: impl Fn(FileId) -> bool) {
         self.names.retain(|file, _| !is_lost(*file));

@@ -41,6 +41,8 @@ pub enum Domain {
     Points = 14,
     /// What the operator does.
     Operator = 15,
+    /// One byte of a disk that is another one.
+    Byte = 16,
 }
 
 /// A stream of choices.

@@ -7,7 +7,7 @@
 //! The **fault atlas** keeps a run recoverable on purpose:
 //! - Rot and read errors strike only the run's victims, fewer nodes than any quorum can spare, and none
 //!   where there is one node. Where on a disk rot may strike, [`crate::checkers::durable`] says.
-//! - Disks are lost, and writes found elsewhere, at the victims only, and only where nodes always sync.
+//! - Disks are lost, writes found elsewhere, and bytes changed, at the victims only, and only where nodes always sync.
 //! - Failed syncs and writes strike any node: they lose only what was not durable.
 //! - Power may go everywhere at once if nodes always sync. Otherwise it goes at the victims only, and
 //!   the other nodes are killed instead, which leaves their page caches whole.
@@ -90,6 +90,8 @@ pub enum Class {
     Echo,
     /// The operator moves a shard to other nodes.
     Move,
+    /// One byte of a node's files is another one, wherever it is.
+    Byte,
 }
 
 impl Class {
@@ -127,6 +129,7 @@ impl Class {
         Self::Estrange,
         Self::Echo,
         Self::Move,
+        Self::Byte,
     ];
 
     /// Classes that came after seeds had been recorded: they are drawn apart, so that every seed kept the
@@ -148,7 +151,7 @@ impl Class {
     /// Whether only runs of some region draw it ([`crate::setup::Region`]).
     #[must_use]
     pub const fn is_regional(self) -> bool {
-        matches!(self, Self::Estrange | Self::Echo | Self::Move)
+        matches!(self, Self::Estrange | Self::Echo | Self::Move | Self::Byte)
     }
 
     /// Whether it has no meaning, or no recovery, on a single node.
@@ -176,6 +179,7 @@ impl Class {
                 | Self::Estrange
                 | Self::Echo
                 | Self::Move
+                | Self::Byte
         )
     }
 
@@ -184,7 +188,7 @@ impl Class {
         match self {
             Self::Kill | Self::PowerLoss | Self::Rot | Self::ClockStep => 12,
             Self::Blackout | Self::DiskFull | Self::SyncError | Self::WriteError => 4,
-            Self::ClockDrift | Self::Echo => 0,
+            Self::ClockDrift | Self::Echo | Self::Byte => 0,
             Self::Hunt
             | Self::Estrange
             | Self::Ambush
@@ -395,6 +399,27 @@ pub enum Fault {
         /// The voters that it shall have.
         to: Vec<u32>,
     },
+    /// One byte of a node's files is another one. Unlike rot it knows of no place that is spared: it may be in what was
+    /// synced a moment ago, in a superblock, or in nothing.
+    Byte {
+        /// Whose.
+        node: u32,
+        /// Names the byte.
+        salt: u64,
+        /// The node goes down for it and finds it when it comes up. If not, it runs on and may not notice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        down: Option<Down>,
+    },
+}
+
+/// How a node goes down, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Down {
+    /// How.
+    pub how: Crash,
+    /// How long, nanoseconds.
+    pub lasts: u64,
 }
 
 /// What is left of a disk.
@@ -486,6 +511,8 @@ impl Fault {
             Self::Choke { .. } => "swizzle",
             Self::CrashLoop { .. } => "crash-loop",
             Self::Move { .. } => "shard-move",
+            Self::Byte { down: Some(_), .. } => "byte-changed-while-down",
+            Self::Byte { .. } => "byte-changed",
         }
     }
 }
@@ -509,7 +536,7 @@ pub fn is_fair(setup: &Setup, fault: &Fault) -> bool {
             forgets(node)
         }
         // Where nodes forget what they promised, all of them may be needed.
-        Fault::DiskLoss { node, .. } | Fault::Misdirect { node, .. } => {
+        Fault::DiskLoss { node, .. } | Fault::Misdirect { node, .. } | Fault::Byte { node, .. } => {
             there(node) && spared(node) && setup.syncs_always()
         }
         Fault::Cut { from, to, .. }

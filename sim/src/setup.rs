@@ -605,7 +605,8 @@ mod tests {
             (0..500).map(|seed| Setup::draw(seed, &Overrides::default())).collect();
         let topologies: BTreeSet<String> = setups.iter().map(Setup::topology).collect();
         assert!(topologies.len() > 15, "{topologies:?}");
-        for class in Class::ALL {
+        // Bytes are changed where somebody asks for it.
+        for class in Class::ALL.iter().filter(|class| **class != Class::Byte) {
             let with = setups.iter().filter(|setup| setup.classes.contains(class)).count();
             let least = if *class == Class::Hunt || class.is_regional() { 25 } else { 30 };
             assert!((least..350).contains(&with), "{class:?} in {with} of 500 runs");

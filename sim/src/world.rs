@@ -21,6 +21,7 @@ mod looping;
 mod losses;
 mod machine;
 mod operator;
+mod scars;
 mod scrubbing;
 mod slot;
 mod telling;
@@ -64,6 +65,7 @@ use ironseed_core::types::{
 };
 use looping::Looping;
 use losses::Replaced;
+use scars::Scars;
 use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -104,6 +106,7 @@ pub struct World<M> {
     /// Nodes that crash again and again.
     loops: Vec<Looping>,
     replaced: Replaced,
+    scars: Scars,
     parted: Parted,
     healing: Healing,
     /// Who was last elected to lead each group.
@@ -212,6 +215,7 @@ impl<M: Machine> World<M> {
             estrangements: BTreeMap::new(),
             loops: Vec::new(),
             replaced: Replaced::default(),
+            scars: Scars::default(),
             parted: Parted::default(),
             healing: Healing::default(),
             led: BTreeMap::new(),
@@ -460,6 +464,7 @@ impl<M: Machine> World<M> {
                 if let Trace::Stranger { node, store } = &trace {
                     self.refused(*node, *store);
                 }
+                self.scars.hear(node, &trace);
                 let healed = self.healing.healed(id, &trace);
                 Stats::count(&mut self.stats.rare, "corruption-healed", u64::from(healed));
                 self.moved.extend(oracles::moved(&trace));
@@ -660,6 +665,7 @@ impl<M: Machine> World<M> {
     pub fn finish(&mut self) {
         self.note_catches();
         self.end_burdens();
+        self.count_scars();
         let counts = self.network.counts();
         let messages = &mut self.stats.messages;
         for (name, count) in [

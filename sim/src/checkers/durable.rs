@@ -46,6 +46,21 @@ struct Logs {
     lost: BTreeMap<(GroupId, Index), Term>,
     /// The same of the changes in its table log.
     lost_applied: BTreeMap<GroupId, Index>,
+    /// A batch without a mark that is not what was written, by its number.
+    doubtful: Option<(FileId, u64)>,
+}
+
+/// What a byte of a log's file is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The header of a segment.
+    Header,
+    /// A batch that a durable mark vouches for.
+    Marked,
+    /// A durable batch that no durable mark vouches for yet.
+    Unmarked,
+    /// Nothing that the log has written and can read.
+    Rest,
 }
 
 #[derive(Clone, Debug)]
@@ -118,9 +133,49 @@ impl DurableLog {
         logs.lose_entries(|holder| holder == file);
     }
 
+    /// What a byte of a node's file is a part of, as far as the disk says.
+    #[must_use]
+    pub fn part(&self, node: NodeId, file: FileId, offset: u64) -> Part {
+        let logs = self.nodes.get(&node);
+        let Some((logs, segment)) = logs.and_then(|it| Some((it, it.segments.get(&file)?))) else {
+            return Part::Rest;
+        };
+        let mark = logs.marks.get(&file.kind).copied().unwrap_or(0);
+        let inside = |(_, start, end): &&(u64, u64, u64)| (*start..*end).contains(&offset);
+        match segment.batches.iter().find(inside) {
+            Some((seq, ..)) if *seq <= mark => Part::Marked,
+            Some(_) => Part::Unmarked,
+            None if offset < SEGMENT_HEADER_BYTES as u64 => Part::Header,
+            None => Part::Rest,
+        }
+    }
+
+    /// A byte of a file is not what was written, and it may be one that no mark vouches for yet: if the node reads its log
+    /// before there is one, it may take that batch and all behind it for a write that never finished, and write on from there.
+    pub fn changed(&mut self, node: NodeId, file: FileId, offset: u64) {
+        let part = self.part(node, file, offset);
+        self.struck(node, file);
+        let Some(logs) = self.nodes.get_mut(&node).filter(|_| part == Part::Unmarked) else {
+            return;
+        };
+        let segment = logs.segments.get(&file);
+        let batch = segment.and_then(|it| it.batches.iter().find(|(.., end)| offset < *end));
+        logs.doubtful = batch.map(|(seq, ..)| (file, *seq));
+    }
+
     /// A node reads its log again. Of what lies behind the damage it believes what it can prove, and lets others go.
     pub fn booted(&mut self, node: NodeId) {
         let Some(logs) = self.nodes.get_mut(&node) else { return };
+        if let Some((file, doubtful)) = logs.doubtful.take()
+            && logs.marks.get(&file.kind).is_none_or(|mark| *mark < doubtful)
+            && let Some(segment) = logs.segments.get_mut(&file)
+        {
+            let from = segment.batches.iter().position(|(seq, ..)| *seq >= doubtful);
+            if let Some(from) = from {
+                segment.next = segment.batches[from].1;
+                segment.batches.truncate(from);
+            }
+        }
         if let Some(first) = logs.struck.iter().find(|file| file.kind == FileKind::Wal).copied() {
             logs.lose_entries(|holder| holder >= first);
         }

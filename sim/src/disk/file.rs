@@ -278,6 +278,25 @@ impl File {
         }
     }
 
+    /// Where a page of it begins that was ever written, and how many bytes of it the file has.
+    pub fn written(&self) -> impl Iterator<Item = (usize, usize)> {
+        let pages = self.pages.iter().enumerate().filter(|(_, page)| page.is_some());
+        pages.map(|(page, _)| (page * PAGE, PAGE.min(self.len - page * PAGE)))
+    }
+
+    /// Makes one byte at rest another one. `None` when the sector is not at rest: a rewrite of it is under way; otherwise what
+    /// it was.
+    pub fn change(&mut self, offset: usize, mask: u8) -> Option<u8> {
+        assert!(mask != 0, "that changes nothing");
+        if !self.is_at_rest(offset, 1) {
+            return None;
+        }
+        let byte = &mut self.page(offset)[offset % PAGE];
+        let before = *byte;
+        *byte ^= mask;
+        Some(before)
+    }
+
     /// Flips one bit at rest. `false` when the sector is not at rest: a rewrite of it is under way.
     pub fn flip(&mut self, offset: usize, bit: u32) -> bool {
         if !self.is_at_rest(offset, 1) {

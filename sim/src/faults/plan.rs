@@ -1,6 +1,6 @@
 //! The drawing of a plan: each class has draws of its own.
 
-use super::{Class, Crash, Fault, Left, Moment, Operation, Planned};
+use super::{Class, Crash, Down, Fault, Left, Moment, Operation, Planned};
 use crate::draw::{Domain, Draw};
 use crate::setup::{Region, Setup};
 
@@ -11,6 +11,9 @@ pub fn plan(setup: &Setup) -> Vec<Planned> {
         return plan.clone();
     }
     let mut planned = Vec::new();
+    if setup.classes.contains(&Class::Byte) {
+        planned.extend(byte(setup));
+    }
     for &class in &setup.classes {
         let mut draw = Draw::new(setup.seed, Domain::Faults, &[class as u64]);
         let anew = setup.region == Some(Region::Disks) && class == Class::DiskLoss;
@@ -139,8 +142,32 @@ fn one(class: Class, setup: &Setup, draw: &mut Draw) -> Option<Fault> {
             let how = if power { Crash::Power } else { Crash::Kill };
             Fault::CrashLoop { node, how, times: draw.between(2, 8) as u32 }
         }
-        Class::ClockDrift | Class::Swizzle | Class::Echo => return None,
+        Class::ClockDrift | Class::Swizzle | Class::Echo | Class::Byte => return None,
     })
+}
+
+/// One byte of one node is changed, once in the run: most often while the node is down, so that the next boot meets it, or
+/// under a running node that goes down later, or under one that never does.
+fn byte(setup: &Setup) -> Vec<Planned> {
+    let mut draw = Draw::new(setup.seed, Domain::Byte, &[]);
+    if setup.victims.is_empty() || !setup.syncs_always() {
+        return Vec::new();
+    }
+    let node = draw.pick(&setup.victims).0;
+    // Clients may be through with their work early.
+    let at = draw.between(setup.duration / 20, setup.duration / 3);
+    let salt = draw.below(1 << 48);
+    let how = *draw.pick(&[Crash::Power, Crash::Kill, Crash::Stop]);
+    let lasts = draw.magnitude(1_000_000, 1_000_000_000);
+    let when = draw.weighted(&[5, 4, 1]);
+    let down = (when == 0).then_some(Down { how, lasts });
+    let mut planned = vec![Planned { at, fault: Fault::Byte { node, salt, down } }];
+    if when == 1 {
+        let at = at + draw.magnitude(10_000, setup.duration / 4);
+        let (nodes, moment) = (vec![node], Moment::Now);
+        planned.push(Planned { at, fault: Fault::Crash { nodes, how, moment, lasts } });
+    }
+    planned
 }
 
 /// The group whose leaders a fault is after.

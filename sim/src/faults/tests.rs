@@ -19,7 +19,7 @@ fn every_class_makes_faults_within_the_run() {
         for (setup, plan) in of(class, 3) {
             assert!(plan.is_sorted_by_key(|planned| planned.at));
             assert!(plan.iter().all(|planned| planned.at < setup.duration));
-            let needs_syncs = matches!(class, Class::DiskLoss | Class::Misdirect);
+            let needs_syncs = matches!(class, Class::DiskLoss | Class::Misdirect | Class::Byte);
             let no_fault = matches!(class, Class::ClockDrift | Class::Echo);
             let spare = setup.nodes.len() > usize::from(setup.replication);
             let nowhere = class == Class::Move && !spare;

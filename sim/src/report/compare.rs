@@ -248,6 +248,7 @@ pub fn describe(fault: &Fault) -> String {
         | Fault::Rot { node, .. }
         | Fault::DiskError { node, .. }
         | Fault::Misdirect { node, .. }
+        | Fault::Byte { node, .. }
         | Fault::Choke { node, .. }
         | Fault::DiskFull { node, .. } => format!("{name} at n{node}"),
         Fault::DiskLoss { node, left, .. } => format!("{name} at n{node}, left: {left:?}"),

@@ -526,6 +526,7 @@ const fn lasts(fault: &Fault) -> Option<u64> {
         | Fault::DiskError { .. }
         | Fault::ClockStep { .. }
         | Fault::Misdirect { .. }
+        | Fault::Byte { .. }
         | Fault::Move { .. }
         | Fault::CrashLoop { .. } => None,
     }

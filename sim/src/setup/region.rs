@@ -26,6 +26,8 @@ pub enum Region {
     Moves,
     /// Leaders hold leases by clocks that run as wrong as they may, and are cut off from those who elect another.
     Leases,
+    /// One byte of one node's files is another one, wherever it is, and nothing else is wrong. Only runs that ask for it are of it.
+    Bytes,
 }
 
 /// What a run of a region has in place of what it would have drawn.
@@ -58,7 +60,7 @@ const LEASES_ONE_IN: u64 = 8;
 impl Region {
     /// All of them.
     pub const ALL: &[Self] =
-        &[Self::Succession, Self::Buckets, Self::Disks, Self::Moves, Self::Leases];
+        &[Self::Succession, Self::Buckets, Self::Disks, Self::Moves, Self::Leases, Self::Bytes];
 
     /// What it is called in seed files.
     #[must_use]
@@ -69,6 +71,7 @@ impl Region {
             Self::Disks => "disks",
             Self::Moves => "moves",
             Self::Leases => "leases",
+            Self::Bytes => "bytes",
         }
     }
 
@@ -169,6 +172,7 @@ impl Region {
                 (Class::Stop, 2),
                 (Class::CrashLoop, 4),
             ],
+            Self::Bytes => &[(Class::Byte, 12)],
         };
         let classes = often.iter().filter(|(_, rate)| draw.chance(*rate, 12)).map(|(of, _)| *of);
         let classes = classes.collect();
@@ -183,7 +187,7 @@ impl Region {
             ],
             Self::Buckets => &[(Point::TransferAway, 4), (Point::ApplyOne, 4)],
             Self::Leases => &[(Point::ElectionSoon, 5), (Point::TransferAway, 11)],
-            Self::Disks => &[
+            Self::Disks | Self::Bytes => &[
                 (Point::CompactNow, 6),
                 (Point::FrameNow, 4),
                 (Point::TrimEarly, 6),
@@ -208,7 +212,7 @@ impl Region {
         let quick = match self {
             Self::Buckets => draw.chance(3, 4),
             Self::Leases => true,
-            Self::Succession | Self::Disks | Self::Moves => false,
+            Self::Succession | Self::Disks | Self::Moves | Self::Bytes => false,
         };
         let quick = quick.then(|| {
             let delay = draw.magnitude(20_000, 150_000);
@@ -227,13 +231,15 @@ impl Region {
             shards: if draw.chance(3, 4) { 1 } else { 2 },
             millis: match self {
                 Self::Disks | Self::Moves => draw.between(4_000, 8_000),
-                Self::Succession | Self::Buckets | Self::Leases => draw.between(2_000, 4_000),
+                Self::Succession | Self::Buckets | Self::Leases | Self::Bytes => {
+                    draw.between(2_000, 4_000)
+                }
             },
             workload: match self {
                 Self::Succession => [RELAYS, "kv", "kv-swaps"][draw.weighted(&[3, 1, 1])],
                 Self::Buckets => RACES,
                 Self::Leases => [READS, RELAYS][draw.weighted(&[4, 1])],
-                Self::Disks => {
+                Self::Disks | Self::Bytes => {
                     ["kv", "mixed", "multipart", "objects"][draw.weighted(&[3, 2, 1, 1])]
                 }
                 Self::Moves => ["kv", "kv-swaps", "mixed", "multipart", "objects"]
@@ -260,7 +266,8 @@ mod tests {
         let drawn = regions(&Overrides::default());
         for region in Region::ALL {
             let count = drawn.iter().filter(|of| **of == Some(*region)).count();
-            assert!((20..120).contains(&count), "{region:?} in {count} of 400");
+            let range = if *region == Region::Bytes { 0..1 } else { 20..120 };
+            assert!(range.contains(&count), "{region:?} in {count} of 400");
             let named = Overrides { region: Some(region.name().into()), ..Overrides::default() };
             assert!(regions(&named).iter().all(|of| *of == Some(*region)));
             assert_eq!(named.check(), Ok(()));

@@ -1,6 +1,6 @@
 //! Simpler faults, smaller clusters and shorter runs: what might do in place of what is there.
 
-use crate::faults::{self, Crash, Fault, Left, Moment, Planned};
+use crate::faults::{self, Crash, Down, Fault, Left, Moment, Planned};
 use crate::net::Weather;
 use crate::setup::{Overrides, Setup};
 
@@ -54,6 +54,19 @@ pub(super) fn faults(planned: &Planned) -> Vec<Planned> {
         | Fault::DiskError { .. }
         | Fault::Misdirect { .. }
         | Fault::Move { .. } => {}
+        Fault::Byte { node, salt, down } => {
+            if let Some(Down { how, lasts }) = *down {
+                let (node, salt) = (*node, *salt);
+                let byte = |how, lasts| {
+                    let down = Some(Down { how, lasts });
+                    Fault::Byte { node, salt, down }
+                };
+                if how == Crash::Stop {
+                    simpler.push(byte(Crash::Kill, lasts));
+                }
+                simpler.extend(shorter(lasts).map(|lasts| byte(how, lasts)));
+            }
+        }
         Fault::DiskLoss { node, left, lasts, admitted_after } => {
             let (node, admitted_after) = (*node, *admitted_after);
             let loss = |left, lasts| Fault::DiskLoss { node, left, lasts, admitted_after };
@@ -190,6 +203,7 @@ pub(super) fn with_nodes(seed: u64, best: &Overrides, nodes: u32, folded: bool) 
             | Fault::DiskSlow { node, .. }
             | Fault::DiskLoss { node, .. }
             | Fault::Misdirect { node, .. }
+            | Fault::Byte { node, .. }
             | Fault::Choke { node, .. }
             | Fault::CrashLoop { node, .. }
             | Fault::ClockStep { node, .. }

@@ -77,7 +77,7 @@ pub(crate) struct Common {
     /// Which workload, by its name in the counts.
     #[arg(long)]
     workload: Option<String>,
-    /// Which region of runs: succession, buckets, disks, leases or none.
+    /// Which region of runs: succession, buckets, disks, moves, leases, bytes or none.
     #[arg(long)]
     region: Option<String>,
     /// How long clients and faults go on: simulated milliseconds.

@@ -110,6 +110,9 @@ impl<M: Machine> World<M> {
             Fault::Misdirect { node, salt } => {
                 self.at(*node).is_some_and(|node| self.misdirect(node, *salt))
             }
+            Fault::Byte { node, salt, down } => {
+                self.at(*node).is_some_and(|node| self.scar(node, *salt, *down))
+            }
             Fault::Throttle { from, to, bytes_per_second, lasts } => {
                 let until = self.now + lasts;
                 self.each_link(from, to, true, |world, a, b| {
@@ -210,6 +213,7 @@ impl<M: Machine> World<M> {
             | Fault::DiskError { .. }
             | Fault::DiskLoss { .. }
             | Fault::Misdirect { .. }
+            | Fault::Byte { .. }
             | Fault::Throttle { .. }
             | Fault::Reset { .. }
             | Fault::Choke { .. }
@@ -288,7 +292,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn crash(&mut self, node: usize, how: Crash, lasts: u64) -> bool {
+    pub(super) fn crash(&mut self, node: usize, how: Crash, lasts: u64) -> bool {
         let until = self.now + lasts;
         let slot = &mut self.slots[node];
         if !slot.is_up() {
@@ -325,6 +329,7 @@ impl<M: Machine> World<M> {
         slot.up_at = until;
         let (boot, name) = (slot.boot, slot.boot_name());
         let calls = slot.fall();
+        self.scar_the_fallen(node);
         // Clients see their connections break, a little later.
         for call in calls {
             let coordinates = [u64::from(id.0), name, 2, u64::from(call.client)];
@@ -350,6 +355,7 @@ impl<M: Machine> World<M> {
             return;
         }
         Stats::count(&mut self.stats.rare, "halt", 1);
+        self.scars.halted(node);
         self.slots[node].disk.kill(self.now);
         self.empty_refused_disk(node);
         let why = format!("halts: {reason}");
