@@ -7,7 +7,7 @@ impl<M: Machine> World<M> {
     /// Whether something struck what lies on a disk, and a scrub is there to find it.
     #[must_use]
     pub fn is_scrubbed(&self) -> bool {
-        let struck = ["rot", "misdirected-write", "byte"];
+        let struck = ["rot", "misdirected-write", "byte-changed", "byte-changed-while-down"];
         self.setup.tuning.scrub_bytes_per_second > 0
             && struck
                 .iter()
