@@ -49,6 +49,7 @@ pub(super) const SUPERBLOCK: Target = Target {
             fsync: FsyncPolicy::Interval(ironseed_core::machine::Duration::from_millis(100)),
             standing: Standing::Abstaining,
             logs: true,
+            scrubbed: ironseed_core::node::scrub::Scrubbed::default(),
             membership,
         });
         let copies = blocks.iter().zip(8..).map(|(block, sequence)| encode_copy(block, sequence));
