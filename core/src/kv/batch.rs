@@ -163,7 +163,7 @@ impl<'a> Batch<'a> {
         let Some(slot) = self.table.get(key) else { return };
         let body = match &slot.body {
             // An empty body is nowhere: the record is written anew.
-            Body::Stored(location) if location.bytes == 0 => Body::Empty,
+            Body::Stored(_) if slot.body.is_empty() => Body::EMPTY,
             body => body.clone(),
         };
         self.write(key, head.into(), body);

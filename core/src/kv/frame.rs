@@ -19,7 +19,7 @@
 use super::batch::Change;
 use super::cow::Key;
 use super::snapshot::Mark;
-use super::table::{Body, RecordLocation, Slot};
+use super::table::{Body, RecordLocation, Slot, Stored};
 use crate::codec;
 use crate::types::{Timestamp, Version};
 use alloc::borrow::Cow;
@@ -153,6 +153,8 @@ pub enum FrameError {
     Version(u8),
     /// The head ends early, fails its checksum or is no value.
     Head,
+    /// A body is where no segment of the table log has one.
+    Place,
     /// The bodies are not as many bytes as the head says.
     Bodies {
         /// What the head says.
@@ -185,6 +187,7 @@ impl fmt::Display for FrameError {
             Self::Bodies { expected, found } => {
                 write!(f, "{found} bytes of bodies in a frame instead of {expected}")
             }
+            Self::Place => f.write_str("record in a place that no table segment has"),
             Self::Missing { expected, found } => {
                 write!(f, "frame {found} follows where {expected} is expected")
             }
@@ -212,9 +215,9 @@ impl Records {
     pub(super) fn push(&mut self, change: &Change) {
         let written = change.slot.as_ref().map(|slot| {
             let body = match &slot.body {
-                Body::Stored(location) => BodyPlace::Earlier(*location),
-                Body::Empty => self.place(&change.key, slot.version, Bytes::new(), 0),
-                Body::Resident(body) => {
+                Body::Stored(stored) => BodyPlace::Earlier(stored.location()),
+                Body::Resident(None) => self.place(&change.key, slot.version, Bytes::new(), 0),
+                Body::Resident(Some(body)) => {
                     self.place(&change.key, slot.version, body.bytes.clone(), body.crc)
                 }
             };
@@ -292,7 +295,7 @@ pub struct Summary {
 /// As the state refuses it.
 pub fn summary(payload: &[u8]) -> Result<Summary, FrameError> {
     let Decoded { generation, number, mark, kind, changes } =
-        decode(payload, Place { segment: 0, offset: 0 })?;
+        decode(payload, Place { segment: 1, offset: 0 })?;
     let what = match kind {
         Kind::Applied => "applied",
         Kind::Moved => "moved",
@@ -356,7 +359,8 @@ pub(super) fn decode(payload: &[u8], place: Place) -> Result<Decoded<'_>, FrameE
     };
     let start = (payload.len() - bodies.len()) as u64;
     let mut next = Place { offset: place.offset + start, ..place };
-    let changes = records.into_iter().map(|record| change_of(record, &mut next)).collect();
+    let changes = records.into_iter().map(|record| change_of(record, &mut next));
+    let changes = changes.collect::<Option<_>>().ok_or(FrameError::Place)?;
     let expected = next.offset - place.offset - start;
     if expected != bodies.len() as u64 {
         return Err(FrameError::Bodies { expected, found: bodies.len() as u64 });
@@ -364,7 +368,8 @@ pub(super) fn decode(payload: &[u8], place: Place) -> Result<Decoded<'_>, FrameE
     Ok(Decoded { generation, number, mark, kind, changes })
 }
 
-fn change_of<'a>(record: RecordHead<'a>, next: &mut Place) -> Decided<'a> {
+/// `None` if a body is where no segment of the table log has one.
+fn change_of<'a>(record: RecordHead<'a>, next: &mut Place) -> Option<Decided<'a>> {
     let slot = record.written.map(|written| {
         let location = match written.body {
             BodyPlace::Earlier(location) => location,
@@ -375,9 +380,14 @@ fn change_of<'a>(record: RecordHead<'a>, next: &mut Place) -> Decided<'a> {
             }
         };
         let WrittenHead { version, committed, head, .. } = written;
-        Slot { version, committed, head: (&*head).into(), body: Body::Stored(location) }
+        let body = Body::Stored(Stored::new(location)?);
+        Some(Slot { version, committed, head: (&*head).into(), body })
     });
-    Decided { key: record.key, slot }
+    let slot = match slot {
+        Some(written) => Some(written?),
+        None => None,
+    };
+    Some(Decided { key: record.key, slot })
 }
 
 fn written_head(slot: &Slot, body: BodyPlace) -> WrittenHead<'static> {
@@ -388,4 +398,33 @@ fn written_head(slot: &Slot, body: BodyPlace) -> WrittenHead<'static> {
 /// A frame holds what a few commands wrote, or a slice of a snapshot: far below 4 GiB.
 fn u32_of(len: usize) -> u32 {
     u32::try_from(len).unwrap_or_else(|_| unreachable!("a frame of {len} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_names_a_place_that_there_is_not_is_broken() {
+        let decoded = |location| {
+            let mut records = Records::default();
+            let (version, committed) = (Version(1), Timestamp(1));
+            let body = BodyPlace::Earlier(location);
+            let written = WrittenHead { version, committed, head: Cow::Borrowed(&[]), body };
+            records.heads.push(RecordHead { key: Cow::Borrowed(b"k"), written: Some(written) });
+            let frame =
+                records.frame(1, 0, Mark::default(), |records| Content::Applied { records });
+            decode(&frame.payload.concat(), Place { segment: 1, offset: 0 })
+                .map(|it| it.changes.len())
+        };
+        let location = RecordLocation { segment: 1, offset: 4096, bytes: 3, crc: 5 };
+        assert_eq!(decoded(location), Ok(1));
+        for location in [
+            RecordLocation { segment: 0, ..location },
+            RecordLocation { segment: Stored::SEGMENT_MAX + 1, ..location },
+            RecordLocation { offset: Stored::SEGMENT_BYTES_MAX, ..location },
+        ] {
+            assert_eq!(decoded(location), Err(FrameError::Place), "{location:?}");
+        }
+    }
 }

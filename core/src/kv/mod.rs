@@ -40,7 +40,7 @@
 //! - *A meaning is activated by the log*, not by the program: a command of a meaning that is not active is
 //!   refused alike everywhere, and a replica whose program does not know the active meaning stops applying.
 //!
-//! **Caveats.** The index is in memory whole: about 110 bytes, key and head once and a half, for each record (docs/adr/0016, and
+//! **Caveats.** The index is in memory whole: about 110 bytes, key and head once and a half, for each record (docs/adr/0016 and 0018, and
 //! `ironseed bench index` measures it). So a key that is not there is found missing without a read, and there is no filter for misses
 //! to keep. A boot reads the table log whole ([`replay`]). Old versions
 //! are not kept yet, so nothing reads at a timestamp (DESIGN.md, wall 9). A group's session with a node
@@ -49,6 +49,7 @@
 
 pub mod api;
 pub mod batch;
+mod body;
 pub mod command;
 pub mod cow;
 pub mod frame;

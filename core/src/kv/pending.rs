@@ -9,8 +9,10 @@ use super::keys::Keys;
 use super::table::{Slot, Table};
 use alloc::vec::Vec;
 
-/// A table that is this many times as large as what is pending is written to record by record.
-const FEW: usize = 4;
+/// A table that is this many times as large as what is pending is written to record by record. Below that it is put together
+/// anew even where that is more work: record by record most of its nodes would grow out of the memory that they have, and what
+/// they leave behind is no longer of use to anything.
+const FEW: usize = 64;
 
 /// Changes in the order in which they were made.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +124,7 @@ mod tests {
             version: Version(version),
             committed: Timestamp(version),
             head: (&version.to_le_bytes()[..]).into(),
-            body: Body::Stored(location),
+            body: Body::stored(location),
         }
     }
 

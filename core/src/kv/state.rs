@@ -6,7 +6,7 @@ use super::cow::{Key, Rubble};
 use super::frame::{self, Content, Decided, Frame, FrameError, Place, Placed, RecordHead, Records};
 use super::session::{Admission, Sessions};
 use super::snapshot::{self, Export, Mark};
-use super::table::{Body, Slot, Table};
+use super::table::{Slot, Table};
 use super::{space, write};
 use crate::codec;
 use crate::object::api::{Answer, Outcome, Refusal};
@@ -353,7 +353,7 @@ impl State {
         for Decided { key, slot } in &decoded.changes {
             let (Some(found), Some(current)) = (slot, self.table.get(key)) else { continue };
             // By place and not by version: a newer head may share an older record's body.
-            let (Body::Stored(location), true) = (&found.body, found.body == current.body) else {
+            let (Some(location), true) = (found.body.location(), found.body == current.body) else {
                 continue;
             };
             let Some(body) = slice_of(payload, place, location.offset, location.bytes) else {

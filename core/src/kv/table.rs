@@ -9,116 +9,16 @@
 //!   index have one digest;
 //! - for every segment of the table log, what in it is still current: what the cleaner goes by.
 
+pub use super::body::{Body, Head, RecordLocation, ResidentBody, Stored};
 use super::cow::{Map, Rubble};
-pub use crate::types::Location as RecordLocation;
 use crate::types::{Timestamp, Version};
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use bytes::Bytes;
-use core::ops::{Bound, Deref};
+use core::ops::Bound;
 
 /// Bytes that a record takes in the table log beside its key, head and body, near enough for the
 /// cleaner.
 const RECORD_OVERHEAD: u64 = 48;
-
-/// The part of a record that apply never looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Body {
-    /// No bytes, and the record is not yet in the table log.
-    #[default]
-    Empty,
-    /// In memory, because the table log has not written the record yet. Boxed to keep slots small:
-    /// nearly all bodies are stored.
-    Resident(Arc<ResidentBody>),
-    /// The record is in the table log, and this is where its body is. Of length 0 for no body: then
-    /// there is nothing to read, but the segment is still needed for the record.
-    Stored(RecordLocation),
-}
-
-/// A body in memory with its checksum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResidentBody {
-    /// The bytes, at least one.
-    pub bytes: Bytes,
-    /// Their CRC32.
-    pub crc: u32,
-}
-
-impl Body {
-    /// A body in memory. Computes its checksum.
-    #[must_use]
-    pub fn new(bytes: Bytes) -> Self {
-        if bytes.is_empty() {
-            return Self::Empty;
-        }
-        Self::Resident(Arc::new(ResidentBody { crc: crc32fast::hash(&bytes), bytes }))
-    }
-
-    /// How many bytes.
-    #[must_use]
-    pub fn len(&self) -> u32 {
-        match self {
-            Self::Empty => 0,
-            // A command's limit is far below.
-            Self::Resident(body) => u32::try_from(body.bytes.len()).unwrap_or(u32::MAX),
-            Self::Stored(location) => location.bytes,
-        }
-    }
-
-    /// Whether there are no bytes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// CRC32 of the bytes; 0 of none.
-    #[must_use]
-    pub fn crc(&self) -> u32 {
-        match self {
-            Self::Empty => 0,
-            Self::Resident(body) => body.crc,
-            Self::Stored(location) => location.crc,
-        }
-    }
-
-    /// The bytes if no read is needed, else where to read them.
-    ///
-    /// # Errors
-    /// The location, when the bytes are only in the table log.
-    pub fn bytes(&self) -> Result<Bytes, RecordLocation> {
-        match self {
-            Self::Empty => Ok(Bytes::new()),
-            Self::Resident(body) => Ok(body.bytes.clone()),
-            Self::Stored(location) if location.bytes == 0 => Ok(Bytes::new()),
-            Self::Stored(location) => Err(*location),
-        }
-    }
-}
-
-/// The part of a record that apply decides from. No bytes take no memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head(Option<Arc<[u8]>>);
-
-impl Deref for Head {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
-    }
-}
-
-impl From<&[u8]> for Head {
-    fn from(bytes: &[u8]) -> Self {
-        Self((!bytes.is_empty()).then(|| Arc::from(bytes)))
-    }
-}
-
-impl From<Vec<u8>> for Head {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::from(&*bytes)
-    }
-}
 
 /// A record without its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +41,8 @@ pub struct Live {
     /// Their bytes, near enough.
     pub bytes: u64,
 }
+
+const _: () = assert!(size_of::<Slot>() == 48, "there is one for every record");
 
 /// The table. Cloning it costs little whatever its size.
 #[derive(Clone, Debug, Default)]
@@ -259,7 +161,7 @@ impl Table {
     /// happens if the record has changed since or is where it was. Returns whether it did.
     pub fn relocate(&mut self, key: &[u8], version: Version, location: RecordLocation) -> bool {
         let Some(slot) = self.map.get(key) else { return false };
-        if slot.version != version || slot.body == Body::Stored(location) {
+        if slot.version != version || slot.body.location() == Some(location) {
             return false;
         }
         assert_eq!(
@@ -268,7 +170,7 @@ impl Table {
             "the body of {key:?} {version:?} changed on its way to the table log"
         );
         let old = slot.clone();
-        let new = Slot { body: Body::Stored(location), ..old.clone() };
+        let new = Slot { body: Body::stored(location), ..old.clone() };
         self.account(key, &old, false);
         self.account(key, &new, true);
         let place = self.map.get_mut(key);
@@ -283,7 +185,7 @@ impl Table {
     }
 
     fn account(&mut self, key: &[u8], slot: &Slot, add: bool) {
-        let Body::Stored(location) = slot.body else { return };
+        let Some(location) = slot.body.location() else { return };
         let bytes = (key.len() + slot.head.len()) as u64 + u64::from(location.bytes);
         let bytes = bytes + RECORD_OVERHEAD;
         let live = self.live.entry(location.segment).or_default();

@@ -17,6 +17,33 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// Where a frame of the table log is in its segment, for the cleaner: in half the space of a group and a [`Location`],
+/// because a node that writes little at a time has a frame for every record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameAt {
+    group: GroupId,
+    offset: u32,
+    bytes: u32,
+    crc: u32,
+}
+
+impl FrameAt {
+    /// # Panics
+    /// If it is behind [`crate::kv::table::Stored::SEGMENT_BYTES_MAX`]: no segment of the table log is that long.
+    pub(super) fn new(group: GroupId, location: Location) -> Self {
+        let Location { offset, bytes, crc, .. } = location;
+        let offset = u32::try_from(offset);
+        let offset = offset.unwrap_or_else(|_| panic!("a frame of {group} at {location:?}"));
+        Self { group, offset, bytes, crc }
+    }
+
+    /// Whose it is and where.
+    pub(super) fn of(self, segment: u64) -> (GroupId, Location) {
+        let Self { group, offset, bytes, crc } = self;
+        (group, Location { segment, offset: u64::from(offset), bytes, crc })
+    }
+}
+
 /// Cleaning under way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cleaner {
@@ -29,7 +56,7 @@ pub(super) struct Cleaner {
 struct Work {
     segment: u64,
     /// Frames that are still to be read, the next one last.
-    frames: Vec<(GroupId, Location)>,
+    frames: Vec<FrameAt>,
     groups: BTreeSet<GroupId>,
     reading: Option<(OpId, GroupId, Location)>,
     /// Groups that have not yet said whether they need the segment; `None` while frames are read.
@@ -53,7 +80,8 @@ impl Logs {
             return;
         }
         match work.frames.pop() {
-            Some((group, location)) => {
+            Some(frame) => {
+                let (group, location) = frame.of(work.segment);
                 let io = self.table.log.read(location, &mut self.read_ops);
                 work.reading = Some((io.op, group, location));
                 out.ios.push(io);

@@ -8,6 +8,7 @@
 
 use super::api::Config;
 use super::boot::Admitted;
+use super::cleaner::FrameAt;
 use super::members;
 use super::replica::Replica;
 use super::restore;
@@ -19,6 +20,7 @@ use crate::kv::batch::{Roster, Seat};
 use crate::kv::frame::Place;
 use crate::kv::replay::Replay;
 use crate::kv::state::State;
+use crate::kv::table::Stored;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Instant, IoOp, IoResult, OpIds};
 use crate::object::layout;
 use crate::planted::Planted;
@@ -60,7 +62,7 @@ pub(super) struct Recovering {
     wal_forgot: Option<Damage>,
     /// Where the payloads were that the write-ahead log has lost.
     wal_lost: BTreeMap<wal::Identity, Damage>,
-    frames: BTreeMap<u64, Vec<(GroupId, wal::Location)>>,
+    frames: BTreeMap<u64, Vec<FrameAt>>,
     pub(super) ops: Ops,
     /// What is damaged, if somebody wants to know what it costs.
     pub(super) damages: Option<Vec<LogDamage>>,
@@ -112,6 +114,22 @@ fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
     groups.map(|group| (group, layout::home(charter, group))).collect()
 }
 
+/// Whether no place in this segment of the table log can be noted.
+fn is_beyond(found: &FoundFile) -> bool {
+    let is_long = found.bytes > Stored::SEGMENT_BYTES_MAX;
+    found.file.kind == FileKind::Table && (is_long || found.file.number > Stored::SEGMENT_MAX)
+}
+
+fn beyond(found: &FoundFile) -> Halt {
+    let FoundFile { file, bytes } = found;
+    let reason = alloc::format!(
+        "{file} with {bytes} bytes: segments of the table log are numbered up to {:#x} and no longer than {} bytes",
+        Stored::SEGMENT_MAX,
+        Stored::SEGMENT_BYTES_MAX
+    );
+    Halt { reason }
+}
+
 pub(super) fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wal::Config {
     let tuning = &config.tuning;
     let defaults = wal::Config::new(kind, store);
@@ -139,6 +157,9 @@ impl Recovering {
     ) -> Result<Self, Halt> {
         let store = admitted.superblock.store.0;
         let files: Vec<FoundFile> = admitted.files.clone();
+        if let Some(file) = files.iter().find(|it| is_beyond(it)) {
+            return Err(beyond(file));
+        }
         let groups = groups_of(&admitted.charter);
         let chunk_log = log_config(config, FileKind::Chunk, store);
         let chunk_config = chunk::Config {
@@ -295,7 +316,7 @@ impl Recovering {
             return;
         }
         let frames = self.frames.entry(location.segment).or_default();
-        frames.push((identity.group, location));
+        frames.push(FrameAt::new(identity.group, location));
         let Some(replay) = self.state_of(identity.group) else { return };
         // A lost payload was reported as damage before.
         let RecoveredPayload::Kept(payload) = payload else { return };
@@ -505,5 +526,20 @@ pub(super) fn raft_config(
         append_inflight_max: config.tuning.append_inflight_max,
         max_clock_drift_ppm: config.tuning.max_clock_drift_ppm,
         planted: config.planted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_in_which_no_place_can_be_noted_are_told_from_the_others() {
+        let found = |kind, number, bytes| FoundFile { file: FileId::new(kind, number), bytes };
+        let (number, bytes) = (Stored::SEGMENT_MAX, Stored::SEGMENT_BYTES_MAX);
+        assert!(!is_beyond(&found(FileKind::Table, number, bytes)));
+        assert!(is_beyond(&found(FileKind::Table, number + 1, bytes)));
+        assert!(is_beyond(&found(FileKind::Table, 1, bytes + 1)));
+        assert!(!is_beyond(&found(FileKind::Chunk, number + 1, bytes + 1)));
     }
 }

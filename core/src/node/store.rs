@@ -12,7 +12,7 @@
 
 use super::api::FsyncPolicy;
 use super::balance::Balance;
-use super::cleaner::Cleaner;
+use super::cleaner::{Cleaner, FrameAt};
 use super::patient::{Patient, Report};
 use super::post::{Post, ReplicaInput};
 use super::restore;
@@ -25,7 +25,7 @@ use crate::machine::{
 use crate::planted::{Planted, Point};
 use crate::raft::{HardState, PersistId, Standing, Write};
 use crate::types::{Damage, GroupId, NodeId, OpId, Position, Term};
-use crate::wal::{Identity, Location, Lsn, Record, SegmentLog};
+use crate::wal::{Identity, Lsn, Record, SegmentLog};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -82,7 +82,7 @@ pub(super) struct Recovered {
     /// Segments of the write-ahead log through this one are damaged and are to be written anew.
     pub(super) wal_damaged: Option<u64>,
     /// Where the frames of each segment of the table log are.
-    pub(super) frames: BTreeMap<u64, Vec<(GroupId, Location)>>,
+    pub(super) frames: BTreeMap<u64, Vec<FrameAt>>,
 }
 
 /// Settings of the store lane.
@@ -102,7 +102,8 @@ pub(super) struct Logs {
     pub(super) wal: Patient<LogTag>,
     pub(super) table: Patient<FrameTag>,
     durably: VecDeque<(Lsn, Durably)>,
-    frames_written: VecDeque<(Lsn, FrameTag)>,
+    /// Frames that are written and not yet durable: of which group, which life of its state, and how far that had got.
+    frames_written: VecDeque<(Lsn, GroupId, u64, Position)>,
     reads: BTreeMap<OpId, (GroupId, u64, RecordLocation)>,
     pub(super) read_ops: OpIds,
     promises: BTreeMap<GroupId, (Term, Option<NodeId>)>,
@@ -110,7 +111,7 @@ pub(super) struct Logs {
     wal_damaged: Option<u64>,
     restating: BTreeMap<GroupId, Option<u64>>,
     balance: Balance,
-    pub(super) frames: BTreeMap<u64, Vec<(GroupId, Location)>>,
+    pub(super) frames: BTreeMap<u64, Vec<FrameAt>>,
     pub(super) cleaner: Cleaner,
     /// Segments that go once the table log is durable through here.
     pub(super) cleaned: Vec<(Lsn, u64)>,
@@ -368,20 +369,19 @@ impl Logs {
             match report {
                 Report::Written(lsn, location, tag) => {
                     let frames = self.frames.entry(location.segment).or_default();
-                    frames.push((tag.group, location));
+                    frames.push(FrameAt::new(tag.group, location));
                     let start = Place { segment: location.segment, offset: location.offset };
-                    let input = ReplicaInput::FrameWritten { placed: tag.placed.clone(), start };
-                    out.posts.push(Post::Replica(tag.group, input));
-                    self.frames_written.push_back((lsn, tag));
+                    let FrameTag { group, position, placed } = tag;
+                    self.frames_written.push_back((lsn, group, placed.generation(), position));
+                    let input = ReplicaInput::FrameWritten { placed, start };
+                    out.posts.push(Post::Replica(group, input));
                 }
                 Report::Durable(upto) => {
-                    while let Some((_, tag)) =
-                        self.frames_written.pop_front_if(|(lsn, _)| *lsn <= upto)
+                    while let Some((_, group, generation, position)) =
+                        self.frames_written.pop_front_if(|(lsn, ..)| *lsn <= upto)
                     {
-                        let generation = tag.placed.generation();
-                        let input =
-                            ReplicaInput::FrameDurable { generation, position: tag.position };
-                        out.posts.push(Post::Replica(tag.group, input));
+                        let input = ReplicaInput::FrameDurable { generation, position };
+                        out.posts.push(Post::Replica(group, input));
                     }
                 }
                 Report::Removed(segment) => {

@@ -114,8 +114,8 @@ impl Log {
         }
         match &entry.payload {
             Payload::Configure(configuration) => {
-                self.configuration = configuration.clone();
-                self.changes.push_back((position.index, configuration.clone()));
+                self.configuration = (**configuration).clone();
+                self.changes.push_back((position.index, (**configuration).clone()));
             }
             Payload::Lost { configures } => {
                 self.lost.insert(position.index);
@@ -156,6 +156,10 @@ impl Log {
         self.base = self.configuration_at(index);
         while let Some(entry) = self.entries.pop_front_if(|entry| entry.position.index <= index) {
             self.bytes -= entry.payload.cost();
+        }
+        // Room that a burst took is given back: a node has hundreds of logs. What is moved is less than what went.
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(self.entries.len() * 2);
         }
         while self.changes.pop_front_if(|(at, _)| *at <= index).is_some() {}
         // The run that `index` is in goes on after it, or ends there.
@@ -290,7 +294,7 @@ impl Log {
         self.blind.remove(&position.index);
         if let Payload::Configure(configuration) = payload {
             let place = self.changes.partition_point(|(at, _)| *at < position.index);
-            self.changes.insert(place, (position.index, configuration.clone()));
+            self.changes.insert(place, (position.index, (**configuration).clone()));
             self.settle_configuration();
         }
         true

@@ -37,7 +37,7 @@ impl Group {
             return out.push(Output::Rejected { id, leader: self.leader });
         }
         let aim = self.log.configuration().aiming_at(voters, wish);
-        let position = self.append(Payload::Configure(aim));
+        let position = self.append(Payload::Configure(aim.into()));
         out.push(Output::Appended { id, position });
     }
 
@@ -87,7 +87,7 @@ impl Group {
             })
         };
         if let Some(next) = configuration.next(ready) {
-            self.append(Payload::Configure(next));
+            self.append(Payload::Configure(next.into()));
         }
     }
 

@@ -5,6 +5,7 @@ use super::configuration::Configuration;
 use crate::codec::Octets;
 use crate::machine::Duration;
 use crate::types::{Incarnation, Index, Position, Term};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 
@@ -184,8 +185,8 @@ pub enum Payload {
     /// A command for the state above, opaque here.
     Command(Octets),
     /// From here on this is the group's configuration (Raft 6): members have changed, or a replica that may have forgotten
-    /// promises counts again.
-    Configure(Configuration),
+    /// promises counts again. Boxed, because nearly all entries are commands.
+    Configure(Box<Configuration>),
     /// The entry existed here but its bytes are damaged. Never sent; its identity still counts in
     /// elections.
     Lost {
@@ -193,6 +194,8 @@ pub enum Payload {
         configures: bool,
     },
 }
+
+const _: () = assert!(size_of::<Entry>() == 56, "there is one for every command that is in memory");
 
 impl Payload {
     /// Whether its bytes are damaged.

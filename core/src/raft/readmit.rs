@@ -23,7 +23,7 @@ impl Group {
     /// Once for each boot.
     pub(super) fn maybe_append_readmit(&mut self, node: NodeId, incarnation: Incarnation) {
         if let Some(configuration) = self.log.configuration().readmitting(node, incarnation) {
-            self.append(Payload::Configure(configuration));
+            self.append(Payload::Configure(configuration.into()));
         }
     }
 

@@ -88,7 +88,7 @@ impl Machine {
         self.applied = entry.position;
         self.hash = hasher.finalize();
         if let Payload::Configure(configuration) = &entry.payload {
-            self.configuration = Some(configuration.clone());
+            self.configuration = Some((**configuration).clone());
         }
     }
 }
@@ -541,7 +541,10 @@ fn messages_decode_exactly_or_not_at_all() {
     let position = Position { term: Term(3), index: Index(7) };
     let entries = vec![
         Entry { position, payload: Payload::Command(b"x".to_vec().into()) },
-        Entry { position, payload: Payload::Configure(Configuration::founding(&[NodeId(2)])) },
+        Entry {
+            position,
+            payload: Payload::Configure(Configuration::founding(&[NodeId(2)]).into()),
+        },
     ];
     let body = Body::Append { prev: position, entries, commit_index: Index(300) };
     let message = Message { term: Term(70_000), incarnation: Incarnation(4), body };

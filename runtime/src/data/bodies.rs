@@ -2,7 +2,7 @@
 
 use super::findings::{self, Finding, Groups, Kind, Verified};
 use super::store::Store;
-use ironseed_core::kv::table::{Body, RecordLocation};
+use ironseed_core::kv::table::RecordLocation;
 use ironseed_core::machine::{FileId, FileKind};
 use ironseed_core::node::offline::Found;
 use ironseed_core::types::GroupId;
@@ -19,7 +19,7 @@ pub(super) fn check(store: &Store, found: &Found, verified: &mut Verified) {
         let slots = state.table().scan(&[], Bound::Unbounded).map(|(_, slot)| slot);
         for slot in slots {
             verified.count("state records", 1);
-            if let Body::Stored(location) = slot.body
+            if let Some(location) = slot.body.location()
                 && location.bytes > 0
             {
                 places.push((location, *group));

@@ -45,9 +45,11 @@ pub(super) fn check_named(store: &Store, found: &Found, verified: &mut Verified)
             let Some(blob) = space::blob_of(home, key) else { continue };
             let extent = match &slot.body {
                 // One that is damaged was reported with the bodies.
-                Body::Stored(location) => window.get(store, location).map(blob::decode_extent),
-                Body::Resident(body) => Some(blob::decode_extent(&body.bytes)),
-                Body::Empty => None,
+                Body::Stored(stored) => {
+                    window.get(store, &stored.location()).map(blob::decode_extent)
+                }
+                Body::Resident(Some(body)) => Some(blob::decode_extent(&body.bytes)),
+                Body::Resident(None) => None,
             };
             for named in extent.and_then(Result::ok).into_iter().flatten() {
                 verified.count("chunks named", 1);

@@ -13,6 +13,7 @@ use crate::kv::space;
 use crate::kv::state::State;
 use crate::machine::{Halt, Instant, IoDone, IoResult, OpIds, first_of};
 use crate::node::api::Effect;
+use crate::node::cleaner::FrameAt;
 use crate::node::recovery::Ops;
 use crate::node::store::FRAME;
 use crate::types::{BlobId, GroupId, OpId, Position};
@@ -75,7 +76,7 @@ struct TableLog {
     ops: OpIds,
     reads: OpIds,
     states: BTreeMap<GroupId, State>,
-    frames: BTreeMap<u64, Vec<(GroupId, Location)>>,
+    frames: BTreeMap<u64, Vec<FrameAt>>,
     /// Segments from this one on are of this compaction.
     until: u64,
     work: Option<Work>,
@@ -88,7 +89,7 @@ struct TableLog {
 struct Work {
     segment: u64,
     /// Frames to be read, the next one last.
-    frames: Vec<(GroupId, Location)>,
+    frames: Vec<FrameAt>,
     reading: Option<(OpId, GroupId, Location)>,
     /// Once all frames were read: everything through here is to be durable before the segment goes.
     upto: Option<Lsn>,
@@ -297,7 +298,8 @@ impl TableLog {
             if work.reading.is_some() || self.log.queued_bytes() > QUEUED_BYTES_MAX {
                 return;
             }
-            if let Some((group, location)) = work.frames.pop() {
+            if let Some(frame) = work.frames.pop() {
+                let (group, location) = frame.of(work.segment);
                 if self.states.contains_key(&group) {
                     let io = self.log.read(location, &mut self.reads);
                     work.reading = Some((io.op, group, location));

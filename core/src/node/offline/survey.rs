@@ -5,6 +5,7 @@ use crate::chunk::ChunkStore;
 use crate::kv::state::State;
 use crate::machine::{FileKind, FoundFile, Halt, Instant, IoOp, IoResult};
 use crate::node::boot::{Admitted, next_boot};
+use crate::node::cleaner::FrameAt;
 use crate::node::members;
 use crate::node::recovery::{Ops, Ready, Recovering};
 use crate::node::superblock::{Membership, Superblock};
@@ -42,7 +43,7 @@ pub struct Found {
 /// What a compaction needs of a survey.
 pub(super) struct Parts {
     pub(super) table: crate::wal::SegmentLog,
-    pub(super) frames: BTreeMap<u64, Vec<(GroupId, crate::wal::Location)>>,
+    pub(super) frames: BTreeMap<u64, Vec<FrameAt>>,
     /// The states as they stand in the table log.
     pub(super) states: BTreeMap<GroupId, State>,
     pub(super) ops: Ops,

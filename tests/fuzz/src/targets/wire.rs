@@ -46,7 +46,7 @@ fn messages() -> Vec<PeerMessage> {
             entries: vec![
                 entry(raft::Payload::Command(octets(b"command"))),
                 entry(raft::Payload::Noop),
-                entry(raft::Payload::Configure(raft::Configuration::founding(&[NodeId(2)]))),
+                entry(raft::Payload::Configure(raft::Configuration::founding(&[NodeId(2)]).into())),
             ],
             commit_index: Index(6),
         },
