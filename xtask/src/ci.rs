@@ -4,6 +4,7 @@
 use crate::shell::{self, Context, Failure, Result};
 use crate::simulator::{Build, Report, Simulator};
 use crate::{e2e, madsim, tidy};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -212,25 +213,38 @@ fn deny(_: &Args) -> Result {
 }
 
 fn seeds(_: &Args) -> Result {
+    replay(Build::Release, "are quiet", |points| !points)
+}
+
+/// Replays those files of the corpus that this build can: what forces fault points is only in the build that has them.
+fn replay(build: Build, verdict: &str, wanted: impl Fn(bool) -> bool) -> Result {
     let dir = shell::root().join("seeds");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&dir).context(|| "seeds".into())? {
         let name = entry.context(|| "seeds".into())?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".toml") {
+        if name.ends_with(".toml") && wanted(forces_points(&dir.join(&name))?) {
             files.push(format!("seeds/{name}"));
         }
     }
     files.sort();
     if files.is_empty() {
-        println!("the corpus is empty: no seed has failed yet");
+        println!("the corpus has no such seed");
         return Ok(());
     }
-    let simulator = Simulator::build(Build::Release)?;
+    let simulator = Simulator::build(build)?;
     for file in &files {
         simulator.replay(file)?;
     }
-    println!("{} seeds are quiet", files.len());
+    println!("{} seeds {verdict}", files.len());
     Ok(())
+}
+
+/// Whether a file of the corpus forces fault points.
+fn forces_points(file: &Path) -> Result<bool> {
+    let text = std::fs::read_to_string(file).context(|| file.display().to_string())?;
+    let parsed: toml::Table = toml::from_str(&text).context(|| file.display().to_string())?;
+    let points = parsed.get("config").and_then(|config| config.get("points")?.as_table());
+    Ok(points.is_some_and(|points| !points.is_empty()))
 }
 
 fn must_be_clean(report: &Report) -> Result {
@@ -277,6 +291,15 @@ fn swarm(args: &Args) -> Result {
     ))?;
     must_be_clean(&report)?;
     println!("{} runs, {} events", report.count("runs")?, report.count("events")?);
+    let bytes = format!(
+        "swarm --region bytes --runs {} --first-seed {}",
+        args.swarm_runs / 10,
+        args.first_seed()?
+    );
+    let bytes: Vec<&str> = bytes.split(' ').collect();
+    let changed = simulator.call(&bytes)?;
+    must_be_clean(&changed)?;
+    println!("{} runs with a changed byte", changed.count("runs")?);
     let missing: Vec<&str> =
         MUST_HAPPEN.iter().copied().filter(|event| report.happened(event) == 0).collect();
     if missing.is_empty() {
@@ -286,6 +309,7 @@ fn swarm(args: &Args) -> Result {
 }
 
 fn bugs(args: &Args) -> Result {
+    replay(Build::Planted, "that force fault points are quiet", |points| points)?;
     let simulator = Simulator::build(Build::Planted)?;
     let first = args.first_seed()?;
     for bug in BUGS {
@@ -348,6 +372,19 @@ mod tests {
         let words = std::iter::once("ci").chain(line.iter().copied());
         let args = Cli::parse_from(words).args;
         STEPS.iter().map(|step| step.name).filter(|name| args.wants(name)).collect()
+    }
+
+    #[test]
+    fn files_that_force_points_are_for_the_build_that_has_them() {
+        let folder = std::env::temp_dir().join(format!("ironseed-points-{}", std::process::id()));
+        let judged = |text: &str| {
+            std::fs::write(&folder, text).expect("a file");
+            forces_points(&folder).expect("a table")
+        };
+        assert!(judged("seed = \"1\"\n[config.points]\nbatch-one = 300\n"));
+        assert!(!judged("seed = \"1\"\n[config]\nnodes = 3\n"));
+        assert!(!judged("seed = \"1\"\n[config.points]\n"));
+        std::fs::remove_file(&folder).expect("a file");
     }
 
     #[test]
