@@ -73,10 +73,10 @@ fn three_healthy_replicas_can_lose_one_node() {
     let expected = "\
 1 node can be lost now without losing data or availability
 
-NODE  STATE    LEADS  FOLLOWS  STANDS  TERM  LAG  UNHEALTHY  MISSING  CHUNKS  BOOTS  ADMIN
-1     serving  1      0        0       4     10   0          0        3 MiB   2      127.0.0.1:9101
-2     serving  0      1        0       4     20   0          0        3 MiB   2      127.0.0.1:9102
-3     serving  0      1        0       4     30   0          0        3 MiB   2      127.0.0.1:9103
+NODE  STATE    LEADS  FOLLOWS  STANDS  TERM  LAG  UNHEALTHY  MISSING  CHUNKS  SCRUB  BOOTS  ADMIN
+1     serving  1      0        0       4     10   0          0        3 MiB   33 %   2      127.0.0.1:9101
+2     serving  0      1        0       4     20   0          0        3 MiB   33 %   2      127.0.0.1:9102
+3     serving  0      1        0       4     30   0          0        3 MiB   33 %   2      127.0.0.1:9103
 ";
     assert_eq!(text, expected);
 }
