@@ -21,6 +21,9 @@
 //! broken invariant: the process aborts, because a node that has stopped deciding must not look alive.
 
 mod events;
+mod written;
+
+pub use written::{AllWritten, Written};
 
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
@@ -104,6 +107,8 @@ pub struct Report {
     pub status: Status,
     /// What it and its peers have said to each other.
     pub traffic: Vec<Traffic>,
+    /// What it has had written.
+    pub written: AllWritten,
 }
 
 /// How a node ended.
@@ -259,6 +264,7 @@ pub fn start<M: Machine>(
         effects: Vec::new(),
         public: public_sender,
         alarm: Alarm::new(),
+        written: AllWritten::default(),
         disk,
         hashers,
         net,
@@ -289,6 +295,7 @@ struct Driver<M> {
     effects: Vec<Effect>,
     public: watch::Sender<Public>,
     alarm: Alarm,
+    written: AllWritten,
     disk: Disk,
     hashers: Hashers,
     net: Net,
@@ -393,7 +400,7 @@ impl<M: Machine> Driver<M> {
             Event::Done(op, result) => self.step(Input::Done { op, result }),
             Event::Status(reply) => {
                 let (status, traffic) = (self.machine.status(), self.net.traffic());
-                let _ = reply.send(Report { status, traffic });
+                let _ = reply.send(Report { status, traffic, written: self.written });
             }
             Event::Stop => self.step(Input::Stop),
         }
@@ -417,6 +424,7 @@ impl<M: Machine> Driver<M> {
             match effect {
                 Effect::Io(operation) => {
                     let op = operation.op;
+                    self.written.count(&operation.io);
                     if let Some(result) = self.disk.submit(operation) {
                         self.at_once.push_back(Input::Done { op, result });
                     }

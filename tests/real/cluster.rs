@@ -278,6 +278,14 @@ impl Cluster {
         }
     }
 
+    /// What `ironseed` prints when it is told this, whatever runs: whether it ended well, and what it said on both streams.
+    pub(crate) fn offline(&self, args: &[&str]) -> Result<(bool, String, String)> {
+        let output = Command::new(&self.server).args(args).output();
+        let output = output.map_err(|error| format!("{args:?}: {error}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.success(), text(&output.stdout), text(&output.stderr)))
+    }
+
     /// Waits until a node has ended by itself.
     pub(crate) async fn ended(&mut self, index: usize, patience: Duration) -> Result {
         let began = Instant::now();

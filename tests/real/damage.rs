@@ -86,11 +86,17 @@ impl Written {
     }
 
     /// Every object comes back bit for bit.
-    pub(crate) async fn read_all(&self, client: &AmazonS3, how: &str) -> Result {
+    pub(crate) async fn all_are_there(&self, client: &AmazonS3) -> Result {
         for key in self.0.keys() {
             let answer = get(client, key).await?;
-            self.expect_whole(key, &answer).map_err(|error| format!("{how}: {error}"))?;
+            self.expect_whole(key, &answer)?;
         }
+        Ok(())
+    }
+
+    /// The same, and says so.
+    pub(crate) async fn read_all(&self, client: &AmazonS3, how: &str) -> Result {
+        self.all_are_there(client).await.map_err(|error| format!("{how}: {error}"))?;
         println!("  {how}: {} objects are what they were", self.0.len());
         Ok(())
     }

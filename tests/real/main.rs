@@ -11,12 +11,15 @@
 //!
 //! - `damage`: bits flipped on the disks of three nodes, and of one alone, and a disk that is lost and replaced: what
 //!   heals, and what is said.
+//! - `bytes`: one byte of one file of one node is changed, at random, again and again.
+//! - `failover`: whoever leads what is written is killed, and how long it is until writes go on.
 //! - `idle`: what a cluster costs that nobody uses.
 //!
 //! Nodes are real processes with real files, on ports of the loopback address that the system picks.
 //! Time is real too, so no gap is judged here, only loss; gaps are printed.
 #![expect(clippy::print_stdout, reason = "a command-line tool talks on standard output")]
 
+mod bytes;
 mod chaos;
 #[path = "../shared/choices.rs"]
 mod choices;
@@ -25,6 +28,7 @@ mod client;
 mod cluster;
 mod content;
 mod damage;
+mod failover;
 mod histories;
 mod http_raw;
 mod idle;
@@ -72,6 +76,10 @@ enum Part {
     Memory(memory::Args),
     /// Flipped bits on three nodes and on one.
     Damage(damage::Args),
+    /// Bytes of three nodes that are changed one at a time.
+    Bytes(bytes::Args),
+    /// Three nodes whose leaders are killed, and how long writes wait.
+    Failover(failover::Args),
     /// Three nodes at rest.
     Idle(idle::Args),
 }
@@ -84,6 +92,8 @@ async fn main() -> ExitCode {
         Part::Planned(args) => planned::run(&args).await,
         Part::Memory(args) => memory::run(&args).await,
         Part::Damage(args) => damage::run(&args).await,
+        Part::Bytes(args) => bytes::run(&args).await,
+        Part::Failover(args) => failover::run(&args).await,
         Part::Idle(args) => idle::run(&args).await,
     };
     match done {

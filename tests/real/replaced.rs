@@ -76,7 +76,7 @@ fn put_away(from: &Path, to: &Path) -> Result {
 }
 
 /// Waits until a member says that another store wants the node's place. Which.
-async fn wait_for_stranger(cluster: &Cluster) -> Result<String> {
+pub(crate) async fn wait_for_stranger(cluster: &Cluster) -> Result<String> {
     let began = Instant::now();
     loop {
         let status = cluster.status()?;

@@ -21,6 +21,15 @@ pub(crate) struct Args {
     /// Stops nodes as an operator does instead, so often, and prints how long a write waited meanwhile.
     #[arg(long, value_name = "STOPS")]
     planned: Option<u32>,
+    /// Kills whoever leads what is written instead, so often, and prints how long it was until writes went on.
+    #[arg(long, value_name = "KILLS", conflicts_with = "planned")]
+    failover: Option<u32>,
+    /// Changes so many bytes of files instead, one of one node at a time, and prints what became of each.
+    #[arg(long, value_name = "TRIES", conflicts_with_all = ["planned", "failover"])]
+    bytes: Option<u32>,
+    /// Names the bytes; by default others each time.
+    #[arg(long, requires = "bytes")]
+    seed: Option<u64>,
 }
 
 pub(crate) fn run(args: &Args) -> Result {
@@ -29,9 +38,15 @@ pub(crate) fn run(args: &Args) -> Result {
         None => shell::build("ironseed", "ironseed", true, &[])?,
     };
     let dir = Scratch::new("chaos")?;
-    let done = match args.planned {
-        Some(stops) => planned(&server, &dir.path, stops),
-        None => kill(&server, &dir.path, args.seconds, args.kills),
+    let done = match args {
+        Args { planned: Some(stops), .. } => {
+            part(&server, &dir.path, "planned", ("--stops", *stops))
+        }
+        Args { failover: Some(kills), .. } => {
+            part(&server, &dir.path, "failover", ("--kills", *kills))
+        }
+        Args { bytes: Some(tries), seed, .. } => bytes(&server, &dir.path, *tries, *seed),
+        Args { seconds, kills, .. } => kill(&server, &dir.path, *seconds, *kills),
     };
     match done {
         Ok(()) => dir.remove(),
@@ -47,11 +62,22 @@ pub(crate) fn clients() -> Result<PathBuf> {
     shell::build("ironseed-tests", "real-clients", true, &["--features", "real-clients"])
 }
 
-/// Three nodes, writers, graceful stops.
-fn planned(server: &Path, dir: &Path, stops: u32) -> Result {
+/// Three nodes, writers, and something that happens so often.
+fn part(server: &Path, dir: &Path, part: &str, (often, count): (&str, u32)) -> Result {
     let mut command = Command::new(clients()?);
-    command.arg("planned").arg("--server").arg(server).arg("--work").arg(dir);
-    command.args(["--stops", &stops.to_string()]);
+    command.arg(part).arg("--server").arg(server).arg("--work").arg(dir);
+    command.args([often, &count.to_string()]);
+    shell::run(command)
+}
+
+/// Three nodes and bytes that change.
+pub(crate) fn bytes(server: &Path, dir: &Path, tries: u32, seed: Option<u64>) -> Result {
+    let mut command = Command::new(clients()?);
+    command.arg("bytes").arg("--server").arg(server).arg("--work").arg(dir);
+    command.args(["--tries", &tries.to_string()]);
+    if let Some(seed) = seed {
+        command.args(["--seed", &seed.to_string()]);
+    }
     shell::run(command)
 }
 

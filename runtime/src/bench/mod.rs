@@ -9,6 +9,7 @@
 //! Reads and listings first put the objects that they need, outside the measured time.
 
 mod client;
+mod disk;
 pub mod index;
 mod payload;
 mod report;
@@ -58,6 +59,9 @@ pub struct Options {
     /// Secret key
     #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
     pub secret_key: String,
+    /// Admin ports of all nodes, `host:port`: what they write for the load is told too
+    #[arg(long, value_delimiter = ',')]
+    pub admin: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -122,11 +126,14 @@ pub async fn run(options: &Options) -> Result<String, BenchError> {
     }
     let plan = Arc::new(Plan::new(options)?);
     prepare(&plan).await?;
+    let before = disk::ask(&options.admin).await?;
     let (tally, elapsed) = load(&plan).await;
+    let after = disk::ask(&options.admin).await?;
     if tally.requests() == 0 {
         return Err(BenchError::NothingWorked(tally.first_error.unwrap_or_default()));
     }
-    let report = Report::new(options, &tally, elapsed);
+    let on_disk = after.since(&before, options.admin.len(), tally.requests(), tally.bytes());
+    let report = Report::new(options, &tally, elapsed, on_disk);
     Ok(if options.json { report.json() } else { report.text() })
 }
 

@@ -1,6 +1,7 @@
 //! What was measured.
 
 use super::client::RequestError;
+use super::disk::OnDisk;
 use super::{Operation, Options};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -50,6 +51,10 @@ impl Tally {
     pub(super) fn requests(&self) -> u64 {
         self.latency.len()
     }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// What is printed. Failed requests are counted and enter no other figure.
@@ -67,6 +72,8 @@ pub(super) struct Report {
     /// Megabytes (10^6) of bodies.
     mb_per_second: f64,
     latency_ms: Latency,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_disk: Option<OnDisk>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,10 +87,16 @@ struct Latency {
 }
 
 impl Report {
-    pub(super) fn new(options: &Options, tally: &Tally, elapsed: Duration) -> Self {
+    pub(super) fn new(
+        options: &Options,
+        tally: &Tally,
+        elapsed: Duration,
+        on_disk: Option<OnDisk>,
+    ) -> Self {
         let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
         let quantile = |quantile| round(tally.latency.value_at_quantile(quantile) as f64 / 1e3);
         Self {
+            on_disk,
             op: match options.op {
                 Operation::Put => "put",
                 Operation::Get => "get",
@@ -130,6 +143,16 @@ impl Report {
         );
         if let Some(error) = &self.first_error {
             text.push_str(&format!("  first error: {error}\n"));
+        }
+        if let Some(disk) = &self.on_disk {
+            text.push_str(&format!(
+                "  a node: {} requests a sync of its write-ahead log, {} a sync of any file; {} bytes written for each of a body, \
+                 {} of them to the write-ahead log\n",
+                disk.requests_per_wal_sync,
+                disk.requests_per_sync,
+                disk.bytes_per_byte,
+                disk.wal_bytes_per_byte,
+            ));
         }
         text
     }

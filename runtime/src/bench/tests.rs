@@ -123,6 +123,7 @@ fn options(endpoint: &str, op: Operation) -> Options {
         region: "us-east-1".into(),
         access_key: "access".into(),
         secret_key: "secret".into(),
+        admin: Vec::new(),
         json: true,
     }
 }

@@ -211,8 +211,31 @@ impl Verified {
     }
 }
 
-/// How far the state of each group has got that is whole: entries of the log up to there are not needed.
-pub(super) type Covered = BTreeMap<GroupId, Index>;
+/// What a boot can do without, going by what it makes of the groups.
+#[derive(Debug, Default)]
+pub(super) struct Covered {
+    /// How far the state of each group has got that is whole: entries of the log up to there are not needed, and no frame
+    /// is that could not be had.
+    pub(super) through: BTreeMap<GroupId, Index>,
+    /// Groups that count fully and lack nothing: what is lost here was promised anew since, or given back.
+    pub(super) whole: BTreeSet<GroupId>,
+}
+
+impl Covered {
+    /// Whether nobody needs the payload of this record.
+    fn spares(&self, file: FileKind, identity: &Identity) -> bool {
+        let through = self.through.get(&identity.group);
+        match (file, WalRecord::of(identity, None)) {
+            (FileKind::Table, _) => through.is_some(),
+            (FileKind::Wal, WalRecord::Entry(..) | WalRecord::Repair(_)) => {
+                through.is_some_and(|through| identity.index <= *through)
+                    || self.whole.contains(&identity.group)
+            }
+            (FileKind::Wal, _) => self.whole.contains(&identity.group),
+            _ => false,
+        }
+    }
+}
 
 /// A damage of a log, as a boot judges it.
 pub(super) fn of_damage(LogDamage { damage, kind }: &LogDamage, covered: &Covered) -> Finding {
@@ -223,14 +246,8 @@ pub(super) fn of_damage(LogDamage { damage, kind }: &LogDamage, covered: &Covere
     let (kind, groups) = match kind {
         DamageKind::CopyLost => (Kind::Copy, Groups::None),
         DamageKind::PayloadLost(identity) => {
-            let is_entry = damage.file.kind == FileKind::Wal
-                && matches!(
-                    WalRecord::of(identity, None),
-                    WalRecord::Entry(..) | WalRecord::Repair(_)
-                );
-            let through = covered.get(&identity.group);
-            let is_covered = is_entry && through.is_some_and(|through| identity.index <= *through);
-            let kind = if is_covered { Kind::Dead } else { Kind::Payload };
+            let spared = covered.spares(damage.file.kind, identity);
+            let kind = if spared { Kind::Dead } else { Kind::Payload };
             (kind, Groups::one(identity.group.0))
         }
         DamageKind::IdentityLost => (Kind::Identities, Groups::Any),
@@ -272,5 +289,39 @@ pub(super) const fn log_name(log: FileKind) -> &'static str {
         FileKind::Table => "table",
         FileKind::Chunk => "chunk",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironseed_core::types::{Damage, Term};
+
+    const GROUP: GroupId = GroupId(7);
+
+    /// What is said of a payload that is lost, given what a boot makes of its group.
+    fn said(kind: FileKind, record: u8, covered: &Covered) -> Kind {
+        let identity = Identity { group: GROUP, index: Index(8), term: Term(2), kind: record };
+        let file = FileId::new(kind, 1);
+        let damage = Damage { file, offset: 4096, what: "payload".into() };
+        of_damage(&LogDamage { damage, kind: DamageKind::PayloadLost(identity) }, covered).kind
+    }
+
+    #[test]
+    fn what_was_healed_since_is_not_asked_for_again() {
+        const HARD_STATE: u8 = 1;
+        const ENTRY: u8 = 2;
+        let nothing = Covered::default();
+        let through = BTreeMap::from([(GROUP, Index(5))]);
+        let state = Covered { through: through.clone(), whole: BTreeSet::new() };
+        let whole = Covered { through, whole: BTreeSet::from([GROUP]) };
+        for (kind, record, told) in [
+            (FileKind::Table, 1, [Kind::Payload, Kind::Dead, Kind::Dead]),
+            (FileKind::Wal, ENTRY, [Kind::Payload, Kind::Payload, Kind::Dead]),
+            (FileKind::Wal, HARD_STATE, [Kind::Payload, Kind::Payload, Kind::Dead]),
+        ] {
+            let found = [&nothing, &state, &whole].map(|covered| said(kind, record, covered));
+            assert_eq!(found, told, "{kind:?} {record}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! `wal verify` and `data verify`.
 
-use super::findings::{self, Groups, Kind, Verified};
+use super::findings::{self, Covered, Groups, Kind, Verified};
 use super::logs::{self, Judgement, KINDS};
 use super::store::{Copies, Store};
 use super::{Progress, ToolError, bodies, chunks};
 use ironseed_core::machine::{FileId, FileKind};
-use ironseed_core::node::offline::Found;
+use ironseed_core::node::offline::{Found, FoundGroup};
 use ironseed_core::node::superblock::{COPY_BYTES, Membership, Superblock};
 use ironseed_core::raft::Standing;
 use std::path::Path;
@@ -49,7 +49,12 @@ pub fn verify(path: &Path, progress: &Progress) -> Result<Verified, ToolError> {
         return Ok(verified);
     };
     let whole = found.groups.iter().filter(|(_, it)| it.damage.is_none());
-    let covered = whole.map(|(group, it)| (*group, it.checkpoint.index)).collect();
+    let through = whole.map(|(group, it)| (*group, it.checkpoint.index)).collect();
+    let lacks_nothing = |it: &FoundGroup| {
+        it.damage.is_none() && it.raft.lost == 0 && it.raft.standing == Standing::Full
+    };
+    let whole = found.groups.iter().filter(|(_, it)| lacks_nothing(it));
+    let covered = Covered { through, whole: whole.map(|(group, _)| *group).collect() };
     let (damages, cuts) = (found.damages.clone(), found.cuts.clone());
     let judgement = Judgement { damages, cuts, covered };
     let id = superblock.store;

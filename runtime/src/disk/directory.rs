@@ -61,7 +61,8 @@ impl fmt::Display for DirError {
             }
             Self::Format { path, found } => write!(
                 f,
-                "{}: at byte 0: this build reads {:?} and found {found:?}",
+                "{}: at byte 0: this build reads {:?} and found {found:?}; if no newer build was at work here, \
+                 the file is damaged: write that line to it, and start again",
                 path.display(),
                 FORMAT_LINE.trim_end()
             ),

@@ -11,7 +11,7 @@ mod table;
 
 pub use ask::{AskError, Target, ask_all, configured, run};
 
-use crate::driver::Report;
+use crate::driver::{AllWritten, Report, Written};
 use crate::net::Traffic;
 use ironseed_core::node::scrub::Scrubbed;
 use ironseed_core::node::status::{GroupStatus, Moving, Phase, Role};
@@ -59,6 +59,9 @@ pub struct NodeReport {
     pub disk_full: bool,
     /// What it and its peers have said to each other since it was started.
     pub peers: Vec<PeerReport>,
+    /// What it has had written since it was started.
+    #[serde(default)]
+    pub disk: DiskReport,
     /// Its replicas.
     pub groups: Vec<GroupReport>,
 }
@@ -124,6 +127,41 @@ pub struct ScrubReport {
     pub damaged: u64,
 }
 
+/// What a node has had written since its process began, by what for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskReport {
+    /// The write-ahead log.
+    pub wal: WrittenReport,
+    /// The log of records.
+    pub table: WrittenReport,
+    /// The log of chunks.
+    pub chunk: WrittenReport,
+    /// The superblock, and syncs of the directory.
+    pub other: WrittenReport,
+}
+
+/// Of one kind of file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenReport {
+    /// Writes.
+    pub writes: u64,
+    /// Their bytes; files that are made are left out.
+    pub bytes: u64,
+    /// Syncs.
+    pub syncs: u64,
+}
+
+impl From<&AllWritten> for DiskReport {
+    fn from(AllWritten { wal, table, chunk, other }: &AllWritten) -> Self {
+        let of = |Written { writes, bytes, syncs }: &Written| WrittenReport {
+            writes: *writes,
+            bytes: *bytes,
+            syncs: *syncs,
+        };
+        Self { wal: of(wal), table: of(table), chunk: of(chunk), other: of(other) }
+    }
+}
+
 /// One replica, as its node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupReport {
@@ -154,7 +192,7 @@ pub struct GroupReport {
 }
 
 impl From<&Report> for NodeReport {
-    fn from(Report { status, traffic }: &Report) -> Self {
+    fn from(Report { status, traffic, written }: &Report) -> Self {
         let phase = match status.phase {
             Phase::Booting => "booting",
             Phase::Waiting => "waiting",
@@ -182,6 +220,7 @@ impl From<&Report> for NodeReport {
             requests: status.requests,
             disk_full: status.disk_full,
             peers: traffic.iter().map(PeerReport::from).collect(),
+            disk: DiskReport::from(written),
             groups: status.groups.iter().map(GroupReport::from).collect(),
         }
     }

@@ -26,6 +26,7 @@ fn report(node: u32) -> NodeReport {
         requests: 0,
         disk_full: false,
         peers: vec![PeerReport { node: 9, sent: 3, received: 4, dropped: 5 }],
+        disk: DiskReport::default(),
         groups: vec![GroupReport {
             group: 0,
             role: if leads { "leader" } else { "follower" }.into(),

@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Seconds under kill -9.
     #[arg(long, default_value_t = 30)]
     chaos_seconds: u64,
+    /// Bytes that are changed, one at a time.
+    #[arg(long, default_value_t = 6)]
+    bytes: u32,
     /// Seconds at rest.
     #[arg(long, default_value_t = 20)]
     idle_seconds: u64,
@@ -173,7 +176,10 @@ fn memory(bench: &Bench<'_>, dir: &Path) -> Result {
 
 /// Bits flipped on the disks of three nodes, and of one alone.
 fn damage(bench: &Bench<'_>, dir: &Path) -> Result {
-    shell::run(real(bench, dir, "damage")?)
+    shell::run(real(bench, dir, "damage")?)?;
+    let dir = dir.join("bytes");
+    std::fs::create_dir(&dir).context(|| dir.display().to_string())?;
+    chaos::bytes(&bench.server, &dir, bench.options.bytes, None)
 }
 
 /// Three processes that nobody asks for anything.
