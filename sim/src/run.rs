@@ -232,28 +232,14 @@ fn all_stop<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
     Some(liveness::stuck(world.now(), from, &what))
 }
 
-/// Waits until every replica and every chunk is where it belongs. Looking at all of them is much work, so it is
-/// done now and then.
+/// Waits until every replica and every chunk is where it belongs.
 fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
-    let from = world.now();
-    // What rots of an upload that nobody ends is missing for as long as that is kept.
-    let scrubbed = if world.is_scrubbed() { collection::PATIENCE } else { 0 };
-    let due = from + liveness::bound(&world.setup) + scrubbed;
-    loop {
+    let due = world.now() + liveness::bound(&world.setup);
+    wait_for(world, limit, due, |world| {
         let mut degraded = liveness::degraded(&world.statuses(), &world.out_for_good());
         degraded.extend(world.unrefused());
-        if degraded.is_empty() || world.now() >= limit {
-            return None;
-        }
-        if world.now() >= due {
-            return Some(liveness::stuck(world.now(), from, &degraded));
-        }
-        let next = world.now() + LOOK_EVERY;
-        let wrong = world.run(limit.min(next), |_| false);
-        if wrong.is_some() {
-            return wrong;
-        }
-    }
+        degraded
+    })
 }
 
 /// Where chunks lie damaged on disks after everything has healed, nobody has read them: after two rounds of every node's scrub (one
@@ -265,28 +251,16 @@ fn rot_is_found<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violatio
     let rounds = |world: &World<M>| -> BTreeMap<NodeId, u64> {
         world.statuses().iter().map(|it| (it.node, it.scrubbed.rounds)).collect()
     };
-    let (from, before) = (world.now(), rounds(world));
-    let due = from + liveness::bound(&world.setup) + 3 * world.setup.tuning.scrub_every.0;
-    loop {
+    let before = rounds(world);
+    let due = world.now() + liveness::bound(&world.setup) + 3 * world.setup.tuning.scrub_every.0;
+    let wrong = wait_for(world, limit, due, |world| {
         let now = rounds(world);
-        let late = before
-            .iter()
-            .filter(|(node, rounds)| now.get(*node).is_none_or(|now| *now < **rounds + 2));
-        let late: Vec<String> =
-            late.map(|(node, _)| format!("{node:?} has not verified its chunks")).collect();
-        if late.is_empty() || world.now() >= limit {
-            break;
-        }
-        if world.now() >= due {
-            return Some(liveness::stuck(world.now(), from, &late));
-        }
-        let next = world.now() + LOOK_EVERY;
-        let wrong = world.run(limit.min(next), |_| false);
-        if wrong.is_some() {
-            return wrong;
-        }
-    }
-    let wrong = redundancy_returns(world, limit);
+        let is_late =
+            |node: &NodeId, rounds: u64| now.get(node).is_none_or(|now| *now < rounds + 2);
+        let late = before.iter().filter(|(node, rounds)| is_late(node, **rounds));
+        late.map(|(node, _)| format!("{node:?} has not verified its chunks")).collect()
+    });
+    let wrong = wrong.or_else(|| redundancy_returns(world, limit));
     if wrong.is_some() || world.now() >= limit {
         return wrong;
     }
@@ -297,6 +271,31 @@ fn rot_is_found<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violatio
     }
     let what = format!("after two rounds of every scrub {}", rotten.join(", "));
     Some(Violation::new("scrub", world.now(), what))
+}
+
+/// Lets time pass until nothing is open; something still is when it is `due`: the cluster is stuck. Looking at all of it is much
+/// work, so it is done now and then.
+fn wait_for<M: Machine>(
+    world: &mut World<M>,
+    limit: u64,
+    due: u64,
+    open: impl Fn(&World<M>) -> Vec<String>,
+) -> Option<Violation> {
+    let from = world.now();
+    loop {
+        let open = open(world);
+        if open.is_empty() || world.now() >= limit {
+            return None;
+        }
+        if world.now() >= due {
+            return Some(liveness::stuck(world.now(), from, &open));
+        }
+        let next = world.now() + LOOK_EVERY;
+        let wrong = world.run(limit.min(next), |_| false);
+        if wrong.is_some() {
+            return wrong;
+        }
+    }
 }
 
 /// Lets time pass until nothing is left that nobody needs, or should have been.
@@ -326,7 +325,7 @@ fn collect<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
 
 /// Nanoseconds between two looks at what is left.
 const COLLECTION_LOOK: u64 = 5_000_000_000;
-/// How long redundancy is not looked at: nanoseconds.
+/// How long what is waited for is not looked at: nanoseconds.
 const LOOK_EVERY: u64 = 20_000_000;
 
 /// How far runs have come, for whoever watches that they go on. A machine that loops for ever within one

@@ -302,11 +302,18 @@ impl Cluster {
 
     /// Waits until the cluster is as good as new: every node is up and has everything.
     pub(crate) async fn healed(&self) -> Result {
+        self.healed_but_for(0).await
+    }
+
+    /// The same while clients write: a node may be so many entries behind.
+    pub(crate) async fn healed_but_for(&self, entries: u64) -> Result {
         let began = Instant::now();
         loop {
             let status = self.status()?;
             let field = |name| status.get(name).cloned().unwrap_or_default();
-            let lag = |node: &Value| node.get("lag").and_then(Value::as_u64) == Some(0);
+            let lag = |node: &Value| {
+                node.get("lag").and_then(Value::as_u64).is_some_and(|lag| lag <= entries)
+            };
             let caught_up = field("nodes").as_array().is_some_and(|nodes| nodes.iter().all(lag));
             let quiet = field("warnings").as_array().is_some_and(Vec::is_empty);
             let spare = (self.size() as u64 - 1) / 2;

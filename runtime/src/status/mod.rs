@@ -60,7 +60,6 @@ pub struct NodeReport {
     /// What it and its peers have said to each other since it was started.
     pub peers: Vec<PeerReport>,
     /// What it has had written since it was started.
-    #[serde(default)]
     pub disk: DiskReport,
     /// Its replicas.
     pub groups: Vec<GroupReport>,

@@ -28,6 +28,8 @@ pub struct DurableLog {
     /// Kinds of WAL records that hold a log entry.
     entry_kinds: &'static [u8],
     nodes: BTreeMap<NodeId, Logs>,
+    /// Whether a file of chunks was ever struck.
+    chunks_struck: bool,
 }
 
 /// One node's logs.
@@ -76,7 +78,7 @@ impl DurableLog {
     /// Nothing is durable yet.
     #[must_use]
     pub const fn new(quorum: usize, entry_kinds: &'static [u8]) -> Self {
-        Self { quorum, entry_kinds, nodes: BTreeMap::new() }
+        Self { quorum, entry_kinds, nodes: BTreeMap::new(), chunks_struck: false }
     }
 
     /// More of a file has become durable.
@@ -128,9 +130,16 @@ impl DurableLog {
     /// Bytes of a file are not what was written. A node that finds it out removes the file when it needs it no more,
     /// and knows what it lacks: as with a lost disk, what it held may have been committed with its copy.
     pub fn struck(&mut self, node: NodeId, file: FileId) {
+        self.chunks_struck |= file.kind == FileKind::Chunk;
         let Some(logs) = self.nodes.get_mut(&node) else { return };
         logs.struck.insert(file);
         logs.lose_entries(|holder| holder == file);
+    }
+
+    /// Whether bytes of a file of chunks have ever been others than were written.
+    #[must_use]
+    pub const fn chunks_struck(&self) -> bool {
+        self.chunks_struck
     }
 
     /// What a byte of a node's file is a part of, as far as the disk says.

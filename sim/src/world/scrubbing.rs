@@ -4,23 +4,20 @@ use super::*;
 use ironseed_core::machine::{FileId, FileKind};
 
 impl<M: Machine> World<M> {
-    /// Whether something struck what lies on a disk, and a scrub is there to find it.
+    /// Whether something struck chunks that lie on a disk, and a scrub is there to find it.
     #[must_use]
     pub fn is_scrubbed(&self) -> bool {
-        let struck = ["rot", "misdirected-write", "byte-changed", "byte-changed-while-down"];
-        self.setup.tuning.scrub_bytes_per_second > 0
-            && struck
-                .iter()
-                .any(|what| self.stats.faults.get(*what).is_some_and(|count| *count > 0))
+        self.setup.tuning.scrub_bytes_per_second > 0 && self.oracles.durable.chunks_struck()
     }
 
     /// Chunks that a running node holds and whose bytes on its disk are others.
     #[must_use]
     pub fn rotten_chunks(&self) -> Vec<String> {
-        let members =
-            self.slots.iter().enumerate().filter(|(node, _)| !self.replaced.is_out(*node));
         let mut rotten = Vec::new();
-        for (_, slot) in members {
+        for (node, slot) in self.slots.iter().enumerate() {
+            if self.replaced.is_out(node) {
+                continue;
+            }
             for (chunk, at) in slot.machine.iter().flat_map(Machine::held_chunks) {
                 let file = FileId::new(FileKind::Chunk, at.segment);
                 let bytes = slot.disk.read_durable(file, at.offset, at.bytes as usize);
