@@ -111,6 +111,8 @@ bugs! {
     PromiseLostAtBoot = 40,
     /// The scrub passes over what it can't verify.
     ScrubPassesOver = 41,
+    /// Who hears that its leader's node is gone takes back what it has promised that leader.
+    SuspicionEndsPromise = 42,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

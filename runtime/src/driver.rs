@@ -127,6 +127,7 @@ pub enum Exit {
 )]
 enum Event {
     Message { from: NodeId, message: PeerMessage, room: OwnedSemaphorePermit },
+    Refused(NodeId),
     Request { id: RequestId, request: Request, reply: oneshot::Sender<Outcome> },
     Cancel(RequestId),
     Done(OpId, IoResult),
@@ -209,6 +210,10 @@ impl Deliver for Inbox {
         // A node that has ended hears nothing.
         let _ = self.0.send(Event::Message { from, message, room });
         Ok(())
+    }
+
+    fn refused(&self, peer: NodeId) {
+        let _ = self.0.send(Event::Refused(peer));
     }
 }
 
@@ -387,6 +392,7 @@ impl<M: Machine> Driver<M> {
                 self.step(Input::Message { from, message });
                 drop(room);
             }
+            Event::Refused(peer) => self.step(Input::Refused { peer }),
             Event::Request { id, request, reply } => {
                 self.replies.insert(id, reply);
                 self.step(Input::Request { id, request });

@@ -43,6 +43,8 @@ pub enum Domain {
     Operator = 15,
     /// One byte of a disk that is another one.
     Byte = 16,
+    /// Connections that are refused.
+    Refusal = 17,
 }
 
 /// A stream of choices.

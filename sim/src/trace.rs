@@ -107,6 +107,8 @@ pub enum Kind {
     Phase = 14,
     /// Bytes have been hashed.
     Hashed = 15,
+    /// A node hears that a peer's host refuses connections.
+    Refused = 16,
 }
 
 impl Tracer {

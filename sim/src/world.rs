@@ -21,6 +21,7 @@ mod looping;
 mod losses;
 mod machine;
 mod operator;
+mod refusals;
 mod scars;
 mod scrubbing;
 mod slot;
@@ -156,6 +157,7 @@ enum Event {
     Snare { number: usize, round: u64, node: usize },
     Echo { from: usize, to: usize, message: Box<PeerMessage> },
     Admit { node: usize },
+    Refused { node: usize, boot: u64, peer: NodeId },
 }
 
 impl<M: Machine> World<M> {
@@ -362,10 +364,14 @@ impl<M: Machine> World<M> {
             }
             Event::Echo { from, to, message } => self.hear_echo(from, to, *message),
             Event::Admit { node } => self.admit(node),
+            Event::Refused { node, boot, peer } if self.lives(node, boot) => {
+                self.hear_refusal(node, peer);
+            }
             // Of an earlier life of the node.
             Event::Boot { .. }
             | Event::Disk { .. }
             | Event::Hashed { .. }
+            | Event::Refused { .. }
             | Event::Timer { .. } => {}
         }
     }

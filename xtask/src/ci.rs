@@ -102,6 +102,8 @@ const MUST_HAPPEN: &[&str] = &[
     "replica_joined",
     "replica_left",
     "read_by_lease",
+    "refused_by_the_fallen",
+    "refused_by_the_living",
 ];
 
 /// Rows of docs/bug-bench.md: the swarm kills them all.

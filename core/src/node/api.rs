@@ -40,6 +40,12 @@ pub enum Input {
         /// The request.
         id: RequestId,
     },
+    /// A connection to the peer was refused, or closed before the peer had said a word: its host is there, and no process that
+    /// answers. Said once until there is a connection again. A hint: a firewall may say the same while the peer lives on.
+    Refused {
+        /// The peer.
+        peer: NodeId,
+    },
     /// An operation has completed.
     Done {
         /// Which one.

@@ -1,5 +1,6 @@
 //! Who is there: one beat per peer, whatever the number of groups. A peer that falls silent is lost
-//! until it is heard again; one that comes back with another incarnation has lost its volatile state, which
+//! until it is heard again, and so is at once one whose host says that nobody listens there any more: a process that was
+//! killed is replaced as leader without waiting for its silence. One that comes back with another incarnation has lost its volatile state, which
 //! wakes the groups that were quiet with it.
 
 use super::api::Config;
@@ -21,6 +22,8 @@ struct Peer {
     since: Instant,
     incarnation: Incarnation,
     lost: bool,
+    /// Its host has refused a connection since it was heard last.
+    refused: bool,
     /// It said that it has another store: said once.
     strange: bool,
     /// Its wall clock as it last said, and when that was here.
@@ -75,6 +78,7 @@ impl Peers {
             since: now,
             incarnation: Incarnation(0),
             lost: false,
+            refused: false,
             strange: false,
             wall: None,
         };
@@ -127,7 +131,14 @@ impl Peers {
     /// Any message of a member shows that it is there.
     pub(super) fn heard(&mut self, node: NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.heard = now;
+            (peer.heard, peer.refused) = (now, false);
+        }
+    }
+
+    /// Its host answers, and nobody listens there.
+    pub(super) fn refused(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.refused = true;
         }
     }
 
@@ -146,7 +157,7 @@ impl Peers {
         if beat.layout < self.layout {
             news.push(News::LayoutBehind(node));
         }
-        peer.heard = now;
+        (peer.heard, peer.refused) = (now, false);
         peer.wall = Some((beat.wall, now));
         if beat.incarnation > peer.incarnation {
             (peer.incarnation, peer.since) = (beat.incarnation, now);
@@ -159,7 +170,7 @@ impl Peers {
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
         for (node, peer) in &mut self.peers {
-            let lost = now - peer.heard > self.patience;
+            let lost = peer.refused || now - peer.heard > self.patience;
             if lost != peer.lost {
                 (peer.lost, peer.since) = (lost, now);
                 news.push(if lost { News::Lost(*node) } else { News::Found(*node) });
@@ -208,10 +219,7 @@ impl Peers {
 mod tests {
     use super::*;
 
-    /// Its disk was replaced: it beats, and does not take part.
-    #[test]
-    fn a_peer_with_another_store_is_lost_however_much_it_says() {
-        let (other, store) = (NodeId(2), StoreId([2; 16]));
+    fn with_one_peer(node: NodeId, store: StoreId) -> Peers {
         let patience = Duration::from_millis(100);
         let peer = Peer {
             store,
@@ -219,10 +227,11 @@ mod tests {
             since: Instant(0),
             incarnation: Incarnation(1),
             lost: false,
+            refused: false,
             strange: false,
             wall: None,
         };
-        let mut peers = Peers {
+        Peers {
             incarnation: Incarnation(1),
             store: StoreId([1; 16]),
             charter: 3,
@@ -230,8 +239,15 @@ mod tests {
             every: beat_every(patience),
             patience,
             beat_at: Instant(0),
-            peers: BTreeMap::from([(other, peer)]),
-        };
+            peers: BTreeMap::from([(node, peer)]),
+        }
+    }
+
+    /// Its disk was replaced: it beats, and does not take part.
+    #[test]
+    fn a_peer_with_another_store_is_lost_however_much_it_says() {
+        let (other, store) = (NodeId(2), StoreId([2; 16]));
+        let mut peers = with_one_peer(other, store);
         let beat = |peers: &mut Peers, store, now| {
             let beat = Beat { incarnation: Incarnation(1), wall: 0, store, charter: 3, layout: 0 };
             let mut news = peers.on_beat(other, beat, now);
@@ -246,6 +262,28 @@ mod tests {
         assert_eq!(beat(&mut peers, store, at(210)), [News::Found(other)]);
     }
 
+    /// Whoever was killed says nothing; its host says it at once.
+    #[test]
+    fn a_peer_whose_host_refuses_is_lost_until_it_is_heard() {
+        let (other, store) = (NodeId(2), StoreId([2; 16]));
+        let mut peers = with_one_peer(other, store);
+        let at = |millis: u64| Instant(millis * 1_000_000);
+        peers.heard(other, at(90));
+        assert_eq!(peers.on_time(at(91)), []);
+        peers.refused(other);
+        assert_eq!(peers.on_time(at(92)), [News::Lost(other)]);
+        peers.refused(other);
+        assert_eq!(peers.on_time(at(93)), [], "said once");
+        peers.heard(other, at(94));
+        assert_eq!(
+            peers.on_time(at(95)),
+            [News::Found(other)],
+            "the refusal was wrong, or is over"
+        );
+        peers.refused(NodeId(9));
+        assert_eq!(peers.on_time(at(96)), [], "nobody's peer");
+    }
+
     #[test]
     fn a_clock_is_moderated_when_it_is_far_ahead_of_most_and_only_then() {
         let at = Instant(5);
@@ -258,6 +296,7 @@ mod tests {
                 since: at,
                 incarnation: Incarnation(1),
                 lost: false,
+                refused: false,
                 strange: false,
                 wall: Some((*wall, at)),
             };

@@ -60,6 +60,9 @@ impl Group {
     /// A peer's node is gone, for now or for good. If it led this group somebody else should: soon, but
     /// not all at the same time.
     pub(super) fn on_peer_suspected(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        if self.config.planted.is(Bug::SuspicionEndsPromise) {
+            self.promised = None;
+        }
         if let State::Leader(leadership) = &mut self.state {
             if let Some(progress) = leadership.followers.get_mut(&node) {
                 progress.heard = None;

@@ -65,6 +65,7 @@ impl Machine for Toy {
                 effects.push(Effect::Reply { id, outcome: Err(Refusal::Busy) });
             }
             Input::Cancel { id } => self.note(format!("cancel {id}")),
+            Input::Refused { peer } => self.note(format!("refused by {peer}")),
             Input::Done { op, result } => {
                 let (id, stage) = self.waiting.remove(&op).expect("completes once");
                 match (stage, result.expect("succeeds")) {

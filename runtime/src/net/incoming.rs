@@ -41,6 +41,9 @@ pub trait Deliver: Clone + Send + Sync + 'static {
         body: Bytes,
         room: OwnedSemaphorePermit,
     ) -> Result<(), DecodeError>;
+
+    /// A peer's host has refused a connection: nobody listens there.
+    fn refused(&self, peer: NodeId);
 }
 
 /// Where messages go, and how they are counted.

@@ -5,7 +5,8 @@
 //! before a heartbeat. A connection carries messages one way only, from the node that dialled it: there
 //! is nothing to agree on when two nodes dial each other at the same moment, and a connection that
 //! broke is simply dialled again. What is queued when a connection breaks may be lost, and nothing is
-//! ever sent twice; the machines tolerate both.
+//! ever sent twice; the machines tolerate both. When a peer's host refuses the new connection, the node is told: where a
+//! process was killed, that is known long before its silence says so.
 //!
 //! # Who may speak
 //! A member proves that it knows the cluster's secret, both ways, over nonces that both sides drew
@@ -110,7 +111,7 @@ impl Net {
         let mut tasks = JoinSet::new();
         let peers = members.iter().map(|member| member.id).filter(|id| *id != me);
         let received: Received = Arc::new(peers.map(|peer| (peer, AtomicU64::new(0))).collect());
-        let inbox = incoming::Inbox { received: received.clone(), deliver };
+        let inbox = incoming::Inbox { received: received.clone(), deliver: deliver.clone() };
         tasks.spawn(incoming::listen(listener, credentials.clone(), inbox));
         let mut outboxes = BTreeMap::new();
         for member in members.iter().filter(|member| member.id != me) {
@@ -118,7 +119,8 @@ impl Net {
                 let outbox = Arc::new(Outbox::new(channel));
                 outboxes.insert((member.id, channel), outbox.clone());
                 let (member, credentials) = (member.clone(), credentials.clone());
-                tasks.spawn(outgoing::run(member, channel, credentials, outbox));
+                let deliver = deliver.clone();
+                tasks.spawn(outgoing::run(member, channel, credentials, outbox, deliver));
             }
         }
         Ok(Self { outboxes, received, _tasks: tasks })

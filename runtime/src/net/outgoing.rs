@@ -1,8 +1,8 @@
 //! The connection to one peer for one channel: a bounded queue and the task that empties it.
 
-use super::frame::{self, Kind};
+use super::frame::{self, FrameError, Kind};
 use super::handshake::{Credentials, HandshakeError};
-use super::{Channel, prepare};
+use super::{Channel, Deliver, prepare};
 use crate::config::Member;
 use crate::sys;
 use bytes::Bytes;
@@ -132,22 +132,30 @@ impl Outbox {
     }
 }
 
-/// Connects, sends what is queued, and connects again, for ever.
+/// Connects, sends what is queued, and connects again, for ever. Says it when the peer's host refuses: once, until there was
+/// a connection again.
 pub(super) async fn run(
     peer: Member,
     channel: Channel,
     credentials: Arc<Credentials>,
     outbox: Arc<Outbox>,
+    deliver: impl Deliver,
 ) {
     let mut pause = PAUSE_MIN;
     let mut silent = false;
+    let mut told = false;
     loop {
         match connect(&peer, channel, &credentials).await {
             Ok(stream) => {
                 tracing::info!(peer = %peer.id, address = %peer.address, ?channel, "connected");
-                (pause, silent) = (PAUSE_MIN, false);
+                (pause, silent, told) = (PAUSE_MIN, false, false);
                 let error = send_all(stream, &outbox).await;
                 tracing::info!(peer = %peer.id, ?channel, %error, "connection lost");
+            }
+            Err(error) if !told && channel == Channel::Control && is_refused(&error) => {
+                tracing::warn!(peer = %peer.id, address = %peer.address, %error, "refused: nobody there");
+                deliver.refused(peer.id);
+                (silent, told) = (true, true);
             }
             // Said once: a peer that is down for a day is not worth a line every half second.
             Err(error) if !silent => {
@@ -160,6 +168,14 @@ pub(super) async fn run(
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// Whether the peer's host answers, or something before it, and the peer does not: nobody listens there, or who listened
+/// has just gone. Not that somebody does who won't have this node, and not silence.
+fn is_refused(error: &HandshakeError) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    let HandshakeError::Frame(FrameError::Io(error)) = error else { return false };
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | ConnectionAborted | UnexpectedEof)
 }
 
 async fn connect(

@@ -11,7 +11,7 @@ const SECRET: &[u8] = b"a secret that the tests share 123456";
 type Received = (NodeId, Vec<u8>, Bytes);
 
 #[derive(Clone)]
-struct Inbox(mpsc::UnboundedSender<Received>);
+struct Inbox(mpsc::UnboundedSender<Received>, mpsc::UnboundedSender<NodeId>);
 
 impl Deliver for Inbox {
     fn deliver(
@@ -26,6 +26,10 @@ impl Deliver for Inbox {
         }
         let _ = self.0.send((from, head.to_vec(), body));
         Ok(())
+    }
+
+    fn refused(&self, peer: NodeId) {
+        let _ = self.1.send(peer);
     }
 }
 
@@ -156,6 +160,7 @@ struct Port {
     net: Net,
     address: SocketAddr,
     inbox: mpsc::UnboundedReceiver<Received>,
+    refusals: mpsc::UnboundedReceiver<NodeId>,
 }
 
 fn bind() -> (std::net::TcpListener, SocketAddr) {
@@ -171,10 +176,10 @@ fn member(id: u32, address: SocketAddr) -> Member {
 fn port(me: u32, listener: std::net::TcpListener, members: &[Member]) -> Port {
     let address = listener.local_addr().unwrap();
     let (sender, inbox) = mpsc::unbounded_channel();
-    let secret = Secret::new(SECRET.to_vec());
-    let net =
-        Net::start(listener, NodeId(me), members, &secret, cluster(None), Inbox(sender)).unwrap();
-    Port { net, address, inbox }
+    let (refuser, refusals) = mpsc::unbounded_channel();
+    let (secret, deliver) = (Secret::new(SECRET.to_vec()), Inbox(sender, refuser));
+    let net = Net::start(listener, NodeId(me), members, &secret, cluster(None), deliver).unwrap();
+    Port { net, address, inbox, refusals }
 }
 
 fn pair() -> (Port, Port, Vec<Member>) {
@@ -241,6 +246,43 @@ async fn a_peer_that_restarts_is_dialled_again() {
     let (there, here) = (first.net.traffic()[0], second.net.traffic()[0]);
     assert!(there.sent > here.received && here.received > 0, "{there:?} {here:?}");
     assert_eq!((there.peer, here.peer, here.sent), (NodeId(2), NodeId(1), 0));
+}
+
+#[tokio::test]
+async fn a_peer_whose_host_refuses_is_told_of_once_for_each_connection() {
+    let (mut first, mut second, members) = pair();
+    for _ in 0..2 {
+        until_connected(&first.net, NodeId(2), Channel::Control, &mut second).await;
+        while first.refusals.try_recv().is_ok() {} // of before it stood
+        let address = second.address;
+        drop(second);
+        let refused = timeout(Duration::from_secs(10), first.refusals.recv()).await;
+        assert_eq!(refused.expect("in time"), Some(NodeId(2)));
+        // It dials some times more meanwhile.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(first.refusals.try_recv().is_err(), "said again");
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        second = port(2, listener, &members);
+    }
+}
+
+/// A proxy accepts before it knows that there is nobody behind it.
+#[tokio::test]
+async fn a_connection_that_is_closed_without_a_word_is_refused() {
+    let (listener, address) = bind();
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let members = [member(1, address), member(2, proxy.local_addr().unwrap())];
+    let mut port = port(1, listener, &members);
+    let refused = async {
+        loop {
+            tokio::select! {
+                accepted = proxy.accept() => drop(accepted),
+                refused = port.refusals.recv() => return refused,
+            }
+        }
+    };
+    let refused = timeout(Duration::from_secs(10), refused).await.expect("in time");
+    assert_eq!(refused, Some(NodeId(2)));
 }
 
 #[tokio::test]

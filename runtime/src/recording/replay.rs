@@ -34,6 +34,8 @@ pub struct Inputs {
     pub requests: u64,
     /// Clients that went away.
     pub cancels: u64,
+    /// Peers whose hosts refused a connection.
+    pub refusals: u64,
     /// Disk operations and hashes.
     pub completions: u64,
     /// Deadlines.
@@ -247,6 +249,7 @@ impl<'a, R: Read> Session<'a, R> {
             Input::Message { .. } => &mut inputs.messages,
             Input::Request { .. } => &mut inputs.requests,
             Input::Cancel { .. } => &mut inputs.cancels,
+            Input::Refused { .. } => &mut inputs.refusals,
             Input::Done { .. } => &mut inputs.completions,
             Input::Timer => &mut inputs.timers,
             Input::Stop => &mut inputs.stops,

@@ -151,9 +151,17 @@ async fn every_boot_has_a_private_file_that_replays() {
         assert_eq!((summary.node, &*summary.program), (1, PROGRAM));
         assert_eq!((summary.tail, summary.unanswered), ("whole", false));
         assert_eq!(summary.bytes, fs::metadata(path).unwrap().len());
-        let Inputs { boots, messages, requests: asked, cancels, completions, timers, stops } =
-            summary.inputs;
-        assert_eq!((boots, messages, asked, cancels, stops), (1, 0, requests, 0, 1));
+        let Inputs {
+            boots,
+            messages,
+            requests: asked,
+            cancels,
+            refusals,
+            completions,
+            timers,
+            stops,
+        } = summary.inputs;
+        assert_eq!((boots, messages, asked, cancels, refusals, stops), (1, 0, requests, 0, 0, 1));
         assert!(completions > 10, "{summary:?}");
         let all = boots + messages + asked + cancels + completions + timers + stops;
         assert_eq!(all, summary.steps);

@@ -245,6 +245,12 @@ pub const PLANTED: &[Row] = &[
         "redundancy",
         "`chunk`, the end of a verification",
     ),
+    row(
+        42,
+        "who hears that its leader's node is gone takes back what it has promised that leader",
+        "linearizability",
+        "`raft`, suspicion of a peer",
+    ),
 ];
 
 #[cfg(test)]

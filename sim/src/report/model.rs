@@ -550,5 +550,6 @@ const fn letter(kind: Kind) -> char {
         Kind::Trace => 'n',
         Kind::Phase => 'p',
         Kind::Hashed => 'h',
+        Kind::Refused => 'u',
     }
 }

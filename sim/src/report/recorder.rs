@@ -200,7 +200,7 @@ impl Recorder for Tape {
             Kind::Boot | Kind::Down | Kind::Send | Kind::Io | Kind::Done | Kind::Timer => {
                 position(0)
             }
-            Kind::Trace | Kind::Hashed | Kind::Reply => position(0),
+            Kind::Trace | Kind::Hashed | Kind::Refused | Kind::Reply => position(0),
             Kind::Deliver | Kind::Request => position(1),
             Kind::Fault | Kind::Mend | Kind::Phase | Kind::GiveUp => None,
         };

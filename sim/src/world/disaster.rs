@@ -52,6 +52,7 @@ impl<M: Machine> World<M> {
             }
             Fault::Cut { from, to, both_ways, lasts } => {
                 self.each_link(from, to, *both_ways, |world, a, b| world.network.cut(a, b));
+                self.refuse_wrongly((from, to), *both_ways, number);
                 self.schedule(*lasts, Event::Mend { number });
                 true
             }
@@ -125,6 +126,7 @@ impl<M: Machine> World<M> {
                 self.each_link(from, to, true, |world, a, b| {
                     world.network.reset(a, b, sent, until);
                 });
+                self.refuse_wrongly((from, to), true, number);
                 true
             }
             Fault::Choke { node, lasts } => {
@@ -275,7 +277,7 @@ impl<M: Machine> World<M> {
         true
     }
 
-    fn each_link(
+    pub(super) fn each_link(
         &mut self,
         from: &[u32],
         to: &[u32],
@@ -315,6 +317,7 @@ impl<M: Machine> World<M> {
             Crash::Kill => {
                 slot.disk.kill(self.now);
                 self.note_depth(node);
+                self.refuse_all(node);
                 self.fall(node, until, "is killed");
             }
         }
@@ -346,6 +349,7 @@ impl<M: Machine> World<M> {
         let slot = &mut self.slots[node];
         let until = slot.stopping.unwrap_or(self.now + RESTART_AFTER).max(self.now + 1);
         slot.disk.kill(self.now);
+        self.refuse_all(node);
         self.fall(node, until, "has stopped");
     }
 
@@ -358,6 +362,7 @@ impl<M: Machine> World<M> {
         self.scars.halted(node);
         self.slots[node].disk.kill(self.now);
         self.empty_refused_disk(node);
+        self.refuse_all(node);
         let why = format!("halts: {reason}");
         self.fall(node, self.now + RESTART_AFTER, &why);
     }

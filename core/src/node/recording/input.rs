@@ -24,6 +24,7 @@ const DONE_HASHED: u8 = 6;
 const DONE_FAILED: u8 = 7;
 const TIMER: u8 = 8;
 const STOP: u8 = 9;
+const REFUSED: u8 = 10;
 
 impl Encode for Input {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
@@ -45,6 +46,7 @@ impl Encode for Input {
             },
             Self::Timer => TIMER.encode(encoder),
             Self::Stop => STOP.encode(encoder),
+            Self::Refused { peer } => (REFUSED, peer).encode(encoder),
         }
     }
 }
@@ -74,6 +76,7 @@ impl<C> Decode<C> for Input {
             DONE_FAILED => done(decoder, Err)?,
             TIMER => Self::Timer,
             STOP => Self::Stop,
+            REFUSED => Self::Refused { peer: Decode::decode(decoder)? },
             _ => return Err(DecodeError::Other("no such input")),
         })
     }

@@ -259,6 +259,7 @@ impl Running {
             Input::Cancel { id } => {
                 self.enqueue(Post::Router(RouterInput::Cancel(id)), effects, config);
             }
+            Input::Refused { peer } => self.peers.refused(peer),
             Input::Done { op, result } => self.on_done(config, now, op, &result, effects),
             Input::Timer => {}
             Input::Stop => {

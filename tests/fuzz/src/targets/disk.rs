@@ -16,7 +16,7 @@ use ironseed_core::wal::record::{
 };
 use ironseed_core::wal::{Identity, Record};
 
-const STORE: [u8; 16] = [7; 16];
+pub(super) const STORE: [u8; 16] = [7; 16];
 
 pub(super) const SUPERBLOCK: Target = Target {
     name: "superblock",
@@ -154,9 +154,9 @@ pub(super) const WAL_BATCH: Target = Target {
 };
 
 /// The segment that every batch is to be of.
-const SEGMENT: u64 = 4;
+pub(super) const SEGMENT: u64 = 4;
 
-fn seal() -> Seal {
+pub(super) fn seal() -> Seal {
     Seal::new(&STORE, FileKind::Wal)
 }
 
@@ -171,7 +171,7 @@ fn wal_batch(input: &[u8]) -> Verdict {
 }
 
 /// Magic and checksums of head, directory and tail as they should be.
-fn reseal_batch(batch: &mut [u8]) {
+pub(super) fn reseal_batch(batch: &mut [u8]) {
     if batch.len() < 2 * BATCH_HEADER_BYTES {
         return;
     }
@@ -196,7 +196,7 @@ fn reseal_batch(batch: &mut [u8]) {
     batch[tail - entries.len()..tail].copy_from_slice(&entries);
 }
 
-fn reseal_header(header: &mut [u8]) {
+pub(super) fn reseal_header(header: &mut [u8]) {
     if header.len() >= SEGMENT_HEADER_BYTES {
         header[..8].copy_from_slice(b"IRONSEG\n");
         let crc = crc32fast::hash(&header[..60]);

@@ -4,6 +4,7 @@ mod disk;
 mod gateway;
 mod recording;
 mod requests;
+mod segment;
 mod state;
 mod store;
 mod text;
@@ -21,6 +22,7 @@ pub(crate) const ALL: &[Target] = &[
     state::TABLE_FRAME,
     disk::SUPERBLOCK,
     disk::WAL_BATCH,
+    segment::SEGMENT_FILE,
     recording::RECORDING,
     gateway::HTTP,
     gateway::XML,

@@ -81,6 +81,7 @@ fn inputs() -> Vec<Input> {
             request: Request::WriteChunk { blob: BlobId::default(), bytes: chunk },
         },
         Input::Cancel { id: RequestId(5) },
+        Input::Refused { peer: NodeId(1) },
         done(Ok(IoDone::Ok)),
         done(Ok(IoDone::Data(Bytes::from_static(b"read")))),
         done(Ok(IoDone::Hashed(Hashed::of(b"hashed")))),
