@@ -161,6 +161,8 @@ knobs! {
     AppendInflightMax = append_inflight_max: 1 ..= 65_536, u64::from, narrow;
     /// Bytes in one slice of a snapshot.
     SnapshotSliceBytes = snapshot_slice_bytes: 1 ..= 4_194_304, same, same;
+    /// Bytes of slices of snapshots that a node fetches at a time.
+    SnapshotBytesMax = snapshot_bytes_max: 1 ..= 1_073_741_824, same, same;
     /// Items of one step of a scan.
     SliceItems = slice_items: 1 ..= 1_048_576, u64::from, narrow;
     /// Client requests under way.

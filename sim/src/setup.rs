@@ -283,6 +283,7 @@ impl Setup {
         } else if classes.contains(&Class::Hunt) || succession {
             tune_for_hunts(&mut tuning, &mut Draw::new(seed, Domain::Setup, &[6]), weather.delay);
         }
+        draw_fetches(&mut tuning, seed);
         if calm.contains(&Calm::Tuning) {
             tuning = calm_tuning(&tuning);
         }
@@ -497,6 +498,7 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         append_bytes_max: of(draw, (512, 64 << 10), 512 << 10),
         append_inflight_max: draw.magnitude(1, 64) as u32,
         snapshot_slice_bytes: of(draw, (256, 64 << 10), 256 << 10),
+        snapshot_bytes_max: 4 << 20,
         slice_items: of(draw, (1, 64), 512) as u32,
         requests_max: of(draw, (4, 1024), 16_384) as u32,
         request_timeout: Duration::from_millis(draw.magnitude(1_000, 15_000)),
@@ -513,6 +515,12 @@ fn draw_scrub(tuning: &mut Tuning, seed: u64, overrides: &Overrides) {
     let rate = draw.magnitude(8 << 20, 1 << 30);
     tuning.scrub_every = Duration(draw.magnitude(50_000_000, 5_000_000_000));
     tuning.scrub_bytes_per_second = if given || draw.chance(1, 2) { 0 } else { rate };
+}
+
+/// How many states are fetched at a time: one, often, and seldom as many as there are groups.
+fn draw_fetches(tuning: &mut Tuning, seed: u64) {
+    let fetches = Draw::new(seed, Domain::Setup, &[24]).magnitude(1, 32);
+    tuning.snapshot_bytes_max = tuning.snapshot_slice_bytes * fetches;
 }
 
 /// What operators promise of clocks, where they do: one run in four has leases, and most of a region whose leaders follow one

@@ -560,7 +560,11 @@ impl<M: Machine> World<M> {
             let what = format!("{from:?} sends to {to:?}, which is no peer");
             return self.violate(Violation::new("contract", self.now, what));
         };
-        let bulk = if message.is_bulk() { message.body.len() as u64 } else { 0 };
+        let bulk = match message.is_bulk() {
+            true if message.body.is_empty() => message.encode().0.len() as u64,
+            true => message.body.len() as u64,
+            false => 0,
+        };
         self.check_stranger(node, &message);
         let bytes = match self.network.is_narrow(from, to) {
             true => bulk + message.encode().0.len() as u64,

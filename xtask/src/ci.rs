@@ -87,6 +87,7 @@ const STEPS: &[Step] = &[
 /// What a swarm must have met at least once: a simulator that never gets there proves nothing of it.
 const MUST_HAPPEN: &[&str] = &[
     "snapshot_installed",
+    "snapshot_deferred",
     "leader_elected",
     "leader_caught",
     "chunk_repaired",

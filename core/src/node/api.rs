@@ -162,6 +162,8 @@ pub struct Tuning {
     pub append_inflight_max: u32,
     /// Bytes of records in one slice of a snapshot.
     pub snapshot_slice_bytes: u64,
+    /// States are fetched from peers so many at a time as have slices of so many bytes together, and one at the least.
+    pub snapshot_bytes_max: u64,
     /// Items that one step of a scan, collection or recovery touches at the most.
     pub slice_items: u32,
     /// Client requests under way at the most.
@@ -194,6 +196,7 @@ impl Default for Tuning {
             append_bytes_max: 512 << 10,
             append_inflight_max: 64,
             snapshot_slice_bytes: 256 << 10,
+            snapshot_bytes_max: 4 << 20,
             slice_items: 512,
             requests_max: 16_384,
             request_timeout: Duration::from_secs(15),

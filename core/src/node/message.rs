@@ -38,7 +38,10 @@ impl PeerMessage {
     /// Whether it carries bulk bytes and so travels beside the others.
     #[must_use]
     pub fn is_bulk(&self) -> bool {
-        matches!(self.head, Head::StoreChunk { .. } | Head::ChunkFound { .. })
+        matches!(
+            self.head,
+            Head::StoreChunk { .. } | Head::ChunkFound { .. } | Head::SnapshotSlice { .. }
+        )
     }
 
     /// Head and bulk body of the message as they go on the wire.

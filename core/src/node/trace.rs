@@ -75,6 +75,11 @@ pub enum Trace {
         /// The group.
         group: GroupId,
     },
+    /// A group's state was offered, and is not fetched yet: as many others are as may be at a time.
+    SnapshotDeferred {
+        /// The group.
+        group: GroupId,
+    },
     /// A replica has installed a leader's state.
     SnapshotInstalled {
         /// The group.

@@ -20,6 +20,7 @@ pub(super) fn log(event: &Trace) {
         Trace::Scrubbed { bytes, damaged: 0 } => info!(bytes, "verified all chunks"),
         Trace::Scrubbed { bytes, damaged } => warn!(bytes, damaged, "verified all chunks"),
         Trace::Readmitted { group } => info!(%group, "readmitted"),
+        Trace::SnapshotDeferred { group } => debug!(%group, "a state is not fetched yet"),
         Trace::SnapshotInstalled { group, position } => {
             info!(%group, ?position, "installed a leader's state");
         }

@@ -52,7 +52,7 @@ use tokio::sync::watch;
 pub enum Channel {
     /// Everything but bulk bytes.
     Control,
-    /// Chunks on their way to and from other nodes.
+    /// Chunks and slices of states on their way to and from other nodes.
     Bulk,
 }
 

@@ -155,6 +155,7 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
         Trace::Log(LogTrace::SegmentReused { .. }) => Some("segment-reused"),
         Trace::Readmitted { .. } => Some("replica-readmitted"),
         Trace::SnapshotInstalled { .. } => Some("snapshot-installed"),
+        Trace::SnapshotDeferred { .. } => Some("snapshot-deferred"),
         Trace::Damaged { .. } => Some("corruption-found"),
         Trace::StateDamaged { .. } => Some("state-damaged"),
         Trace::ChunkRepaired { .. } => Some("chunk-repaired"),

@@ -48,6 +48,7 @@ targets! {
     table_frame: "table-frame",
     superblock: "superblock",
     wal_batch: "wal-batch",
+    segment: "segment",
     recording: "recording",
     http: "http",
     xml: "xml",

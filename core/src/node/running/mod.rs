@@ -24,6 +24,7 @@
 //! - The order of rounds and gates is that of groups, so a node's effects are the same in every run.
 
 mod charter;
+mod fetches;
 mod lanes;
 mod layout;
 mod rounds;
@@ -31,6 +32,7 @@ mod stopping;
 
 pub(super) use self::stopping::Stopping;
 
+use self::fetches::Fetches;
 use self::lanes::{Gate, Scratch, cx};
 use self::rounds::Rounds;
 use super::api::{Config, Effect, Input};
@@ -109,6 +111,7 @@ pub(super) struct Running {
     /// Stores that look for a cluster in the place of a node's.
     strangers: BTreeMap<NodeId, StoreId>,
     rounds: Rounds,
+    fetches: Fetches,
     pub(super) leading: Leading,
     support: support::Given,
     /// A queue for the store lane, one for the router, one for each lane of shards.
@@ -183,6 +186,10 @@ impl Running {
             hashing: BTreeMap::new(),
             strangers: BTreeMap::new(),
             rounds: Rounds::default(),
+            fetches: Fetches::new(
+                config.tuning.snapshot_bytes_max,
+                config.tuning.snapshot_slice_bytes,
+            ),
             leading: Leading::default(),
             support: support::Given::default(),
             queues: (0..2 + lanes).map(|_| VecDeque::new()).collect(),
@@ -398,6 +405,9 @@ impl Running {
             Head::ChunkAbsent { call } => {
                 Post::Router(RouterInput::ChunkFetched { from, call, bytes: None })
             }
+            Head::SnapshotOffer { group, .. } if !self.fetches.admits(group, now.mono) => {
+                return effects.push(Effect::Trace(Trace::SnapshotDeferred { group }));
+            }
             Head::SnapshotOffer { group, offer } => {
                 Post::Replica(group, ReplicaInput::Offer { from, offer })
             }
@@ -405,6 +415,7 @@ impl Running {
                 Post::Replica(group, ReplicaInput::Pull { from, position, after })
             }
             Head::SnapshotSlice { group, position, after, records } => {
+                self.fetches.on_slice(group, records.is_empty(), now.mono);
                 Post::Replica(group, ReplicaInput::Slice { from, position, after, records })
             }
             Head::SnapshotEnd { group, position } => {
