@@ -102,6 +102,9 @@ const MUST_HAPPEN: &[&str] = &[
     "replica_joined",
     "replica_left",
     "read_by_lease",
+    "index_snapshot_written",
+    "index_snapshot_loaded",
+    "index_snapshot_refused",
 ];
 
 /// Rows of docs/bug-bench.md: the swarm kills them all.

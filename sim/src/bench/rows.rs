@@ -245,6 +245,12 @@ pub const PLANTED: &[Row] = &[
         "redundancy",
         "`chunk`, the end of a verification",
     ),
+    row(
+        42,
+        "the end of a snapshot of the index does not wait for the sync of the frames that are in it",
+        "two boots",
+        "`node`, the writer of snapshots of the index",
+    ),
 ];
 
 #[cfg(test)]
