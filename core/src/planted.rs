@@ -111,8 +111,10 @@ bugs! {
     PromiseLostAtBoot = 40,
     /// The scrub passes over what it can't verify.
     ScrubPassesOver = 41,
+    /// The end of a snapshot of the index does not wait for the sync of the frames that are in it.
+    IndexBeforeSync = 42,
     /// Who hears that its leader's node is gone takes back what it has promised that leader.
-    SuspicionEndsPromise = 42,
+    SuspicionEndsPromise = 43,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

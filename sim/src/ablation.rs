@@ -27,6 +27,7 @@ pub const ORACLES: &[&str] = &[
     "liveness",
     "collection",
     "scrub",
+    "two-boots",
     "work",
 ];
 

@@ -175,6 +175,10 @@ knobs! {
     ScrubBytesPerSecond = scrub_bytes_per_second: 0 ..= 1_099_511_627_776, same, same;
     /// How often all of them are.
     ScrubEvery = scrub_every: 1_000_000 ..= 31_536_000_000_000_000, nanos, Duration;
+    /// Growth of the table log after which a snapshot of the index is written: 0 for never.
+    IndexBytesMin = index_bytes_min: 0 ..= 1_099_511_627_776, same, same;
+    /// Bytes of it that are written a second.
+    IndexBytesPerSecond = index_bytes_per_second: 1 ..= 1_099_511_627_776, same, same;
 }
 
 const fn nanos(duration: Duration) -> u64 {

@@ -230,6 +230,12 @@ impl Disk {
         self.names.iter().map(found).collect()
     }
 
+    /// What a process reads there now, if there is such a file.
+    #[must_use]
+    pub fn peek(&self, file: FileId, offset: u64, len: usize) -> Option<Bytes> {
+        Some(self.files[&self.inode(file)?].read(offset as usize, len))
+    }
+
     /// The power goes: unsynced sectors and names become anything that they may.
     pub fn lose_power(&mut self, now: u64) {
         let mut draw = self.crash_draw(now);

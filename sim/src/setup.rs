@@ -289,6 +289,7 @@ impl Setup {
         }
         tuning.max_clock_drift_ppm = draw_leases(seed, overrides, aim.as_ref());
         draw_scrub(&mut tuning, seed, overrides);
+        draw_index(&mut tuning, seed, overrides);
         overrides.tuning.iter().for_each(|(knob, value)| knob.set(&mut tuning, *value));
         let drifts = classes.contains(&Class::ClockDrift);
         let drift = |node: &NodeId| match calm.contains(&Calm::Clocks) {
@@ -505,7 +506,18 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         max_clock_drift_ppm: None,
         scrub_bytes_per_second: 0,
         scrub_every: Duration::from_secs(1),
+        index_bytes_min: 0,
+        index_bytes_per_second: 1 << 20,
     }
+}
+
+/// Every other run writes snapshots of the index, often. What is given is all there is.
+fn draw_index(tuning: &mut Tuning, seed: u64, overrides: &Overrides) {
+    let mut draw = Draw::new(seed, Domain::Setup, &[23]);
+    let given = overrides.faults.is_some() || overrides.plan.is_some();
+    let least = draw.magnitude(256, 256 << 10);
+    tuning.index_bytes_per_second = draw.magnitude(16 << 10, 64 << 20);
+    tuning.index_bytes_min = if given || draw.chance(1, 2) { 0 } else { least };
 }
 
 /// Every other run scrubs, fast enough for several rounds. What is given is all there is.

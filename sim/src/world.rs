@@ -10,6 +10,7 @@
 
 mod ambush;
 mod asking;
+mod booting;
 mod burden;
 mod disaster;
 mod echoes;
@@ -635,6 +636,7 @@ impl<M: Machine> World<M> {
         };
         self.tracer.event(self.now, Kind::Boot, &[node as u64, files.len() as u64], line);
         self.oracles.on_boot(id);
+        self.check_index(node);
         if boot > 1 {
             Stats::count(&mut self.stats.rare, "restart", 1);
         }

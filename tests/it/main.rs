@@ -4,5 +4,6 @@ mod alone;
 #[path = "../shared/alone.rs"]
 mod by_hand;
 mod disks;
+mod index;
 mod scrub;
 mod stopped;

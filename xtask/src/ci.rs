@@ -103,6 +103,9 @@ const MUST_HAPPEN: &[&str] = &[
     "replica_joined",
     "replica_left",
     "read_by_lease",
+    "index_snapshot_written",
+    "index_snapshot_loaded",
+    "index_snapshot_refused",
     "refused_by_the_fallen",
     "refused_by_the_living",
 ];

@@ -57,6 +57,7 @@ impl Frame {
 #[derive(Clone, Debug)]
 pub struct Placed {
     pub(super) generation: u64,
+    pub(super) number: u64,
     pub(super) records: Vec<PlacedRecord>,
 }
 
@@ -259,7 +260,7 @@ impl Records {
             record.offset += PREAMBLE_BYTES + length;
         }
         let payload = core::iter::once(bytes.into()).chain(bodies).collect();
-        Frame { payload, mark, placed: Placed { generation, records: placed } }
+        Frame { payload, mark, placed: Placed { generation, number, records: placed } }
     }
 
     fn place(&mut self, key: &[u8], version: Version, body: Bytes, crc: u32) -> BodyPlace {

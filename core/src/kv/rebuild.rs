@@ -77,7 +77,8 @@ impl<V: Clone> Apart<V> {
 }
 
 /// A map that is built from its first key on.
-struct Builder<V> {
+#[derive(Clone, Debug)]
+pub(super) struct Builder<V> {
     keys: Keys,
     values: Vec<V>,
     /// The last key of the last leaf that is complete.
@@ -95,7 +96,7 @@ impl<V> Default for Builder<V> {
 }
 
 impl<V> Builder<V> {
-    fn push(&mut self, key: &[u8], value: V) {
+    pub(super) fn push(&mut self, key: &[u8], value: V) {
         if self.keys.len() == FILL {
             self.end_leaf();
         }
@@ -119,7 +120,7 @@ impl<V> Builder<V> {
         self.leaves.push((split, Arc::new(Node::Leaf(leaf))));
     }
 
-    fn finish(mut self) -> Map<V> {
+    pub(super) fn finish(mut self) -> Map<V> {
         if self.keys.len() > 0 {
             self.end_leaf();
         }

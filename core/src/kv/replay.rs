@@ -15,6 +15,7 @@
 use super::batch::Seat;
 use super::cow::Rubble;
 use super::frame::{self, Decoded, FrameError, Kind, Place};
+use super::index::IndexHead;
 use super::pending::Pending;
 use super::snapshot::Mark;
 use super::state::State;
@@ -38,6 +39,18 @@ pub struct Replay {
     installed: bool,
     anchor: Option<u64>,
     broken: Option<FrameError>,
+    /// What a snapshot of the index has brought already.
+    loaded: Option<Loaded>,
+}
+
+/// Where a snapshot of the index ends.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    generation: u64,
+    /// The first frame of that generation that is not in it.
+    next: u64,
+    /// Generations that it knew of.
+    seen: u64,
 }
 
 /// The frames of a group can't be made a state of.
@@ -75,6 +88,32 @@ impl Replay {
             installed: false,
             anchor: None,
             broken: None,
+            loaded: None,
+        }
+    }
+
+    /// A replay that goes on where a snapshot of the index ends: of the group's frames it needs those that are not in that,
+    /// and passes over the others.
+    #[must_use]
+    pub fn loaded(seat: Seat, head: &IndexHead, table: Table) -> Self {
+        let IndexHead { generation, generation_seen, next, mark, anchor, .. } = *head;
+        let current = Generation {
+            number: generation,
+            table,
+            pending: Pending::default(),
+            mark,
+            next,
+            whole: true,
+        };
+        Self {
+            current,
+            generation_seen: generation_seen.max(generation),
+            // Nothing before the first frame that it takes is missing.
+            gone_on: true,
+            installed: true,
+            anchor,
+            loaded: Some(Loaded { generation, next, seen: generation_seen }),
+            ..Self::new(seat)
         }
     }
 
@@ -144,8 +183,8 @@ impl Replay {
         place: Place,
     ) -> Result<Option<Rubble<Slot>>, FrameError> {
         self.generation_seen = self.generation_seen.max(frame.generation);
-        if frame.generation < self.current.number {
-            return Ok(None); // Overtaken by a snapshot.
+        if self.has(&frame) || frame.generation < self.current.number {
+            return Ok(None); // Overtaken by a snapshot, or in what was loaded.
         }
         if matches!(frame.kind, Kind::Begin | Kind::Part | Kind::End { .. }) {
             return self.build(frame, place);
@@ -162,6 +201,20 @@ impl Replay {
             self.anchor = Some(place.segment);
         }
         Ok(None)
+    }
+
+    /// Whether what was loaded made this frame superfluous.
+    fn has(&mut self, frame: &Decoded<'_>) -> bool {
+        let Some(Loaded { generation, next, seen }) = self.loaded else { return false };
+        let is_included = frame.generation == generation && frame.number < next;
+        if is_included {
+            // Whatever was damaged before this frame is in what was loaded, too.
+            self.broken = None;
+        }
+        // The rest of an installation that had begun before: it was given up, or else it would have ended before.
+        let goes_on = matches!(frame.kind, Kind::Part | Kind::End { .. });
+        let begun = self.building.as_ref().is_some_and(|it| it.number == frame.generation);
+        is_included || goes_on && !begun && frame.generation <= seen
     }
 
     /// A frame of a snapshot that is being installed.

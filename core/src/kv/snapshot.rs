@@ -225,7 +225,8 @@ impl Import {
         }
         let frame = self.frame(Records::default(), |_| Content::End { digest });
         let Self { seat, head, generation, frames, table, .. } = self;
-        Ok((State::restored(seat, table, head.mark, generation, frames)?, frame))
+        let state = State::restored(seat, table, head.mark, generation, frames)?;
+        Ok((state.with_end_unwritten(), frame))
     }
 
     fn frame(

@@ -4,6 +4,7 @@ use super::batch::{Batch, Change, Roster, Seat};
 use super::command::{Command, MEANING_FIRST, MEANING_LATEST, Op, Unreadable};
 use super::cow::{Key, Rubble};
 use super::frame::{self, Content, Decided, Frame, FrameError, Place, Placed, RecordHead, Records};
+use super::index::{IndexCopy, IndexHead};
 use super::session::{Admission, Sessions};
 use super::snapshot::{self, Export, Mark};
 use super::table::{Slot, Table};
@@ -90,6 +91,8 @@ pub struct State {
     logged: Mark,
     /// The segment of the latest frame written. It must be kept for its mark.
     anchor: Option<u64>,
+    /// Frames of this generation that are written.
+    settled: u64,
 }
 
 impl State {
@@ -147,7 +150,14 @@ impl State {
             unlogged: BTreeMap::new(),
             logged: mark,
             anchor: None,
+            settled: frames,
         }
+    }
+
+    /// For the end of an import: its last frame is not written yet.
+    pub(super) const fn with_end_unwritten(mut self) -> Self {
+        self.settled = self.settled.saturating_sub(1);
+        self
     }
 
     /// For the end of a replay: what the table log held beside the state.
@@ -330,6 +340,7 @@ impl State {
             let segment = Some(start.segment);
             assert!(segment >= self.anchor, "{start:?} before segment {:?}", self.anchor);
             self.anchor = segment;
+            self.settled = placed.number + 1;
             snapshot::settle(&mut self.table, placed, start);
         }
     }
@@ -384,10 +395,33 @@ impl State {
         Export::new(self.table.clone(), self.mark)
     }
 
+    /// The state as of the last frame taken, for a snapshot of the index. All changes must have been taken
+    /// ([`Self::take_frame`]) before.
+    #[must_use]
+    pub fn index_copy(&self) -> IndexCopy {
+        assert!(self.unlogged.is_empty(), "{:?} is copied before logging", self.seat.group);
+        let head = IndexHead {
+            generation: self.generation,
+            generation_seen: self.generation_seen,
+            next: self.frames,
+            mark: self.logged,
+            anchor: self.anchor,
+            digest: self.table.digest(),
+            records: self.table.len() as u64,
+        };
+        IndexCopy::new(self.table.clone(), head, self.settled)
+    }
+
     /// Which life of the state this is: frames of another one are not about it.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The highest generation that the table log has a frame of.
+    #[must_use]
+    pub const fn generation_seen(&self) -> u64 {
+        self.generation_seen
     }
 
     /// The generation that the next import has.

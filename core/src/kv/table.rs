@@ -11,6 +11,7 @@
 
 pub use super::body::{Body, Head, RecordLocation, ResidentBody, Stored};
 use super::cow::{Map, Rubble};
+use super::rebuild::Builder;
 use crate::types::{Timestamp, Version};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -178,6 +179,22 @@ impl Table {
         true
     }
 
+    /// Whether digest and sums are those of the records. Work in proportion to the table: for checkers.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        let mut counted = Self::default();
+        for (key, slot) in self.map.range(Bound::Unbounded) {
+            counted.digest = counted.digest.wrapping_add(digest_of(key, slot));
+            counted.account(key, slot, true);
+        }
+        (counted.digest, counted.live) == (self.digest, self.live.clone())
+    }
+
+    /// The segments of the table log in which records are.
+    pub fn segments(&self) -> impl Iterator<Item = u64> {
+        self.live.keys().copied()
+    }
+
     /// Takes the table apart in slices; see [`Rubble`].
     #[must_use]
     pub fn into_rubble(self) -> Rubble<Slot> {
@@ -200,6 +217,41 @@ impl Table {
                 self.live.remove(&location.segment);
             }
         }
+    }
+}
+
+/// A table that is built from its first record on, without a look at what the records hold: for a boot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TableBuilder {
+    built: Builder<Slot>,
+    /// All of the table but its records.
+    sums: Table,
+    last: Vec<u8>,
+    len: u64,
+}
+
+impl TableBuilder {
+    /// The next record. `false` if its key is not behind the last one's.
+    pub(super) fn push(&mut self, key: &[u8], slot: Slot) -> bool {
+        if self.len > 0 && *key <= *self.last {
+            return false;
+        }
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.len += 1;
+        self.sums.account(key, &slot, true);
+        self.built.push(key, slot);
+        true
+    }
+
+    /// How many there are.
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The table, of which the caller knows the digest.
+    pub(super) fn finish(self, digest: u128) -> Table {
+        Table { map: self.built.finish(), digest, live: self.sums.live }
     }
 }
 

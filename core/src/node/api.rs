@@ -177,6 +177,11 @@ pub struct Tuning {
     pub scrub_bytes_per_second: u64,
     /// A round over all of them begins this long after the last one did, or when that has ended.
     pub scrub_every: Duration,
+    /// A snapshot of the index is written when the table log has grown by so many bytes, and by as many as the last one has; 0 for
+    /// never.
+    pub index_bytes_min: u64,
+    /// No faster than so many bytes a second.
+    pub index_bytes_per_second: u64,
 }
 
 impl Default for Tuning {
@@ -203,6 +208,8 @@ impl Default for Tuning {
             max_clock_drift_ppm: None,
             scrub_bytes_per_second: 4 << 20,
             scrub_every: Duration::from_secs(24 * 60 * 60),
+            index_bytes_min: 64 << 20,
+            index_bytes_per_second: 32 << 20,
         }
     }
 }

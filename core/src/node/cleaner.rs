@@ -16,10 +16,11 @@ use crate::wal::Location;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use bincode::{Decode, Encode};
 
 /// Where a frame of the table log is in its segment, for the cleaner: in half the space of a group and a [`Location`],
 /// because a node that writes little at a time has a frame for every record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct FrameAt {
     group: GroupId,
     offset: u32,
@@ -138,13 +139,17 @@ impl Logs {
                 out.posts.push(Post::Replica(group, input));
             }
             _ => {
-                // What is damaged stays where it is, for its reader to find.
-                work.needed = true;
+                // What the device can't read now is tried again. What is damaged stays as long as something in it is current:
+                // for its reader, or until a peer has given the group another state.
+                work.needed |= result.is_err();
                 let damage = Damage {
                     file: FileId::new(FileKind::Table, location.segment),
                     offset: location.offset,
                     what: String::from("frame does not match its checksum"),
                 };
+                if result.is_ok() {
+                    out.posts.push(Post::Replica(group, ReplicaInput::FrameLost(damage.clone())));
+                }
                 out.posts.push(Post::Trace(Trace::Damaged { damage }));
             }
         }

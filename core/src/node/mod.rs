@@ -41,6 +41,7 @@ mod balance;
 mod boot;
 mod chunks;
 mod cleaner;
+mod index;
 mod leading;
 mod members;
 pub mod message;

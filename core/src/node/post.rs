@@ -7,6 +7,7 @@ use super::scrub::Scrubbed;
 use super::trace::Trace;
 use crate::codec::Octets;
 use crate::kv::frame::{Frame, Place, Placed};
+use crate::kv::index::IndexCopy;
 use crate::kv::snapshot::SnapshotRecord;
 use crate::kv::table::RecordLocation;
 use crate::machine::Hashed;
@@ -97,6 +98,10 @@ pub(crate) enum ReplicaInput {
     Clean { place: Place, payload: Bytes },
     /// All frames of that segment were given: is it still needed?
     Cleaned { segment: u64 },
+    /// A copy of the state is wanted for this snapshot of the index.
+    Index { number: u64 },
+    /// A frame of it in the oldest segment of the table log is not what was written.
+    FrameLost(Damage),
     /// A peer's node is not heard of.
     PeerLost(NodeId),
     /// A peer's node is heard of again.
@@ -142,6 +147,8 @@ pub(crate) enum StoreInput {
     Checkpoint,
     /// In answer to [`ReplicaInput::Cleaned`].
     Needed { group: GroupId, segment: u64, needed: bool },
+    /// In answer to [`ReplicaInput::Index`]; without a copy if there is no state.
+    IndexCopy { group: GroupId, number: u64, copy: Option<Box<IndexCopy>> },
     /// How many bytes of a group's records are current.
     Live { group: GroupId, bytes: u64 },
     /// Read a body for a replica.

@@ -9,6 +9,7 @@
 use super::api::Config;
 use super::boot::Admitted;
 use super::cleaner::FrameAt;
+use super::index;
 use super::members;
 use super::replica::Replica;
 use super::restore;
@@ -17,8 +18,8 @@ use super::superblock::Charter;
 use super::trace::Trace;
 use crate::chunk;
 use crate::kv::batch::{Roster, Seat};
-use crate::kv::frame::Place;
-use crate::kv::replay::Replay;
+use crate::kv::frame::{FrameError, Place};
+use crate::kv::replay::{Broken, Replay};
 use crate::kv::state::State;
 use crate::kv::table::Stored;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Instant, IoOp, IoResult, OpIds};
@@ -42,7 +43,11 @@ pub(super) struct Recovering {
     groups: BTreeMap<GroupId, Vec<NodeId>>,
     planted: Planted,
     wal: wal::Recovery,
+    /// Comes before the table log.
+    index: index::Loader,
     table: wal::Recovery,
+    /// The segment that the table log is read from.
+    table_from: u64,
     chunks: chunk::ChunkRecovery,
     wal_log: Option<Box<SegmentLog>>,
     table_log: Option<Box<SegmentLog>>,
@@ -108,7 +113,7 @@ pub(super) struct Ready {
 }
 
 /// Which nodes hold which group.
-fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
+pub(super) fn groups_of(charter: &Charter) -> BTreeMap<GroupId, Vec<NodeId>> {
     let shards = (0..charter.shards).map(|shard| ShardId(shard).group());
     let groups = core::iter::once(GroupId::META).chain(shards);
     groups.map(|group| (group, layout::home(charter, group))).collect()
@@ -141,7 +146,7 @@ pub(super) fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wa
             ..base
         },
         FileKind::Chunk => wal::Config { segment_bytes: tuning.chunk_segment_bytes, ..base },
-        FileKind::Table | FileKind::Superblock | FileKind::Spare => {
+        FileKind::Table | FileKind::Superblock | FileKind::Spare | FileKind::Index => {
             wal::Config { segment_bytes: tuning.table_segment_bytes, eager_sync: false, ..base }
         }
     }
@@ -167,6 +172,8 @@ impl Recovering {
             ..chunk::Config::new(chunk_log)
         };
         let mut recovering = Self {
+            index: index::Loader::new(store, &files, groups.keys().copied()),
+            table_from: 0,
             groups,
             planted: config.planted,
             wal: wal::Recovery::new(log_config(config, FileKind::Wal, store), &files),
@@ -193,13 +200,32 @@ impl Recovering {
         let mut outputs = Vec::new();
         recovering.wal.start(&mut recovering.ops.wal, &mut outputs);
         recovering.on_wal(outputs, ios, traces)?;
-        let mut outputs = Vec::new();
-        recovering.table.start(&mut recovering.ops.table, &mut outputs);
-        recovering.on_table(outputs, ios, traces)?;
+        recovering.index.start(&mut recovering.ops.table, ios);
+        if recovering.index.is_done() {
+            recovering.start_table(ios, traces)?;
+        }
         let mut outputs = Vec::new();
         recovering.chunks.start(&mut recovering.ops.chunk, &mut outputs);
         recovering.on_chunks(outputs, ios, traces)?;
         Ok(recovering)
+    }
+
+    /// Reads the table log: all of it, or what is behind the snapshot that was loaded.
+    fn start_table(&mut self, ios: &mut Vec<IoOp>, traces: &mut Vec<Trace>) -> Result<(), Halt> {
+        if let Some(loaded) = self.index.take() {
+            self.table.begin_at(&loaded.segments, loaded.durable);
+            self.table_from = loaded.segments.last().map_or(0, |first| first.number);
+            self.frames = loaded.frames;
+            for (group, (head, table)) in loaded.groups {
+                if let Some(founding) = self.groups.get(&group) {
+                    let seat = seat(group, founding, self.planted);
+                    self.states.insert(group, Replay::loaded(seat, &head, table));
+                }
+            }
+        }
+        let mut outputs = Vec::new();
+        self.table.start(&mut self.ops.table, &mut outputs);
+        self.on_table(outputs, ios, traces)
     }
 
     /// Whether everything is read.
@@ -221,6 +247,9 @@ impl Recovering {
         let mut outputs = Vec::new();
         if self.wal.on_done(op, result, &mut self.ops.wal, &mut outputs) {
             return self.on_wal(outputs, ios, traces);
+        }
+        if self.index.on_done(op, result, &mut self.ops.table, ios, traces)? {
+            return if self.index.is_done() { self.start_table(ios, traces) } else { Ok(()) };
         }
         if self.table.on_done(op, result, &mut self.ops.table, &mut outputs) {
             return self.on_table(outputs, ios, traces);
@@ -417,11 +446,23 @@ impl Recovering {
         let mut replicas = BTreeMap::new();
         let mut abstaining = Vec::new();
         let mut wal_damaged = self.wal_damaged;
+        let table = self.table_log?;
+        // What was loaded may know a record in a segment that is gone: it was rewritten then, or is lost.
+        let from = self.table_from;
+        let lacks_segment = |state: &State| {
+            from > 0 && state.table().segments().any(|number| table.segment(number).is_none())
+        };
         for group in &seated {
             let (Some(voters), Some(replay)) = (groups.get(group), states.remove(group)) else {
                 continue;
             };
             let (state, broken) = match replay.finish() {
+                Ok(state) if lacks_segment(&state) => {
+                    let error = FrameError::Place;
+                    let next_generation = state.generation_seen() + 1;
+                    let vacant = State::new(seat(*group, voters, config.planted));
+                    (vacant, Some(Broken { error, next_generation }))
+                }
                 Ok(state) => (state, None),
                 Err(broken) => (State::new(seat(*group, voters, config.planted)), Some(broken)),
             };
@@ -465,9 +506,12 @@ impl Recovering {
             }
             replicas.insert(*group, replica);
         }
+        let grown = table.segments().filter(|it| it.number >= from).map(|it| it.used).sum();
         let logs = store::Recovered {
             wal: *self.wal_log?,
-            table: *self.table_log?,
+            index: self.index.files(),
+            grown,
+            table: *table,
             wal_groups: self.wal_groups,
             wal_damaged,
             frames: self.frames,

@@ -13,6 +13,7 @@
 use super::api::FsyncPolicy;
 use super::balance::Balance;
 use super::cleaner::{Cleaner, FrameAt};
+use super::index;
 use super::patient::{Patient, Report};
 use super::post::{Post, ReplicaInput};
 use super::restore;
@@ -83,6 +84,10 @@ pub(super) struct Recovered {
     pub(super) wal_damaged: Option<u64>,
     /// Where the frames of each segment of the table log are.
     pub(super) frames: BTreeMap<u64, Vec<FrameAt>>,
+    /// The snapshots of the index.
+    pub(super) index: index::Files,
+    /// By so many bytes the table log has grown since the one that was loaded.
+    pub(super) grown: u64,
 }
 
 /// Settings of the store lane.
@@ -93,6 +98,7 @@ pub(super) struct Settings {
     pub(super) wal_segments_max: usize,
     pub(super) wal_segment_bytes: u64,
     pub(super) planted: Planted,
+    pub(super) index: index::Settings,
 }
 
 /// The logs of a node.
@@ -113,6 +119,7 @@ pub(super) struct Logs {
     balance: Balance,
     pub(super) frames: BTreeMap<u64, Vec<FrameAt>>,
     pub(super) cleaner: Cleaner,
+    pub(super) index: index::Writer,
     /// Segments that go once the table log is durable through here.
     pub(super) cleaned: Vec<(Lsn, u64)>,
     sync_at: Option<Instant>,
@@ -138,6 +145,7 @@ impl Logs {
             balance: Balance::new(settings.wal_segment_bytes),
             frames: found.frames,
             cleaner: Cleaner::default(),
+            index: index::Writer::new(settings.index, found.index, found.grown),
             cleaned: Vec::new(),
             sync_at: None,
             checkpoint_at: now + settings.checkpoint_every,
@@ -147,7 +155,8 @@ impl Logs {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let logs = [self.wal.deadline(), self.table.deadline()];
-        first_of([first_of(logs), self.sync_at, Some(self.checkpoint_at)])
+        let index = self.index.deadline();
+        first_of([first_of(logs), self.sync_at, index, Some(self.checkpoint_at)])
     }
 
     pub(super) fn persist(&mut self, group: GroupId, id: PersistId, writes: &[Write]) {
@@ -254,6 +263,7 @@ impl Logs {
         self.on_table(reports, out);
         self.trim(out);
         self.clean(out);
+        self.index(mono, out);
     }
 
     /// Returns whether the operation was one of the logs'.
@@ -273,7 +283,7 @@ impl Logs {
             out.posts.push(Post::Replica(group, ReplicaInput::Body { token, result }));
             return true;
         }
-        if self.on_clean_read(op, result, out) {
+        if self.on_clean_read(op, result, out) || self.on_index_done(now.mono, op, result, out) {
             return true;
         }
         if let Some(reports) = self.wal.on_done(now.mono, op, result, out) {
@@ -370,6 +380,7 @@ impl Logs {
                 Report::Written(lsn, location, tag) => {
                     let frames = self.frames.entry(location.segment).or_default();
                     frames.push(FrameAt::new(tag.group, location));
+                    self.index.grow(location.bytes);
                     let start = Place { segment: location.segment, offset: location.offset };
                     let FrameTag { group, position, placed } = tag;
                     self.frames_written.push_back((lsn, group, placed.generation(), position));

@@ -7,6 +7,7 @@ use crate::types::{
     Term,
 };
 use crate::wal::LogTrace;
+use alloc::string::String;
 use bincode::Encode;
 
 /// One event.
@@ -148,6 +149,31 @@ pub enum Trace {
         bytes: u64,
         /// Chunks that it found damaged.
         damaged: u64,
+    },
+    /// A snapshot of the index is durable.
+    IndexWritten {
+        /// Its number.
+        number: u64,
+        /// Records of all groups.
+        records: u64,
+        /// Bytes of its file.
+        bytes: u64,
+    },
+    /// A boot reads the table log only behind a snapshot of the index.
+    IndexLoaded {
+        /// Its number.
+        number: u64,
+        /// Records of all groups.
+        records: u64,
+        /// Segments of the table log that are not read.
+        segments: u64,
+    },
+    /// A snapshot of the index is doubtful: the boot removes it, and reads the table log whole if there is no other.
+    IndexRefused {
+        /// Its number.
+        number: u64,
+        /// Why.
+        why: String,
     },
     /// Commands of this meaning are beyond this program: the replica applies nothing more.
     Stranded {

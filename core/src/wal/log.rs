@@ -280,6 +280,12 @@ impl SegmentLog {
         self.durable
     }
 
+    /// The last batch that is durable.
+    #[must_use]
+    pub const fn synced_seq(&self) -> u64 {
+        self.synced_seq
+    }
+
     /// Payload bytes that wait to be written.
     #[must_use]
     pub const fn queued_bytes(&self) -> u64 {

@@ -46,7 +46,7 @@
 //! # Boot
 //!
 //! [`Recovery`] first reads the last segment for the highest mark, then walks all segments in order and
-//! hands records and damages out in slices. Records beyond the mark are accepted only if they are whole, and
+//! hands records and damages out in slices; where the owner knows what the older ones hold, from a later one on ([`Recovery::begin_at`]). Records beyond the mark are accepted only if they are whole, and
 //! are **written again in place** and synced before [`RecoveryOutput::Finished`]: they may stand in the
 //! page cache only, left there by a process that was killed, or by one whose sync failed. What follows the
 //! cut is overwritten with zeros before anything is appended, so it can't come back; in a log that recycles only where it

@@ -169,6 +169,8 @@ pub const fn kind_code(kind: FileKind) -> u8 {
         FileKind::Chunk => 3,
         // Has no header of its own.
         FileKind::Spare => 4,
+        // Nor has this.
+        FileKind::Index => 5,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! 1. **Find the mark.** From the newest file back: the first that has a good header or any batch is the
 //!    last segment; newer ones were made ahead or hold a torn first write, and are removed. The highest mark in
-//!    the last segment is the log's: a segment is only begun when all before it is synced.
+//!    the last segment is the log's: a segment is only begun when all before it is synced. Only heads are read for that; what lies behind the last
+//!    batch is not read again.
 //! 2. **Walk** all segments in order. At or before the mark, a batch that is missing or can't be identified
 //!    and a payload with a wrong checksum are damage. Beyond it the first of these is the torn tail:
 //!    the log ends before it. A whole batch beyond the mark is written again in place.
@@ -47,6 +48,10 @@ pub struct Recovery {
     pub(super) phase: Phase,
     waiting: Option<Waiting>,
     pub(super) patchwork: Option<Patchwork>,
+    /// The last segment, where its last batch ends, and what isn't zero behind that: it need not be read again.
+    end: Option<(u64, u64, Option<Range<u64>>)>,
+    /// The segment that the walk begins with, if it is not the first.
+    begin: u64,
     /// The last batch known to be synced.
     pub(super) mark: u64,
     /// The highest mark in what the log keeps.
@@ -187,6 +192,8 @@ impl Recovery {
             files,
             waiting: None,
             patchwork: None,
+            end: None,
+            begin: 0,
             mark: 0,
             mark_kept: 0,
             damaged_seq: 0,
@@ -207,6 +214,19 @@ impl Recovery {
     #[must_use]
     pub const fn cut_at(&self) -> Option<&Cut> {
         self.cut.as_ref()
+    }
+
+    /// The owner knows what is in these segments, oldest first, but for the last: the walk begins with that, and the others are
+    /// a part of the log without being read. Every batch up to `durable` is known to be synced. To be called before
+    /// [`Self::start`].
+    pub fn begin_at(&mut self, segments: &[SegmentStat], durable: u64) {
+        let Some((first, before)) = segments.split_last() else { return };
+        self.known.extend(before.iter().map(|stat| (stat.number, *stat)));
+        (self.begin, self.mark) = (first.number, durable);
+        if let Some(last) = before.last() {
+            self.walked = Some((last.number, last.used, None));
+            self.expected = Some(first.first_seq);
+        }
     }
 
     /// Emits the first outputs; finishes at once if there are no files. Called once.
@@ -326,7 +346,9 @@ impl Recovery {
             }
             Phase::Find(index, walk @ None) => {
                 let file = file_at(&self.files, *index)?;
-                *walk = Some(Walk::open(file, range, bytes, bad, &self.config)?);
+                let mut opened = Walk::open(file, range, bytes, bad, &self.config)?;
+                opened.scanner.skip_payloads(); // Heads tell all that is looked for.
+                *walk = Some(opened);
                 Ok(())
             }
             Phase::Walk(index, _, walk @ None) => {
@@ -391,8 +413,10 @@ impl Recovery {
             }
             // A batch may stand there, and with it the mark.
             Found::End { from, unreadable: true, .. } => self.refuse_unreadable(file, from, out),
-            Found::End { .. } if walk.any || walk.header.is_some() => {
-                self.phase = Phase::Walk(0, index, None);
+            Found::End { from, dirt, .. } if walk.any || walk.header.is_some() => {
+                self.end = Some((file.number, from, dirt));
+                let begin = self.files.iter().position(|it| it.file.number >= self.begin);
+                self.phase = Phase::Walk(begin.unwrap_or(0).min(index), index, None);
                 Flow::Continue
             }
             Found::End { .. } => {
@@ -467,6 +491,10 @@ impl Recovery {
         let file = walk.file.file;
         let batch = match walk.batch.take() {
             Some(batch) => batch,
+            None if self.is_at_end(&walk) => {
+                let (_, from, dirt) = self.end.take().unwrap_or_default();
+                return self.on_end(index, last, &walk, (from, dirt, false), out);
+            }
             None => match walk.scanner.next(&self.seal) {
                 Found::Read(range) => {
                     self.phase = Phase::Walk(index, last, Some(walk));
@@ -520,6 +548,12 @@ impl Recovery {
         self.expected = Some(seq + 1);
         self.phase = Phase::Walk(index, last, Some(walk));
         Flow::Continue
+    }
+
+    /// Whether nothing follows but what [`Self::find`] has looked through.
+    fn is_at_end(&self, walk: &Walk) -> bool {
+        let number = walk.file.file.number;
+        self.end.as_ref().is_some_and(|(of, from, _)| *of == number && walk.scanner.is_at(*from))
     }
 
     /// Reports batches that are missing before this one. `true`: they are the torn tail.

@@ -120,6 +120,16 @@ impl Scanner {
         self.window = Window { base: range.start, bytes, bad };
     }
 
+    /// From here on reads are short, because payloads are not looked at.
+    pub(super) const fn skip_payloads(&mut self) {
+        self.skips = true;
+    }
+
+    /// Whether everything up to here, and nothing more, is classified.
+    pub(super) const fn is_at(&self, offset: u64) -> bool {
+        self.pos == offset && self.at == offset && self.candidate.is_none()
+    }
+
     /// The bytes of a range, or what to read first.
     pub(super) fn require(&mut self, range: Range<u64>) -> Result<Bytes, Range<u64>> {
         match self.in_window(&range) {

@@ -17,9 +17,10 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use bincode::{Decode, Encode};
 
 /// A segment as its log knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SegmentStat {
     /// Its number; segments are written in this order, and numbers are never reused.
     pub number: u64,

@@ -74,6 +74,11 @@ pub fn compact_on(
         return Err(ToolError::Store(reason.into()));
     }
     let bytes_before = bytes_of(&files);
+    // A snapshot of the index of what was there before: the next boot would find that it lacks segments.
+    for stale in files.iter().filter(|it| it.file.kind == FileKind::Index) {
+        let removed = disk.execute(Io::Remove { file: stale.file });
+        removed.map_err(|error| ToolError::Store(format!("removing {}: {error:?}", stale.file)))?;
+    }
     let found = survey_by(superblock, files, |io| on_logs(disk, io.clone()))?;
     let mut compaction = Compaction::new(found);
     let mut queue = VecDeque::new();

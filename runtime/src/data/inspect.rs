@@ -25,7 +25,7 @@ use std::path::Path;
 pub struct Inspection {
     /// Whose it is.
     pub identity: Identity,
-    /// Its logs, and the files that wait to be segments of the write-ahead log again.
+    /// Its logs, the files that wait to be segments of the write-ahead log again, and snapshots of the index.
     pub logs: Vec<LogFiles>,
     /// Its replicas.
     pub groups: Vec<Group>,
@@ -211,7 +211,7 @@ pub fn inspect(path: &Path, progress: &Progress) -> Result<Inspection, ToolError
     }
     let stats = found.map(|found| found.chunks.stats()).unwrap_or_default();
     let chunks = Chunks { chunks: stats.chunks, bytes: stats.live_bytes };
-    let kinds = KINDS.into_iter().chain([FileKind::Spare]);
+    let kinds = KINDS.into_iter().chain([FileKind::Spare, FileKind::Index]);
     let logs = kinds.map(|kind| log_of(&store, kind, found)).collect();
     Ok(Inspection { identity, logs, groups, buckets, chunks, problem })
 }
@@ -268,6 +268,7 @@ fn log_of(store: &Store, kind: FileKind, found: Option<&Found>) -> LogFiles {
             FileKind::Table => "table",
             FileKind::Chunk => "chunks",
             FileKind::Spare => "spare",
+            FileKind::Index => "index",
             FileKind::Superblock => "superblock",
         },
         segments: files.len() as u64,

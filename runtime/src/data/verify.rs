@@ -5,7 +5,7 @@ use super::logs::{self, Judgement, KINDS};
 use super::store::{Copies, Store};
 use super::{Progress, ToolError, bodies, chunks};
 use ironseed_core::machine::{FileId, FileKind};
-use ironseed_core::node::offline::{Found, FoundGroup};
+use ironseed_core::node::offline::{Doubt, Found, FoundGroup, judge_indexes};
 use ironseed_core::node::superblock::{COPY_BYTES, Membership, Superblock};
 use ironseed_core::raft::Standing;
 use std::path::Path;
@@ -66,6 +66,7 @@ pub fn verify(path: &Path, progress: &Progress) -> Result<Verified, ToolError> {
     logs::read_all(&store, id, kind, &judgement, &mut verified, progress, each)?;
     verified.count("chunks", found.chunks.stats().chunks);
     check_groups(&found, &mut verified);
+    check_indexes(&store, &superblock, &mut verified, progress);
     progress.say("stored bytes");
     bodies::check(&store, &found, &mut verified);
     chunks::check_named(&store, &found, &mut verified);
@@ -118,6 +119,27 @@ fn check_groups(found: &Found, verified: &mut Verified) {
             let what = format!("promises of group {group}: it abstains until it is readmitted");
             verified.add(findings::of_log(wal, Kind::Entries, groups, what));
         }
+    }
+}
+
+/// Snapshots of the index: what they say is in the table log, too.
+fn check_indexes(
+    store: &Store,
+    superblock: &Superblock,
+    verified: &mut Verified,
+    progress: &Progress,
+) {
+    let judged = judge_indexes(superblock, &store.files, |io| store.pretend(io, progress));
+    for (found, judged) in judged {
+        verified.count("snapshots of the index", 1);
+        let (kind, what) = match judged {
+            Ok(_) => continue,
+            // A crash leaves the first, and cleaning the second: the next boot removes both.
+            Err(doubt @ (Doubt::Unfinished | Doubt::Outdated(_))) => (Kind::TornTail, doubt),
+            Err(doubt @ Doubt::Damaged(_)) => (Kind::Copy, doubt),
+        };
+        let what = format!("snapshot of the index ({what}): a boot reads the table log instead");
+        verified.add(findings::finding(found.file, 0, kind, Groups::None, what));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The files of one store and what each operation does to them.
 
+use super::buffers::Buffers;
 use super::{DataDir, ExecuteIo, Listed};
 use bytes::{Bytes, BytesMut};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
@@ -24,8 +25,12 @@ const CACHED_READ_BYTES_MAX: u32 = 64 << 10;
 
 /// Reads so many bytes from `offset` on, fewer where the file ends before.
 pub(crate) fn read_range(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
+    read_into(file, offset, len, Vec::with_capacity(len)).map(Bytes::from)
+}
+
+/// The same into a buffer that is empty and has room for them.
+fn read_into(file: &File, offset: u64, len: usize, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     // Not zeroed before: a boot reads gigabytes.
-    let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
         let at = offset + bytes.len() as u64;
         match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
@@ -36,7 +41,7 @@ pub(crate) fn read_range(file: &File, offset: u64, len: usize) -> io::Result<Byt
     }
     // More may have been allocated, and read, than was asked for.
     bytes.truncate(len);
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 /// An open file.
@@ -53,11 +58,12 @@ struct Open {
 pub(super) struct Files {
     dir: DataDir,
     open: Mutex<BTreeMap<FileId, Arc<Open>>>,
+    buffers: Buffers,
 }
 
 impl Files {
     pub(super) fn new(dir: DataDir) -> Self {
-        Self { dir, open: Mutex::new(BTreeMap::new()) }
+        Self { dir, open: Mutex::new(BTreeMap::new()), buffers: Buffers::default() }
     }
 
     pub(super) fn dir(&self) -> &DataDir {
@@ -146,7 +152,8 @@ impl Files {
     }
 
     fn read(&self, file: FileId, offset: u64, len: u32) -> io::Result<Bytes> {
-        read_range(&self.opened(file)?.file, offset, len as usize)
+        let (open, len) = (self.opened(file)?, len as usize);
+        read_into(&open.file, offset, len, self.buffers.take(len)).map(|it| self.buffers.lend(it))
     }
 
     fn rename(&self, from: FileId, to: FileId) -> io::Result<()> {

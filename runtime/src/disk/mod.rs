@@ -24,6 +24,7 @@
 //! # Caveats
 //! Bulk data goes through the page cache, not around it (`O_DIRECT`).
 
+mod buffers;
 pub mod conformance;
 mod directory;
 pub(crate) mod files;

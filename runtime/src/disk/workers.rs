@@ -66,7 +66,7 @@ impl Workers {
                 FileKind::Wal => &self.wal,
                 FileKind::Table => &self.table,
                 FileKind::Chunk => &self.chunk,
-                FileKind::Superblock | FileKind::Spare => &self.names,
+                FileKind::Superblock | FileKind::Spare | FileKind::Index => &self.names,
             },
             Io::Create { .. } | Io::Rename { .. } | Io::Remove { .. } | Io::SyncDir => &self.names,
         };

@@ -19,6 +19,18 @@ pub(super) fn log(event: &Trace) {
         Trace::ChunkRepaired { chunk } => info!(?chunk, "healed a chunk from a peer"),
         Trace::Scrubbed { bytes, damaged: 0 } => info!(bytes, "verified all chunks"),
         Trace::Scrubbed { bytes, damaged } => warn!(bytes, damaged, "verified all chunks"),
+        Trace::IndexWritten { number, records, bytes } => {
+            info!(number, records, bytes, "wrote a snapshot of the index");
+        }
+        Trace::IndexLoaded { number, records, segments } => {
+            info!(
+                number,
+                records, segments, "loaded a snapshot of the index: older segments are not read"
+            );
+        }
+        Trace::IndexRefused { number, why } => {
+            warn!(number, %why, "a snapshot of the index is refused: the boot reads more");
+        }
         Trace::Readmitted { group } => info!(%group, "readmitted"),
         Trace::SnapshotDeferred { group } => debug!(%group, "a state is not fetched yet"),
         Trace::SnapshotInstalled { group, position } => {

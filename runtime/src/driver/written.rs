@@ -23,7 +23,7 @@ pub struct AllWritten {
     pub table: Written,
     /// The log of chunks.
     pub chunk: Written,
-    /// The superblock, and syncs of the directory.
+    /// The superblock, snapshots of the index, and syncs of the directory.
     pub other: Written,
 }
 
@@ -47,7 +47,7 @@ impl AllWritten {
             FileKind::Wal | FileKind::Spare => &mut self.wal,
             FileKind::Table => &mut self.table,
             FileKind::Chunk => &mut self.chunk,
-            FileKind::Superblock => &mut self.other,
+            FileKind::Superblock | FileKind::Index => &mut self.other,
         }
     }
 }

@@ -247,6 +247,12 @@ pub const PLANTED: &[Row] = &[
     ),
     row(
         42,
+        "the end of a snapshot of the index does not wait for the sync of the frames that are in it",
+        "two boots",
+        "`node`, the writer of snapshots of the index",
+    ),
+    row(
+        43,
         "who hears that its leader's node is gone takes back what it has promised that leader",
         "linearizability",
         "`raft`, suspicion of a peer",

@@ -83,7 +83,7 @@ impl DurableLog {
 
     /// More of a file has become durable.
     pub fn synced(&mut self, node: NodeId, file: FileId, disk: &Disk) {
-        if matches!(file.kind, FileKind::Superblock | FileKind::Spare) {
+        if matches!(file.kind, FileKind::Superblock | FileKind::Spare | FileKind::Index) {
             return;
         }
         self.nodes.entry(node).or_default().scan(file, disk, self.entry_kinds);
@@ -101,7 +101,7 @@ impl DurableLog {
             logs.entries.retain(|_, (_, file)| named.contains(file));
         }
         for file in named {
-            if !matches!(file.kind, FileKind::Superblock | FileKind::Spare) {
+            if !matches!(file.kind, FileKind::Superblock | FileKind::Spare | FileKind::Index) {
                 logs.scan(file, disk, self.entry_kinds);
             }
         }

@@ -6,6 +6,7 @@ use crate::draw::{Domain, Draw};
 use crate::faults::{Crash, Fault, Moment, Operation, Planned};
 use crate::stats::Stats;
 use crate::trace::Kind;
+use ironseed_core::machine::FileKind;
 use ironseed_core::node::api::Input;
 use ironseed_core::types::{GroupId, NodeId, ShardId};
 use std::collections::VecDeque;
@@ -392,7 +393,11 @@ impl<M: Machine> World<M> {
     /// Flips bits where rot may strike, in one place or in several.
     fn rot(&mut self, node: usize, salt: u64, bits: u32) -> bool {
         let id = self.slots[node].id;
-        let ranges = self.oracles.durable.rottable(id);
+        let mut ranges = self.oracles.durable.rottable(id);
+        // Nothing rests on a snapshot of the index: it may rot anywhere.
+        let durable = self.slots[node].disk.ranges(true);
+        let of_index = durable.into_iter().filter(|(file, ..)| file.kind == FileKind::Index);
+        ranges.extend(of_index.map(|(file, start, len)| (file, start, start + len)));
         if ranges.is_empty() {
             return false;
         }

@@ -43,6 +43,11 @@ impl Scars {
         }
     }
 
+    /// Whether one of this node's bytes was changed.
+    pub(super) fn has(&self, node: usize) -> bool {
+        self.made.iter().any(|scar| scar.node == node)
+    }
+
     pub(super) fn halted(&mut self, node: usize) {
         let mine = self.made.iter_mut().filter(|scar| scar.node == node);
         mine.for_each(|scar| scar.halted = true);
@@ -58,6 +63,7 @@ impl Scar {
             FileKind::Table => "table",
             FileKind::Chunk => "chunk",
             FileKind::Spare => "spare",
+            FileKind::Index => "index",
         };
         let part = match self.part {
             Part::Header => "-header",

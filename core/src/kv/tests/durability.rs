@@ -2,6 +2,7 @@
 
 use super::world::{Counts, Entry, Replica, TableLog, at, entry, seat};
 use crate::kv::frame::{self, FrameError, Place};
+use crate::kv::index::IndexLoading;
 use crate::kv::replay::Replay;
 use crate::kv::space;
 use crate::kv::state::State;
@@ -40,6 +41,8 @@ fn run(seed: u64, entries: usize) -> Counts {
                 (0..rng.below(5)).for_each(|_| mine.log.append_of_others(rng.below(5_000) as usize))
             }
             10..13 => mine.complete(rng.below(4) as usize),
+            13 => mine.begin_index(),
+            14..16 => mine.end_index(&mut rng, &mut counts),
             _ if mine.is_importing()
                 || (applied(other) > applied(mine) + 30 && rng.chance(1, 4)) =>
             {
@@ -76,8 +79,11 @@ fn crashes_cleaning_and_snapshots_change_nothing() {
         all.cleaned_importing += counts.cleaned_importing;
         all.installed += counts.installed;
         all.abandoned += counts.abandoned;
+        all.indexed += counts.indexed;
+        all.loaded += counts.loaded;
     }
     assert!(all.crashes > 1_000 && all.cleaned > 1_000, "{all:?}");
+    assert!(all.indexed > 500 && all.loaded > 300, "{all:?}");
     assert!(
         all.installed > 100 && all.abandoned > 20 && all.cleaned_importing > 40 && all.marks > 10,
         "{all:?}"
@@ -163,6 +169,37 @@ fn a_frame_that_the_log_could_not_read_breaks_the_state_until_a_snapshot() {
         let _ = replay.push(whole.log.frames[at].0, &whole.log.payload(at));
     }
     assert!(replay.finish().is_err());
+}
+
+#[test]
+fn damage_among_frames_that_were_loaded_costs_nothing_and_behind_them_it_does() {
+    let whole = settled(9);
+    let count = whole.log.frames.len();
+    let hash = whole.log.replay().0.finish().unwrap().state_hash();
+    for included in 1..count {
+        let mut log = whole.log.clone();
+        log.frames.truncate(included);
+        let (replay, _) = log.replay();
+        let copy = replay.finish().unwrap().index_copy();
+        let mut loading = IndexLoading::new(copy.head());
+        if let Some((records, _)) = copy.slice(None, usize::MAX, usize::MAX) {
+            assert!(loading.add(&records));
+        }
+        let (head, table) = loading.finish().unwrap();
+        for lost in 0..count {
+            let mut replay = Replay::loaded(seat(), &head, table.clone());
+            for at in 0..count {
+                match at == lost {
+                    true => replay.lost(),
+                    false => drop(replay.push(whole.log.frames[at].0, &whole.log.payload(at))),
+                }
+            }
+            let state = replay.finish();
+            // The last one that was loaded may have been followed by others, for all that is known.
+            let whole_again = state.is_ok_and(|it| it.state_hash() == hash);
+            assert_eq!(whole_again, lost + 1 < included, "{included} of {count}, without {lost}");
+        }
+    }
 }
 
 #[test]

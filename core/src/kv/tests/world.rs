@@ -1,11 +1,12 @@
 //! A replica with a table log of small segments, which crashes, cleans and installs snapshots; and
 //! a group's log of random entries for several replicas to apply.
 
-use crate::codec::Octets;
+use crate::codec::{self, Octets};
 use crate::kv::api::Expect;
 use crate::kv::batch::Seat;
 use crate::kv::command::{Command, KvWrite, MEANING_FIRST, Op, SessionId, SessionTag};
 use crate::kv::frame::{Frame, FrameError, Place, Placed};
+use crate::kv::index::{IndexCopy, IndexHead, IndexLoading, IndexRecord};
 use crate::kv::replay::{Broken, Replay};
 use crate::kv::snapshot::{Export, Import};
 use crate::kv::space;
@@ -190,6 +191,41 @@ pub(super) struct Replica {
     /// Frames whose write has not completed.
     writing: VecDeque<(Placed, Place)>,
     import: Option<(Import, Export, TableLog)>,
+    /// A snapshot of the index that is being written, and the segment from which a boot would read.
+    copy: Option<(u64, IndexCopy)>,
+    /// The one that counts.
+    index: Option<IndexFile>,
+}
+
+/// A snapshot of the index as bytes.
+struct IndexFile {
+    first: u64,
+    head: Vec<u8>,
+    blocks: Vec<Vec<u8>>,
+}
+
+impl IndexFile {
+    fn of(first: u64, copy: &IndexCopy, rng: &mut Rng) -> Self {
+        let (mut blocks, mut after) = (Vec::new(), None);
+        while let Some((records, last)) =
+            copy.slice(after.as_deref(), rng.between(1, 20) as usize, 400)
+        {
+            blocks.push(codec::encode(&records));
+            after = Some(last);
+        }
+        Self { first, head: codec::encode(&copy.head()), blocks }
+    }
+
+    fn load(&self) -> Replay {
+        let mut loading = IndexLoading::new(codec::decode(&self.head).unwrap());
+        for block in &self.blocks {
+            let records: Vec<IndexRecord<'_>> = codec::decode_borrowed(block).unwrap();
+            assert!(loading.add(&records));
+        }
+        let (head, table) = loading.finish().unwrap();
+        assert!(table.is_consistent());
+        Replay::loaded(seat(), &head, table)
+    }
 }
 
 /// How often each thing happened.
@@ -201,12 +237,15 @@ pub(super) struct Counts {
     pub(super) cleaned_importing: u32,
     pub(super) installed: u32,
     pub(super) abandoned: u32,
+    pub(super) indexed: u32,
+    pub(super) loaded: u32,
 }
 
 impl Replica {
     pub(super) fn new() -> Self {
         let (log, writing) = (TableLog::default(), VecDeque::new());
-        Self { state: State::new(seat()), log, writing, import: None }
+        let state = State::new(seat());
+        Self { state, log, writing, import: None, copy: None, index: None }
     }
 
     pub(super) const fn is_importing(&self) -> bool {
@@ -228,7 +267,47 @@ impl Replica {
             if let Some((import, ..)) = &mut self.import {
                 import.settle(&placed, place);
             }
+            if let Some((_, copy)) = &mut self.copy {
+                copy.settle(&placed, place);
+            }
         }
+    }
+
+    /// Begins a snapshot of the index.
+    pub(super) fn begin_index(&mut self) {
+        let last = self.log.segments.last_key_value().map(|(segment, _)| *segment);
+        let Some(first) = last.filter(|_| !self.is_importing()) else { return };
+        let frame = self.state.take_frame();
+        self.append(frame);
+        self.copy = Some((first, self.state.index_copy()));
+    }
+
+    /// Ends it, if everything in it is written.
+    pub(super) fn end_index(&mut self, rng: &mut Rng, counts: &mut Counts) {
+        let Some((first, copy)) = self.copy.take_if(|(_, copy)| copy.is_settled()) else { return };
+        self.sync();
+        self.index = Some(IndexFile::of(first, &copy, rng));
+        counts.indexed += 1;
+    }
+
+    /// What a boot makes of the snapshot of the index; `None` if segments are gone that it would read.
+    fn boot_by_index(&self) -> Option<State> {
+        let index = self.index.as_ref()?;
+        if !self.log.segments.contains_key(&index.first) {
+            return None;
+        }
+        let mut replay = index.load();
+        for at in 0..self.log.frames.len() {
+            let place = self.log.frames[at].0;
+            if place.segment >= index.first {
+                replay.push(place, &self.log.payload(at)).unwrap();
+            }
+        }
+        let state = replay.finish().unwrap();
+        for segment in state.table().segments() {
+            assert!(self.log.segments.contains_key(&segment), "{segment} is gone");
+        }
+        Some(state)
     }
 
     pub(super) fn sync(&mut self) {
@@ -269,8 +348,37 @@ impl Replica {
         self.writing.clear();
         counts.abandoned += u32::from(self.import.take().is_some());
         counts.crashes += 1;
+        self.copy = None;
         let (replay, _) = self.log.replay();
         self.state = replay.finish()?;
+        if let Some(state) = self.boot_by_index() {
+            let told = |state: &State| {
+                let table = state.table();
+                assert!(table.is_consistent());
+                let places = table.scan(&[], Bound::Unbounded).map(|(_, slot)| slot.clone());
+                let places: Vec<_> = places.collect();
+                (
+                    state.state_hash(),
+                    state.mark(),
+                    state.generation(),
+                    state.index_copy().head(),
+                    places,
+                )
+            };
+            let (whole, by_index) = (told(&self.state), told(&state));
+            assert_eq!(
+                IndexHead { generation_seen: 0, ..whole.3 },
+                IndexHead { generation_seen: 0, ..by_index.3 }
+            );
+            // Generations whose frames were cleaned are known to nobody else.
+            assert!(by_index.3.generation_seen >= whole.3.generation_seen);
+            assert_eq!((whole.0, whole.1, whole.2), (by_index.0, by_index.1, by_index.2));
+            assert_eq!(whole.4, by_index.4);
+            counts.loaded += 1;
+            if rng.chance(1, 2) {
+                self.state = state;
+            }
+        }
         Ok(())
     }
 

@@ -15,10 +15,13 @@
 //!   named here may be on other nodes only.
 
 mod compaction;
+mod index;
 mod survey;
 
+pub use super::index::Doubt;
 pub use super::restore::records::WalRecord;
 pub use compaction::{Compaction, Kept, Moved};
+pub use index::judge_indexes;
 pub use survey::{Found, FoundGroup, Survey};
 
 use super::api::{Config, FsyncPolicy, Tuning};

@@ -8,7 +8,7 @@ use crate::node::boot::{Admitted, next_boot};
 use crate::node::cleaner::FrameAt;
 use crate::node::members;
 use crate::node::recovery::{Ops, Ready, Recovering};
-use crate::node::superblock::{Membership, Superblock};
+use crate::node::superblock::{Charter, Membership, Superblock};
 use crate::raft::{self, HardState, Payload};
 use crate::rng::Rng;
 use crate::types::{GroupId, Index, NodeId, OpId, Position};
@@ -67,7 +67,7 @@ pub struct FoundGroup {
 }
 
 impl Survey {
-    /// A survey of the store that this superblock is of. Its operations may be executed in any order; those that write
+    /// A survey of the store that this superblock is of, from its logs alone. Its operations may be executed in any order; those that write
     /// may be left out (see [`super`]).
     ///
     /// # Errors
@@ -77,10 +77,35 @@ impl Survey {
         files: Vec<FoundFile>,
         ios: &mut Vec<IoOp>,
     ) -> Result<Self, Halt> {
-        let Membership::Member(charter) = &superblock.membership else {
-            let reason = String::from("this store has not joined a cluster yet: it holds nothing");
-            return Err(Halt { reason });
-        };
+        let charter = charter_of(superblock)?;
+        Self::of(
+            superblock,
+            charter,
+            files.into_iter().filter(|it| it.file.kind != FileKind::Index),
+            ios,
+        )
+    }
+
+    /// The same as a boot finds it: by way of a snapshot of the index, if there is one that is good. What lies in the
+    /// segments that it passes over is not looked at.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn by_index(
+        superblock: &Superblock,
+        files: Vec<FoundFile>,
+        ios: &mut Vec<IoOp>,
+    ) -> Result<Self, Halt> {
+        Self::of(superblock, charter_of(superblock)?, files.into_iter(), ios)
+    }
+
+    fn of(
+        superblock: &Superblock,
+        charter: &Charter,
+        files: impl Iterator<Item = FoundFile>,
+        ios: &mut Vec<IoOp>,
+    ) -> Result<Self, Halt> {
+        let files: Vec<FoundFile> = files.collect();
         let config = node_config(superblock, charter, &files);
         let admitted = Admitted {
             superblock: next_boot(superblock.clone(), &files, superblock.fsync),
@@ -142,6 +167,16 @@ impl Survey {
         ]);
         let parts = Parts { table: logs.table, frames: logs.frames, states, ops };
         Found { damages, cuts, groups: found, chunks, segments, parts }
+    }
+}
+
+fn charter_of(superblock: &Superblock) -> Result<&Charter, Halt> {
+    match &superblock.membership {
+        Membership::Member(charter) => Ok(charter),
+        Membership::Blank | Membership::Founder(_) => {
+            let reason = String::from("this store has not joined a cluster yet: it holds nothing");
+            Err(Halt { reason })
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::kv::batch::Seat;
 use crate::kv::command::{Command, KvWrite, Op, SessionTag};
 use crate::kv::cow::Rubble;
 use crate::kv::frame::{Frame, Place};
+use crate::kv::index::IndexCopy;
 use crate::kv::state::{Event, State};
 use crate::kv::table::Slot;
 use crate::machine::{Duration, Instant, Now, first_of};
@@ -143,6 +144,8 @@ pub(super) struct Replica {
     /// States that were replaced, being taken apart.
     pub(super) rubble: Vec<Rubble<Slot>>,
     disk_full: bool,
+    /// A copy for this snapshot of the index, some frames of which are not written yet.
+    copying: Option<(u64, Box<IndexCopy>)>,
     continue_posted: bool,
     /// The deadline that the node knows of.
     pub(super) timer: Option<Instant>,
@@ -187,6 +190,7 @@ impl Replica {
             audit: Audit::default(),
             rubble: Vec::new(),
             disk_full: false,
+            copying: None,
             continue_posted: false,
             timer: None,
             handed_over: None,
@@ -264,6 +268,10 @@ impl Replica {
             ReplicaInput::Persisted(upto) => self.feed(raft::Input::Persisted { upto }, cx),
             ReplicaInput::FrameWritten { placed, start } => {
                 self.on_frame_written(&placed, start, cx);
+                if let Some((_, copy)) = &mut self.copying {
+                    copy.settle(&placed, start);
+                }
+                self.post_copy(cx);
             }
             ReplicaInput::FrameDurable { generation, position } => {
                 self.on_frame_durable(generation, position, cx);
@@ -286,6 +294,14 @@ impl Replica {
             }
             ReplicaInput::Clean { place, payload } => self.clean(place, &payload, cx),
             ReplicaInput::Cleaned { segment } => self.on_cleaned(segment, cx),
+            ReplicaInput::Index { number } => self.copy_for_index(number, cx),
+            ReplicaInput::FrameLost(damage) => {
+                // Nobody else can give a lone replica a state: what can still be read of its own is all there is.
+                let is_current = self.state.table().live(damage.file.number).records > 0;
+                if is_current && !self.is_alone() {
+                    self.on_damage(damage, cx);
+                }
+            }
             ReplicaInput::PeerLost(node) => self.feed(raft::Input::PeerSuspected { node }, cx),
             ReplicaInput::PeerFound(node) => self.feed(raft::Input::PeerFound { node }, cx),
             ReplicaInput::PeerRestarted(node, incarnation) => {
@@ -368,6 +384,33 @@ impl Replica {
             && let Ok(Some(frame)) = self.state.rewrite(place, payload)
         {
             self.post_frame(frame, cx);
+        }
+    }
+
+    /// Whether it has a state, and no other is on its way.
+    pub(super) fn has_state(&self) -> bool {
+        self.damage.is_none() && self.incoming.is_none()
+    }
+
+    /// Copies the state for a snapshot of the index. The copy goes when all of its frames are written.
+    fn copy_for_index(&mut self, number: u64, cx: &mut Cx<'_>) {
+        if let Some((_, copy)) = self.copying.take() {
+            self.rubble.push(copy.into_rubble());
+            self.go_on(cx);
+        }
+        if !self.is_retired() && !self.has_state() {
+            let (group, copy) = (self.group, None);
+            return cx.posts.push(Post::Store(StoreInput::IndexCopy { group, number, copy }));
+        }
+        self.log_changes(cx);
+        self.copying = Some((number, Box::new(self.state.index_copy())));
+        self.post_copy(cx);
+    }
+
+    fn post_copy(&mut self, cx: &mut Cx<'_>) {
+        if let Some((number, copy)) = self.copying.take_if(|(_, copy)| copy.is_settled()) {
+            let (group, copy) = (self.group, Some(copy));
+            cx.posts.push(Post::Store(StoreInput::IndexCopy { group, number, copy }));
         }
     }
 
@@ -690,6 +733,7 @@ const fn is_for_members(input: &ReplicaInput) -> bool {
             | ReplicaInput::FrameDurable { .. }
             | ReplicaInput::Continue
             | ReplicaInput::Cleaned { .. }
+            | ReplicaInput::Index { .. }
             | ReplicaInput::Restate
             | ReplicaInput::IsKnown(_)
             | ReplicaInput::DiskFull(_)

@@ -83,7 +83,7 @@ impl Running {
             }
             Post::Store(input) => {
                 self.with_store(config, effects, |logs, chunks, out| {
-                    store_input(logs, chunks, input, out);
+                    store_input(now, logs, chunks, input, out);
                 });
             }
             other => self.enqueue(other, effects, config),
@@ -264,7 +264,13 @@ pub(super) fn cx<'a>(
     }
 }
 
-fn store_input(logs: &mut Logs, chunks: &mut Chunks, input: StoreInput, out: &mut Out<'_>) {
+fn store_input(
+    now: Now,
+    logs: &mut Logs,
+    chunks: &mut Chunks,
+    input: StoreInput,
+    out: &mut Out<'_>,
+) {
     match input {
         StoreInput::Persist { group, id, writes } => logs.persist(group, id, &writes),
         StoreInput::Restated { group, writes, standing, retired } => {
@@ -276,6 +282,9 @@ fn store_input(logs: &mut Logs, chunks: &mut Chunks, input: StoreInput, out: &mu
         StoreInput::Frame { group, frame } => logs.frame(group, frame),
         StoreInput::Checkpoint => logs.checkpoint(),
         StoreInput::Needed { group, segment, needed } => logs.on_needed(group, segment, needed),
+        StoreInput::IndexCopy { group, number, copy } => {
+            logs.on_index_copy(now.mono, group, number, copy);
+        }
         StoreInput::Live { group, bytes } => logs.on_live(group, bytes),
         StoreInput::ReadBody { group, token, location } => {
             logs.read_body(group, token, location, out);

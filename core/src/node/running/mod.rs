@@ -38,6 +38,7 @@ use self::rounds::Rounds;
 use super::api::{Config, Effect, Input};
 use super::boot::{Admitted, Writer};
 use super::chunks::Chunks;
+use super::index;
 use super::leading::Leading;
 use super::message::{CallId, Head, PeerMessage, Reply};
 use super::peers::Peers;
@@ -145,6 +146,13 @@ impl Running {
             wal_segments_max: usize::try_from(config.tuning.wal_segments_max).unwrap_or(usize::MAX),
             wal_segment_bytes: config.tuning.wal_segment_bytes,
             planted: config.planted,
+            index: index::Settings {
+                store: superblock.store.0,
+                bytes_min: config.tuning.index_bytes_min,
+                bytes_per_second: config.tuning.index_bytes_per_second,
+                slice_items: config.tuning.slice_items as usize,
+                planted: config.planted,
+            },
         };
         let log_ops = [ops.wal.clone(), ops.table.clone(), ops.reads.clone()];
         let router = Router::new(Setup {
@@ -542,8 +550,26 @@ impl Running {
         if self.upkeep_at <= now.mono {
             self.upkeep_at = now.mono + UPKEEP_EVERY;
             self.upkeep(config, now);
+            self.maybe_index(config, now, effects);
             self.settle_shards(config, now, effects);
         }
+    }
+
+    /// Begins a snapshot of the index, if it is due and every replica has a state to be copied.
+    fn maybe_index(&mut self, config: &Config, now: Now, effects: &mut Vec<Effect>) {
+        let is_whole = |replica: &Replica| replica.is_retired() || replica.has_state();
+        if self.stopping.is_some()
+            || !self.logs.wants_index(now.mono)
+            || !self.replicas.values().all(is_whole)
+        {
+            return;
+        }
+        let replicas = self.replicas.keys().map(|group| index::Subject::Replica(*group));
+        let retired = self.retired.iter();
+        let retired =
+            retired.map(|(group, generations)| index::Subject::Retired(*group, *generations));
+        let subjects = replicas.chain(retired).collect();
+        self.with_store(config, effects, |logs, _, out| logs.begin_index(subjects, out));
     }
 
     /// Keeps the memory of logs bounded, and the table log current.
