@@ -68,6 +68,7 @@ fn inputs() -> Vec<Input> {
         done(Err(IoError::Device)),
         Input::Timer,
         Input::Stop,
+        Input::Refused { peer: NodeId(2) },
     ]
 }
 
