@@ -11,6 +11,7 @@ mod points;
 
 pub use points::{OCCASIONS, Point, take_tally};
 
+use crate::machine::Instant;
 use points::Points;
 
 use bincode::de::{BorrowDecoder, Decoder};
@@ -140,14 +141,20 @@ impl Planted {
         Self { bug: Some(bug), points: Points::NONE }
     }
 
-    /// The same, and these points force so often, of [`OCCASIONS`]. Changes nothing in production.
+    /// The same, and these points force so often, of [`OCCASIONS`]; those that move leaders only before `leaders_until`, by the
+    /// machine's clock. Changes nothing in production.
     #[must_use]
-    pub fn forcing(self, seed: u64, rates: impl IntoIterator<Item = (Point, u16)>) -> Self {
+    pub fn forcing(
+        self,
+        seed: u64,
+        rates: impl IntoIterator<Item = (Point, u16)>,
+        leaders_until: Instant,
+    ) -> Self {
         #[cfg(feature = "planted-bugs")]
-        return Self { points: Points::new(seed, rates), ..self };
+        return Self { points: Points::new(seed, rates, leaders_until.0), ..self };
         #[cfg(not(feature = "planted-bugs"))]
         {
-            let _ = (seed, rates.into_iter());
+            let _ = (seed, rates.into_iter(), leaders_until);
             self
         }
     }

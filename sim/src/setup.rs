@@ -16,7 +16,7 @@ use crate::faults::{Class, Planned};
 use crate::net::Weather;
 use crate::workload::Mix;
 use crate::workload::mix::RACES;
-use ironseed_core::machine::Duration;
+use ironseed_core::machine::{Duration, Instant};
 use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
 use ironseed_core::planted::{self, Planted, Point};
 use ironseed_core::types::NodeId;
@@ -362,15 +362,15 @@ impl Setup {
         self.calm.contains(&what)
     }
 
-    /// What a node is told at the boot of this name.
+    /// What a node is told at the boot of this name. Everything heals at `heals_at` by its clock, at the latest.
     #[must_use]
-    pub fn config(&self, me: NodeId, boot: u64, planted: Planted) -> Config {
+    pub fn config(&self, me: NodeId, boot: u64, planted: Planted, heals_at: Instant) -> Config {
         let mut draw = Draw::new(self.luck, Domain::Boot, &[u64::from(me.0), boot]);
         let mut forced = Draw::new(self.luck, Domain::Points, &[u64::from(me.0), boot]);
         let points = self.points.iter().map(|(point, rate)| (*point, *rate));
         let planted = match self.points.is_empty() {
             true => planted,
-            false => planted.forcing(forced.next(), points),
+            false => planted.forcing(forced.next(), points, heals_at),
         };
         Config {
             me,

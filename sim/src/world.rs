@@ -609,6 +609,7 @@ impl<M: Machine> World<M> {
         let line = || format!("{receiver:?} <- {sender:?} {}", cut(format!("{message:?}")));
         self.tracer.event(self.now, Kind::Deliver, &[from as u64, to as u64], line);
         self.tracer.note(|| Note::Arrived { send });
+        self.hear_invitations(&message);
         let held = self.committed_held(to, &message);
         self.feed(to, Input::Message { from: sender, message });
         self.check_held(to, held);
@@ -629,7 +630,8 @@ impl<M: Machine> World<M> {
         // The operator's tool founds until the store has it durably; founding again is harmless.
         // On another disk than the one that was founded on, nobody founds again.
         let found = (node == 0 && !self.replaced.has(0)).then(|| founding(self.setup.seed));
-        slot.machine = Some(M::new(self.setup.config(id, name, self.planted)));
+        let heals_at = slot.clock.now(self.setup.duration).mono;
+        slot.machine = Some(M::new(self.setup.config(id, name, self.planted, heals_at)));
         let line = || {
             let founds = if found.is_some() { ", founding" } else { "" };
             format!("{id:?} boots, {} files{founds}", files.len())

@@ -6,6 +6,9 @@
 //! of draws that another point, or a point that is left out, could move. A place where the same thing is tried again until
 //! it succeeds takes the time for its occasion, or it would be refused for ever.
 //!
+//! Points that move leaders ([`Point::moves_leaders`]) take the time for their occasion too, and end at an instant: nothing in Raft lets a group get on whose leaders
+//! give up again and again, so they are faults, which are over when everything heals.
+//!
 //! What a point forces must be allowed to happen without it: a full queue, a lost leadership, a
 //! small disk. A run in which one forces may be slower and must not be wrong. Without the feature `planted-bugs`
 //! every question is a constant `false`, like those of planted bugs.
@@ -97,6 +100,9 @@ pub(super) struct Points {
     /// By the order of [`Point::ALL`].
     #[cfg(feature = "planted-bugs")]
     rates: [u16; Point::ALL.len()],
+    /// No leader is moved from this instant on, by the machine's clock.
+    #[cfg(feature = "planted-bugs")]
+    leaders_until: u64,
 }
 
 impl Points {
@@ -106,12 +112,18 @@ impl Points {
         seed: 0,
         #[cfg(feature = "planted-bugs")]
         rates: [0; Point::ALL.len()],
+        #[cfg(feature = "planted-bugs")]
+        leaders_until: 0,
     };
 
-    /// These points force so often.
+    /// These points force so often, and those that move leaders until then.
     #[cfg(feature = "planted-bugs")]
-    pub(super) fn new(seed: u64, rates: impl IntoIterator<Item = (Point, u16)>) -> Self {
-        let mut points = Self { seed, ..Self::NONE };
+    pub(super) fn new(
+        seed: u64,
+        rates: impl IntoIterator<Item = (Point, u16)>,
+        leaders_until: u64,
+    ) -> Self {
+        let mut points = Self { seed, leaders_until, ..Self::NONE };
         for (point, rate) in rates {
             if let Some(place) = points.rates.get_mut(point as usize) {
                 *place = rate;
@@ -124,7 +136,7 @@ impl Points {
     #[cfg(feature = "planted-bugs")]
     pub(super) fn force(&self, point: Point, occasion: u64) -> bool {
         let rate = self.rates.get(point as usize).copied().unwrap_or(0);
-        if rate == 0 {
+        if rate == 0 || point.moves_leaders() && occasion >= self.leaders_until {
             return false;
         }
         let drawn = mix(self.seed ^ mix(occasion ^ mix(point as u64)));
@@ -187,6 +199,7 @@ mod tally {
 mod tests {
     use super::super::Planted;
     use super::*;
+    use crate::machine::Instant;
 
     #[test]
     fn points_stand_in_their_order_and_have_names_of_their_own() {
@@ -201,13 +214,18 @@ mod tests {
     #[test]
     fn a_point_forces_as_often_as_it_is_told_and_only_where_it_is_compiled_in() {
         let rates = [(Point::BatchOne, 256), (Point::StepDown, OCCASIONS)];
-        let planted = Planted::NONE.forcing(7, rates);
+        let planted = Planted::NONE.forcing(7, rates, Instant(3000));
         let count = |point| (0..4096).filter(|occasion| planted.forces(point, *occasion)).count();
         let here = super::super::COMPILED_IN;
         assert_eq!(count(Point::HintLow), 0);
-        assert_eq!(count(Point::StepDown), if here { 4096 } else { 0 });
+        assert_eq!(
+            count(Point::StepDown),
+            if here { 3000 } else { 0 },
+            "leaders are moved until then"
+        );
         let some = count(Point::BatchOne);
         assert!(if here { (850..1200).contains(&some) } else { some == 0 }, "{some} of 4096");
-        assert_eq!(planted.forcing(8, []), Planted::NONE.forcing(8, []));
+        let none = |planted: Planted| planted.forcing(8, [], Instant(0));
+        assert_eq!(none(planted), none(Planted::NONE));
     }
 }

@@ -1,6 +1,8 @@
 //! Leadership that is given away: which groups, so that nobody takes it for an election that something went wrong before.
 
 use super::{Machine, World};
+use ironseed_core::node::message::{Head, PeerMessage};
+use ironseed_core::raft::Body;
 use ironseed_core::types::GroupId;
 
 /// So many election timeouts after it was offered, leadership has changed for that reason or not at all.
@@ -10,6 +12,14 @@ impl<M: Machine> World<M> {
     /// A leader asks another node to lead its group.
     pub(super) fn note_hand_over(&mut self, group: GroupId) {
         self.handed.insert(group, self.now);
+    }
+
+    /// A leader's invitation to stand for election arrives: it may have been on its way for longer than any patience.
+    pub(super) fn hear_invitations(&mut self, message: &PeerMessage) {
+        let Head::Raft(messages) = &message.head else { return };
+        for (group, _) in messages.iter().filter(|(_, it)| matches!(it.body, Body::TimeoutNow)) {
+            self.note_hand_over(*group);
+        }
     }
 
     /// Whether a group that elects now was given away a moment ago.
@@ -29,8 +39,9 @@ mod tests {
     use ironseed_core::node::Node;
     use ironseed_core::node::status::Role;
     use ironseed_core::planted::Planted;
+    use ironseed_core::raft::Message;
     use ironseed_core::shard::placement::{Member, ranked};
-    use ironseed_core::types::NodeId;
+    use ironseed_core::types::{Incarnation, NodeId, Term};
     use std::collections::BTreeMap;
 
     const SHARDS: u16 = 32;
@@ -68,6 +79,20 @@ mod tests {
             }
         }
         leaders.into_iter().map(|(group, (_, node))| (group, node)).collect()
+    }
+
+    #[test]
+    fn an_invitation_that_was_long_on_its_way_is_no_unseating() {
+        let mut world = world(Crash::Kill);
+        let invites = |body| {
+            let message = Message { term: Term(1), incarnation: Incarnation(1), body };
+            PeerMessage::from(Head::Raft(vec![(GroupId(3), message)]))
+        };
+        run(&mut world, 8_000);
+        world.hear_invitations(&invites(Body::Nudge));
+        assert!(!world.was_handed_over(GroupId(3)), "offered long ago, if at all");
+        world.hear_invitations(&invites(Body::TimeoutNow));
+        assert!(world.was_handed_over(GroupId(3)) && !world.was_handed_over(GroupId(4)));
     }
 
     fn run(world: &mut World<Node>, millis: u64) {
