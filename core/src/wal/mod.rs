@@ -74,6 +74,7 @@ mod scan;
 mod segment;
 #[cfg(test)]
 pub(crate) mod tests;
+mod walking;
 
 pub use log::SegmentLog;
 pub use recovery::{Cut, Recovery};

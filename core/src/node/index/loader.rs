@@ -424,11 +424,10 @@ impl Trial {
             }
             self.turn += expected;
             self.rest.extend_from_slice(&bytes);
-            let rest = core::mem::take(&mut self.rest);
+            let (rest, seal) = (core::mem::take(&mut self.rest), self.seal.clone());
             let mut at = 0;
             loop {
                 let there = rest.get(at..).unwrap_or_default();
-                let seal = self.seal.clone();
                 match seal.decode(self.block, there) {
                     Decoded::Short => break,
                     Decoded::Bad(why) => {

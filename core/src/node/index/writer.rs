@@ -362,12 +362,10 @@ impl Logs {
             return;
         };
         work.records += records.len() as u64;
-        let block = Block::Records(records);
-        let bytes = work.seal.encode(work.block, &block);
-        work.block += 1;
-        drop(block);
-        work.stage = Stage::Copying { group, copy, after: Some(last), begun };
-        self.index.write_bytes(now, bytes, &mut self.read_ops, out);
+        self.index.write(now, &Block::Records(records), &mut self.read_ops, out);
+        if let Some(work) = &mut self.index.work {
+            work.stage = Stage::Copying { group, copy, after: Some(last), begun };
+        }
     }
 
     /// Where the next frames are that no boot will see. Those of a segment that has gone meanwhile are of no use.
