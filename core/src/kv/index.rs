@@ -10,6 +10,7 @@
 use super::cow::{Key, Rubble};
 use super::frame::{Place, Placed};
 use super::snapshot::{self, Mark};
+use super::space;
 use super::table::{Body, RecordLocation, Slot, Stored, Table, TableBuilder};
 use crate::types::{Timestamp, Version};
 use alloc::borrow::Cow;
@@ -161,7 +162,8 @@ impl IndexLoading {
 
     fn push(&mut self, record: &IndexRecord<'_>) -> Option<()> {
         let shared = usize::try_from(record.shared).ok()?;
-        if shared > self.key.len() {
+        // A record of a few bytes may share a long key with the one before it: without a limit, work and memory would have none.
+        if shared > self.key.len() || shared + record.rest.len() > space::KEY_BYTES_MAX {
             return None;
         }
         self.key.truncate(shared);
@@ -182,3 +184,34 @@ impl IndexLoading {
 
 /// Bytes of a record beside its key and head, near enough.
 const RECORD_OVERHEAD: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests may panic")]
+    use super::*;
+    use crate::object::api;
+    use crate::types::{BlobId, BucketId, Index, ShardId};
+
+    #[test]
+    fn the_longest_key_there_can_be_is_loaded_and_a_longer_one_refused_however_it_is_written() {
+        let blob = BlobId { home: ShardId(0), opened: Index(u64::MAX) };
+        let longest = space::upload(BucketId(u64::MAX), &[0; api::KEY_BYTES_MAX], blob);
+        assert_eq!(longest.len(), space::KEY_BYTES_MAX);
+        let record = |shared: usize, rest: &'static [u8]| IndexRecord {
+            shared: u32::try_from(shared).unwrap_or(0),
+            rest: Cow::Borrowed(rest),
+            version: Version(1),
+            committed: Timestamp(1),
+            head: Cow::Borrowed(&[]),
+            body: RecordLocation { segment: 1, offset: 0, bytes: 0, crc: 0 },
+        };
+        static ZEROS: [u8; space::KEY_BYTES_MAX + 1] = [0; space::KEY_BYTES_MAX + 1];
+        let taken =
+            |records: &[IndexRecord<'_>]| IndexLoading::new(IndexHead::retired(0)).add(records);
+        let (all, some) = (&ZEROS[..space::KEY_BYTES_MAX], &ZEROS[..space::KEY_BYTES_MAX - 1]);
+        assert!(taken(&[record(0, all)]));
+        assert!(taken(&[record(0, some), record(some.len(), &[0])]));
+        assert!(!taken(&[record(0, &ZEROS)]));
+        assert!(!taken(&[record(0, all), record(all.len(), &[0])]));
+    }
+}

@@ -20,6 +20,7 @@
 //! Blobs leave their home shard out: a shard's table holds only its own.
 
 use super::cow::Key;
+use crate::object::api;
 use crate::types::{BlobId, BucketId, Incarnation, Index, NodeId, ShardId};
 use alloc::vec::Vec;
 
@@ -49,6 +50,10 @@ pub const MEMBERS: u8 = 0x0b;
 pub const OBJECTS: u8 = 0x10;
 /// The key-value space.
 pub const KV: u8 = 0x20;
+
+/// The longest key of a record: that of an upload to the longest key that an object may have, with every byte of it escaped.
+/// Keys of the key-value space are no longer than those.
+pub const KEY_BYTES_MAX: usize = 1 + 8 + 2 * api::KEY_BYTES_MAX + CLOSE.len() + 8;
 
 /// The group's header record.
 #[must_use]

@@ -49,6 +49,14 @@ impl Alone {
         Self::found(config(), access_key, secret_key)
     }
 
+    /// The same, of a node that writes a snapshot of its index whenever its table log has grown a little.
+    #[must_use]
+    pub(crate) fn indexing() -> Self {
+        let config = config();
+        let tuning = Tuning { index_bytes_min: 64 << 10, ..config.tuning.clone() };
+        Self::found(Config { tuning, ..config }, "access", "secret")
+    }
+
     /// Writes an object as a gateway would.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ targets! {
     superblock: "superblock",
     wal_batch: "wal-batch",
     segment: "segment",
+    index: "index",
     recording: "recording",
     http: "http",
     xml: "xml",

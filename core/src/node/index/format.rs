@@ -25,6 +25,8 @@ use bincode::{BorrowDecode, Decode, Encode};
 const VERSION: u8 = 1;
 /// Bytes before a payload.
 const PREAMBLE_BYTES: usize = 9;
+/// Bytes of the longest block.
+pub(super) const BLOCK_BYTES_MAX: u64 = (PREAMBLE_BYTES + codec::VALUE_BYTES_MAX) as u64;
 /// Bytes of the footer.
 pub(super) const FOOTER_BYTES: u64 = 24;
 const MAGIC: &[u8; 8] = b"IRONIDX\n";

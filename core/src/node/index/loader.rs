@@ -1,6 +1,6 @@
 //! The boot's side: the newest snapshot that is whole and fits the table log is loaded, the others are removed.
 
-use super::format::{Block, Decoded, FOOTER_BYTES, Footer, Seal, Tail};
+use super::format::{BLOCK_BYTES_MAX, Block, Decoded, FOOTER_BYTES, Footer, Seal, Tail};
 use crate::kv::index::{IndexHead, IndexLoading};
 use crate::kv::table::Table;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Io, IoDone, IoOp, IoResult, OpIds};
@@ -307,13 +307,23 @@ impl Loader {
         match want {
             Want::Footer => {
                 let footer = trial.seal.footer_in(bytes).ok_or(Doubt::Unfinished)?;
+                let tail_end = end.saturating_sub(FOOTER_BYTES);
+                // Nothing outside of the file is read, and no more at a time than a block may have.
+                if footer.tail_at >= tail_end || tail_end - footer.tail_at > BLOCK_BYTES_MAX {
+                    return Err("its last block is damaged".into());
+                }
                 trial.footer = footer;
-                self.read(Want::Tail, file, footer.tail_at, end - FOOTER_BYTES, ops, ios);
+                self.read(Want::Tail, file, footer.tail_at, tail_end, ops, ios);
             }
             Want::Tail => {
                 let block = trial.seal.decode(trial.footer.tail_block, bytes);
-                let Decoded::Block { block: Block::End(tail), .. } = block else {
-                    return Err("its last block is damaged".into());
+                let tail = match block {
+                    Decoded::Block { block: Block::End(tail), bytes: all }
+                        if all == bytes.len() =>
+                    {
+                        tail
+                    }
+                    _ => return Err("its last block is damaged".into()),
                 };
                 trial.segments = fitting(&tail, &self.table)?;
                 trial.headers = trial.segments.len();

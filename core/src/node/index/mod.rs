@@ -45,5 +45,5 @@ mod loader;
 mod writer;
 
 pub use loader::Doubt;
-pub(in crate::node) use loader::{Files, Loader};
+pub(in crate::node) use loader::{Files, Loaded, Loader};
 pub(in crate::node) use writer::{Settings, Subject, Writer};

@@ -21,7 +21,7 @@ mod survey;
 pub use super::index::Doubt;
 pub use super::restore::records::WalRecord;
 pub use compaction::{Compaction, Kept, Moved};
-pub use index::judge_indexes;
+pub use index::{Indexed, judge_indexes, load_index};
 pub use survey::{Found, FoundGroup, Survey};
 
 use super::api::{Config, FsyncPolicy, Tuning};

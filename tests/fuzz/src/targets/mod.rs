@@ -2,6 +2,7 @@
 
 mod disk;
 mod gateway;
+mod index;
 mod recording;
 mod requests;
 mod segment;
@@ -23,6 +24,7 @@ pub(crate) const ALL: &[Target] = &[
     disk::SUPERBLOCK,
     disk::WAL_BATCH,
     segment::SEGMENT_FILE,
+    index::INDEX,
     recording::RECORDING,
     gateway::HTTP,
     gateway::XML,
