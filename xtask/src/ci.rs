@@ -193,7 +193,10 @@ fn clippy(_: &Args) -> Result {
     shell::run(shell::cargo(planted.into_iter().chain(deny)))?;
     let clients =
         ["clippy", "--package", "ironseed-tests", "--all-targets", "--features", "real-clients"];
-    shell::run(shell::cargo(clients.into_iter().chain(deny)))
+    shell::run(shell::cargo(clients.into_iter().chain(deny)))?;
+    // Without libFuzzer itself, so without a C++ compiler.
+    let guided = ["clippy", "--package", "ironseed-fuzz", "--all-targets", "--features", "guided"];
+    shell::run(shell::cargo(guided.into_iter().chain(deny)))
 }
 
 fn run_tidy(_: &Args) -> Result {

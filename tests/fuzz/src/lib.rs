@@ -19,6 +19,8 @@
 mod alone;
 pub mod mutate;
 pub mod run;
+#[cfg(feature = "guided")]
+pub mod steered;
 mod targets;
 
 use cap::Cap;

@@ -114,9 +114,8 @@ fn repeat(file: &Path, name: Option<String>) -> std::io::Result<bool> {
 }
 
 fn seeds(name: &str, folder: &Path) -> std::io::Result<bool> {
-    std::fs::create_dir_all(folder)?;
-    for (number, seed) in target(name).into_iter().flat_map(|target| (target.seeds)()).enumerate() {
-        std::fs::write(folder.join(format!("valid-{number:03}")), seed)?;
+    if let Some(target) = target(name) {
+        run::write_seeds(target, folder)?;
     }
     Ok(true)
 }

@@ -5,7 +5,7 @@ use crate::{ALLOCATOR, Target, Verdict};
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -133,6 +133,18 @@ pub fn files(target: &Target) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Writes the valid inputs of a target to a folder.
+///
+/// # Errors
+/// They can't be written.
+pub fn write_seeds(target: &Target, folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for (number, seed) in (target.seeds)().into_iter().enumerate() {
+        std::fs::write(folder.join(format!("valid-{number:03}")), seed)?;
+    }
+    Ok(())
 }
 
 /// Writes an input that did harm to the corpus; returns its file.
