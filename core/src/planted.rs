@@ -116,6 +116,8 @@ bugs! {
     IndexBeforeSync = 42,
     /// Who hears that its leader's node is gone takes back what it has promised that leader.
     SuspicionEndsPromise = 43,
+    /// A replica that does not lead takes the answer to a question for one to those that it has asked since.
+    AnswerToLaterQuestion = 44,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

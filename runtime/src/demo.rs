@@ -7,7 +7,7 @@
 //! whatever is free.
 
 use crate::commands::{CommandError, StopSignals, say};
-use crate::config::{Cluster, Config, Limits, Log, Member, S3, Secret, Storage};
+use crate::config::{Cluster, Config, Limits, Log, Member, Reads, S3, Secret, Storage};
 use crate::disk::DataDir;
 use crate::driver::Exit;
 use crate::founding::{self, ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE};
@@ -35,6 +35,9 @@ pub struct Options {
     /// Port of S3 on 127.0.0.1; 0 picks a free one
     #[arg(long, default_value_t = 9000)]
     pub s3_port: u16,
+    /// Who answers reads: the shard's leader, or the node that is asked where it has a replica
+    #[arg(long, value_enum, default_value_t)]
+    pub reads: Reads,
     /// Print one JSON object when it is ready
     #[arg(long)]
     pub json: bool,
@@ -224,6 +227,7 @@ fn config(
         data: options.data.join(format!("node-{number}")),
         clock_bound: Span::from_millis(500),
         max_clock_drift_ppm: None,
+        reads: options.reads,
         cluster: Cluster {
             members: members.to_vec(),
             shards: 256,
@@ -365,7 +369,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn options(data: &Path, nodes: u32) -> Options {
-        Options { nodes, data: data.into(), s3_port: 0, json: false, log: "warn".into() }
+        let data = data.into();
+        Options { nodes, data, s3_port: 0, reads: Reads::Leader, json: false, log: "warn".into() }
     }
 
     #[test]

@@ -171,6 +171,8 @@ knobs! {
     RequestTimeout = request_timeout: 1_000_000 ..= 3_600_000_000_000, nanos, Duration;
     /// By how many millionths monotonic clocks run wrong at the most, which leases rest on: 0 for no leases.
     MaxClockDriftPpm = max_clock_drift_ppm: 0 ..= 200_000, or_zero, unless_zero;
+    /// Whether replicas answer reads without leading: 0 or 1.
+    ReadsNearest = reads_nearest: 0 ..= 1, u64::from, is_set;
     /// Bytes of chunks that are verified a second: 0 for no scrub.
     ScrubBytesPerSecond = scrub_bytes_per_second: 0 ..= 1_099_511_627_776, same, same;
     /// How often all of them are.

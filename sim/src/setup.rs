@@ -288,6 +288,7 @@ impl Setup {
             tuning = calm_tuning(&tuning);
         }
         tuning.max_clock_drift_ppm = draw_leases(seed, overrides, aim.as_ref());
+        tuning.reads_nearest = draw_nearest(seed, overrides, aim.as_ref());
         draw_scrub(&mut tuning, seed, overrides);
         draw_index(&mut tuning, seed, overrides);
         overrides.tuning.iter().for_each(|(knob, value)| knob.set(&mut tuning, *value));
@@ -504,6 +505,7 @@ fn draw_tuning(draw: &mut Draw, delay: u64) -> Tuning {
         requests_max: of(draw, (4, 1024), 16_384) as u32,
         request_timeout: Duration::from_millis(draw.magnitude(1_000, 15_000)),
         max_clock_drift_ppm: None,
+        reads_nearest: false,
         scrub_bytes_per_second: 0,
         scrub_every: Duration::from_secs(1),
         index_bytes_min: 0,
@@ -548,6 +550,18 @@ fn draw_leases(seed: u64, overrides: &Overrides, aim: Option<&region::Aim>) -> O
     };
     let ppm = draw.magnitude(least, LEASE_DRIFT_PPM_MAX);
     draw.chance(rate, 12).then_some(ppm as u32)
+}
+
+/// In one run of three replicas answer reads without leading, and seldom in a region of leases, which they do without. What is
+/// given is all there is.
+fn draw_nearest(seed: u64, overrides: &Overrides, aim: Option<&region::Aim>) -> bool {
+    let mut draw = Draw::new(seed, Domain::Setup, &[25]);
+    let rate = match aim.map(|aim| aim.region) {
+        Some(Region::Leases) => 1,
+        None if overrides.faults.is_some() || overrides.plan.is_some() => 0,
+        _ => 4,
+    };
+    draw.chance(rate, 12)
 }
 
 /// By how many millionths a node's clock runs wrong. Where leases rest on a bound it is never more, and often just that: some

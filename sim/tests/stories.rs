@@ -59,6 +59,7 @@ stories! {
     a_bucket_is_deleted_under_a_write = "a-bucket-is-deleted-under-a-write";
     an_upload_outlives_its_leader = "an-upload-outlives-its-leader";
     a_quiet_leader_is_read = "a-quiet-leader-is-read";
+    a_follower_is_read = "a-follower-is-read";
     a_disk_is_replaced = "a-disk-is-replaced";
     a_shard_is_moved = "a-shard-is-moved";
 }

@@ -173,6 +173,8 @@ pub struct Tuning {
     /// What operators promise of monotonic clocks: none runs wrong by more than so many parts in a million, over an election
     /// timeout. With it leaders answer reads by leases (ADR 15); `None` for no leases, and no answer that rests on a clock.
     pub max_clock_drift_ppm: Option<u32>,
+    /// Whether reads are answered by this node's own replica, where it has one (ADR 21), or else by leaders only.
+    pub reads_nearest: bool,
     /// Chunks that nobody reads are verified at so many bytes a second; 0 for never.
     pub scrub_bytes_per_second: u64,
     /// A round over all of them begins this long after the last one did, or when that has ended.
@@ -206,6 +208,7 @@ impl Default for Tuning {
             requests_max: 16_384,
             request_timeout: Duration::from_secs(15),
             max_clock_drift_ppm: None,
+            reads_nearest: false,
             scrub_bytes_per_second: 4 << 20,
             scrub_every: Duration::from_secs(24 * 60 * 60),
             index_bytes_min: 64 << 20,

@@ -11,7 +11,8 @@ use crate::object::layout::Layout;
 use crate::object::registry::{BucketEpoch, BucketRecord};
 use crate::raft;
 use crate::types::{
-    BucketId, ChunkId, ClusterId, Epoch, GroupId, Incarnation, NodeId, Position, StoreId, Term,
+    BucketId, ChunkId, ClusterId, Epoch, GroupId, Incarnation, Index, NodeId, Position, StoreId,
+    Term,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -184,6 +185,22 @@ pub enum Head {
         /// Its layout.
         layout: Layout,
     },
+    /// "How far is what you lead committed?", from a node that answers reads without leading.
+    IndexQuery {
+        /// Names the answers.
+        question: CallId,
+        /// How the sender stands by the receiver, now: where that and the receiver are a quorum, nobody else need be asked.
+        support: Support,
+        /// The groups that have reads.
+        groups: Vec<GroupId>,
+    },
+    /// The answer for some of these groups; the others follow.
+    IndexReply {
+        /// The question.
+        question: CallId,
+        /// Their read indexes; none where the sender does not lead, or can't find out.
+        indexes: Vec<(GroupId, Option<ReadIndex>)>,
+    },
 }
 
 /// What a node says of itself to every other, whatever the number of its groups.
@@ -201,6 +218,15 @@ pub struct Beat {
     pub layout: u64,
 }
 
+/// What was committed in a group when a question about it was confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReadIndex {
+    /// The term of the leader that says so.
+    pub term: Term,
+    /// Everything acknowledged before the question was asked is among the entries through this one.
+    pub index: Index,
+}
+
 /// A snapshot on offer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Offer {
@@ -212,7 +238,7 @@ pub struct Offer {
     pub configuration: raft::Configuration,
 }
 
-/// What a router asks of a group's leader.
+/// What a router asks of a group's leader, or of a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Ask {
     /// Opens the caller's session in the group.
@@ -224,8 +250,10 @@ pub enum Ask {
         /// The command.
         op: Box<Op>,
     },
-    /// Reads, linearizably.
+    /// Reads, linearizably, at the leader.
     Read(Query),
+    /// Reads, linearizably, from the state of whoever is asked, leader or not.
+    ReadNear(Query),
 }
 
 /// A linearizable read on one group.
@@ -245,6 +273,14 @@ pub enum Query {
     },
     /// What became of the change that began a bucket's epoch.
     Settled(BucketEpoch),
+}
+
+impl Query {
+    /// Whether a replica that does not lead can answer it. Only a leader remembers who reads a blob (ADR 9).
+    pub(super) fn is_near(&self) -> bool {
+        let Self::Client { request, .. } = self else { return true };
+        !matches!(**request, Request::ReadExtents { .. } | Request::ReadParts { .. })
+    }
 }
 
 /// What a replica answers to an [`Ask`].

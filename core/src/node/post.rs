@@ -1,9 +1,10 @@
 //! What the lanes of a node say to each other. Lanes share nothing: each takes one input and appends to
 //! one list of posts, and the node delivers them in any order that keeps each pair's.
 
-use super::message::{Ask, CallId, Offer, PeerMessage, Reply};
+use super::message::{Ask, CallId, Offer, PeerMessage, ReadIndex, Reply};
 use super::router::Report;
 use super::scrub::Scrubbed;
+use super::support::Support;
 use super::trace::Trace;
 use crate::codec::Octets;
 use crate::kv::frame::{Frame, Place, Placed};
@@ -53,6 +54,10 @@ pub(crate) enum Post {
     ReadAsked(GroupId),
     /// A group's reads are confirmed, or refused.
     ReadsConfirmed(GroupId),
+    /// A group has reads that its replica here answers once its leader has said how far the group is.
+    IndexWanted { group: GroupId, leader: NodeId },
+    /// The answer to another node's question for a read index of a group that is led here; none if it is not.
+    Index { to: NodeId, question: CallId, group: GroupId, index: Option<ReadIndex> },
     /// The disk is full, or no longer: all replicas are told.
     DiskFull(bool),
     /// How far the scrub is, to be kept over a restart.
@@ -82,6 +87,12 @@ pub(crate) enum ReplicaInput {
     Supported { round: u64 },
     /// Their support does not prove it: confirm the reads of this round and earlier ones otherwise.
     Unsupported { round: u64 },
+    /// The leader is asked for a read index, with this question.
+    IndexAsked { question: u64 },
+    /// The answer to it.
+    IndexIs { question: u64, index: Option<ReadIndex> },
+    /// Another node asks for one, and says how it stands by this one.
+    IndexQuery { from: NodeId, question: CallId, support: Support },
     /// The log is durable through here.
     Persisted(PersistId),
     /// The table log has written a frame.

@@ -69,6 +69,18 @@ pub enum Trace {
         /// What happened.
         event: Event,
     },
+    /// A replica that does not lead answers reads from its own state.
+    ReadsNear {
+        /// The group.
+        group: GroupId,
+        /// They had to wait until that contained what the leader had committed.
+        waited: bool,
+    },
+    /// A replica that does not lead passes reads on to whoever does, after it began to look into them.
+    ReadsFellBack {
+        /// The group.
+        group: GroupId,
+    },
     /// A log's event.
     Log(LogTrace),
     /// A replica that abstained counts again.

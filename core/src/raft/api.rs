@@ -116,6 +116,13 @@ pub enum Input {
         /// The node's name for it.
         id: u64,
     },
+    /// The leader of this term said, beside Raft's messages, that it has committed so much.
+    LeaderCommits {
+        /// Its term.
+        term: Term,
+        /// How much.
+        index: Index,
+    },
     /// The deadline has passed, or may have.
     Timer,
     /// Everything through this persist is durable.

@@ -51,6 +51,8 @@ pub struct Group {
     pub(super) applied: Index,
     /// Our log is proven equal to that of this term's leader through here.
     pub(super) verified: Index,
+    /// What this term's leader has said beside its messages that it has committed ([`Input::LeaderCommits`]).
+    pub(super) told: Index,
     pub(super) standing: Standing,
     /// What keeps it from electing somebody, with leases.
     pub(super) promised: Option<Promise>,
@@ -132,6 +134,7 @@ impl Group {
             handed,
             applied: handed,
             verified: Index(0),
+            told: Index(0),
             standing: restored.standing,
             promised: None,
             conditional: None,
@@ -176,6 +179,7 @@ impl Group {
             Input::Message { from, message } => self.on_message(from, message, out),
             Input::Propose { id, command } => self.on_propose(id, command, out),
             Input::Read { id } => self.on_read(id, out),
+            Input::LeaderCommits { term, index } => self.on_leader_commits(term, index),
             Input::Timer => self.on_timer(out),
             Input::Persisted { upto } => self.on_persisted(upto, out),
             Input::Applied { index } => self.on_applied(index),
@@ -367,6 +371,7 @@ impl Group {
             self.vote = None;
             self.disk.promise();
             self.verified = Index(0);
+            self.told = Index(0);
         }
         self.leader = None;
         self.absent.clear();

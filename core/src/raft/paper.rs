@@ -7,6 +7,7 @@ mod lease;
 mod members;
 mod quiet;
 mod states;
+mod told;
 
 use super::testing::Store;
 use super::{

@@ -1,6 +1,6 @@
 //! AppendEntries and heartbeats, both sides (Raft 5.3, 5.4.2; thesis 6.2 for the check of the quorum).
 
-use super::api::{Config, Event, Output, Standing, Write};
+use super::api::{Config, Event, Output, Role, Standing, Write};
 use super::election::Leaving;
 use super::group::{Group, State};
 use super::lease::Begun;
@@ -10,7 +10,7 @@ use super::read::Reads;
 use crate::codec::Octets;
 use crate::machine::{Duration, Instant};
 use crate::planted::{Bug, Point};
-use crate::types::{Index, NodeId, Position};
+use crate::types::{Index, NodeId, Position, Term};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -314,7 +314,7 @@ impl Group {
         // Step 5. Commit only what this leader proved equal.
         let planted = self.config.planted.is(Bug::CommitWithoutMinimum);
         let proven = if planted { self.log.last().index } else { self.verified };
-        self.advance_commit(leader_commit.min(proven));
+        self.advance_commit(leader_commit.max(self.told).min(proven));
         // The leader counts this reply towards a quorum: it must not outrun the disk.
         let planted = self.config.planted.is(Bug::AcknowledgeBeforeSync);
         let gate = if planted { None } else { self.disk.gate() };
@@ -469,6 +469,15 @@ impl Group {
         {
             self.advance_commit(held);
             self.maybe_start_round(out); // reads may have waited for the first one
+        }
+    }
+
+    /// The leader of `term` has told this replica's node how far it has committed: nobody waits for its next heartbeat
+    /// to hear that. What our log lacks of it is committed here when it comes.
+    pub(super) fn on_leader_commits(&mut self, term: Term, index: Index) {
+        if term == self.term && self.role() == Role::Follower {
+            self.told = self.told.max(index);
+            self.advance_commit(self.told.min(self.verified));
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Config {
     pub clock_bound: Duration,
     /// How wrong the monotonic clock runs at the most, in millionths. Leases rest on it; there are none without.
     pub max_clock_drift_ppm: Option<u32>,
+    /// Who answers the reads that come to this node.
+    pub reads: Reads,
     /// Who is in the cluster.
     pub cluster: Cluster,
     /// The S3 port.
@@ -54,6 +56,17 @@ pub struct Config {
     pub log: Log,
     /// Where every boot leaves a recording of its inputs ([`crate::recording`]), if anywhere.
     pub record: Option<PathBuf>,
+}
+
+/// Who answers a read. Either way it is linearizable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// Whoever leads the shard.
+    #[default]
+    Leader,
+    /// This node, where it has a replica of the shard.
+    Nearest,
 }
 
 /// The cluster, the same on every node.
@@ -229,6 +242,7 @@ impl Config {
                 log_bytes_max: self.limits.log_bytes,
                 requests_max: self.limits.requests,
                 max_clock_drift_ppm: self.max_clock_drift_ppm,
+                reads_nearest: self.reads == Reads::Nearest,
                 scrub_bytes_per_second: self.limits.scrub_bytes_per_second,
                 ..Tuning::default()
             },
@@ -324,6 +338,7 @@ fn check(source: &Source<'_>, raw: Raw) -> Result<Config, ConfigError> {
             60_000,
         )?),
         max_clock_drift_ppm: check_drift(source, raw.max_clock_drift_ppm.as_ref())?,
+        reads: raw.reads,
         admin: listen_address(source, &raw.admin.listen, "admin.listen", insecure)?,
         storage: check_storage(source, &raw.storage)?,
         limits: check_limits(source, &raw.limits)?,

@@ -15,6 +15,8 @@ pub(super) struct Raw {
     #[serde(default = "clock_bound_ms")]
     pub(super) clock_bound_ms: Spanned<u64>,
     pub(super) max_clock_drift_ppm: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) reads: super::Reads,
     pub(super) cluster: Cluster,
     #[serde(default)]
     pub(super) s3: S3,

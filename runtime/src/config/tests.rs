@@ -53,6 +53,7 @@ fn the_example_documents_every_key_with_its_default() {
     assert_eq!(format!("{:?}", config.s3), format!("{:?}", least.s3));
     assert_eq!((config.log, config.admin), (least.log, least.admin));
     assert_eq!((config.record, least.record), (None, None));
+    assert_eq!(config.reads, least.reads);
     // Every key of every section appears, in use or commented out.
     let keys = [
         "node",
@@ -60,6 +61,7 @@ fn the_example_documents_every_key_with_its_default() {
         "insecure",
         "clock_bound_ms",
         "max_clock_drift_ppm",
+        "reads",
         "shards",
         "replication",
         "listen",
@@ -148,6 +150,17 @@ fn leases_take_a_bound_that_clocks_can_keep() {
     let tuning = |text: &str| parse(text).unwrap().node_config().unwrap().tuning;
     assert_eq!(tuning(&with("1000")).max_clock_drift_ppm, Some(1000));
     assert_eq!(tuning(BASE).max_clock_drift_ppm, None, "no leases unless somebody promises it");
+}
+
+#[test]
+fn reads_are_the_leaders_unless_the_file_says_otherwise() {
+    let with = |reads: &str| format!("reads = \"{reads}\"\n{BASE}");
+    let nearest = |text: &str| parse(text).unwrap().node_config().unwrap().tuning.reads_nearest;
+    assert_eq!(
+        [nearest(BASE), nearest(&with("leader")), nearest(&with("nearest"))],
+        [false, false, true]
+    );
+    refused(&with("any"), 1, "reads", "unknown variant `any`, expected `leader` or `nearest`");
 }
 
 #[test]

@@ -62,6 +62,10 @@ pub(super) fn log(event: &Trace) {
         }
         Trace::HandOver { group, to } => debug!(%group, %to, "hands over"),
         Trace::BlobCollected { blob } => debug!(?blob, "collected"),
-        Trace::Decided { .. } | Trace::Answered { .. } | Trace::Log(_) => trace!(?event),
+        Trace::ReadsFellBack { group } => debug!(%group, "reads are passed on to the leader"),
+        Trace::Decided { .. }
+        | Trace::Answered { .. }
+        | Trace::ReadsNear { .. }
+        | Trace::Log(_) => trace!(?event),
     }
 }

@@ -257,6 +257,12 @@ pub const PLANTED: &[Row] = &[
         "linearizability",
         "`raft`, suspicion of a peer",
     ),
+    row(
+        44,
+        "a replica that answers reads without leading takes the answer to a question for one to those that it has asked since",
+        "linearizability",
+        "`node`, reads without leading",
+    ),
 ];
 
 #[cfg(test)]

@@ -65,6 +65,18 @@ pub fn parts(message: &PeerMessage) -> Vec<Part> {
             let text = format!("support epoch {}, round {}", support.epoch, round.number);
             one(None, "heartbeat", text)
         }
+        Head::IndexQuery { question, groups, .. } => {
+            let text =
+                format!("asks for {} read indexes, question {}", groups.len(), question.number);
+            one(groups.first().copied(), "call", text)
+        }
+        Head::IndexReply { question, indexes } => {
+            let told = indexes.iter().filter_map(|(_, index)| *index).map(|index| index.index.0);
+            let told: Vec<u64> = told.collect();
+            let text =
+                format!("{} read indexes {told:?}, question {}", indexes.len(), question.number);
+            one(indexes.first().map(|(group, _)| *group), "call", text)
+        }
         Head::SnapshotEnd { group, position } => {
             one(Some(*group), "snapshot", format!("has snapshot {position:?}"))
         }
@@ -132,6 +144,7 @@ fn asked(ask: &Ask) -> String {
             format!("write #{} {}", tag.seq, words(&op))
         }
         Ask::Read(query) => format!("read {}", words(&format!("{query:?}"))),
+        Ask::ReadNear(query) => format!("read here {}", words(&format!("{query:?}"))),
     }
 }
 

@@ -87,8 +87,13 @@ impl<'a> Passes<'a> {
                 ),
                 ..best.clone()
             };
-            // Nor are leases, nor the scrub.
-            for knob in [Knob::MaxClockDriftPpm, Knob::ScrubBytesPerSecond, Knob::ScrubEvery] {
+            // Nor are leases, nor who answers reads, nor the scrub.
+            for knob in [
+                Knob::MaxClockDriftPpm,
+                Knob::ReadsNearest,
+                Knob::ScrubBytesPerSecond,
+                Knob::ScrubEvery,
+            ] {
                 let value = knob.of(&setup.tuning);
                 if value > 0 {
                     all.tuning.entry(knob).or_insert(value);

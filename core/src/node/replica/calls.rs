@@ -5,27 +5,37 @@ use super::*;
 impl Replica {
     pub(super) fn on_call(&mut self, caller: Caller, ask: Ask, cx: &mut Cx<'_>) {
         match ask {
-            Ask::Read(query) => {
-                if self.damage.is_some() {
-                    return self.refuse_damaged(caller, cx);
-                }
-                if self.forces(Point::ReadElsewhere, cx) {
-                    return cx.answer(self.group, caller, Reply::NotLeader(None));
-                }
-                self.asked.push(Read { caller, query });
-                if !self.leads() || self.raft.holds_lease(cx.now.mono) {
-                    // Refused at once, and a quiet group looks after its leader. Or answered at once: time was read after
-                    // the call had come.
-                    return self.confirm(cx);
-                }
-                cx.posts.push(Post::ReadAsked(self.group));
-                self.maybe_stay_awake(cx);
-            }
+            Ask::Read(query) => self.read(caller, query, cx),
+            Ask::ReadNear(query) if self.leads() => self.read(caller, query, cx),
+            Ask::ReadNear(query) => self.read_near(caller, query, cx),
             Ask::OpenSession(session) => {
                 self.propose(caller, None, Op::OpenSession { session }, cx);
             }
             Ask::Write { tag, op } => self.propose(caller, Some(tag), *op, cx),
         }
+    }
+
+    fn read(&mut self, caller: Caller, query: Query, cx: &mut Cx<'_>) {
+        let read = Read { caller, wants: Wants::Answer(query) };
+        if self.damage.is_some() {
+            return self.refuse_damaged(read, cx);
+        }
+        if self.forces(Point::ReadElsewhere, cx) {
+            return self.turn_away(read, None, cx);
+        }
+        self.ask_leadership(read, cx);
+    }
+
+    /// Whether this replica leads is asked on behalf of a read.
+    pub(super) fn ask_leadership(&mut self, read: Read, cx: &mut Cx<'_>) {
+        self.asked.push(read);
+        if !self.leads() || self.raft.holds_lease(cx.now.mono) {
+            // Refused at once, and a quiet group looks after its leader. Or answered at once: time was read after
+            // the call had come.
+            return self.confirm(cx);
+        }
+        cx.posts.push(Post::ReadAsked(self.group));
+        self.maybe_stay_awake(cx);
     }
 
     /// A leader that sleeps has no lease for long. Whoever reads now and then does not wake it; where reads come again soon it
@@ -51,7 +61,7 @@ impl Replica {
     /// Has Raft confirm by heartbeats that this replica leads, unless nothing can be read here anyway.
     fn ask_or_refuse(&mut self, reads: Vec<Read>, cx: &mut Cx<'_>) {
         if self.damage.is_some() {
-            return reads.into_iter().for_each(|read| self.refuse_damaged(read.caller, cx));
+            return reads.into_iter().for_each(|read| self.refuse_damaged(read, cx));
         }
         if reads.is_empty() {
             return;
@@ -132,14 +142,32 @@ impl Replica {
 
     /// The reads see everything acknowledged before them once `index` is applied.
     pub(super) fn read_at(&mut self, index: Index, reads: Vec<Read>, cx: &mut Cx<'_>) {
-        if self.state.mark().position.index >= index && self.damage.is_none() {
-            reads.into_iter().for_each(|read| self.evaluate(read, cx));
-        } else {
-            self.confirmed.entry(index).or_default().extend(reads);
+        let applied = self.state.mark().position.index >= index && self.damage.is_none();
+        for read in reads {
+            match read.wants {
+                Wants::Index => self.tell_index(read.caller, Some(index), cx),
+                Wants::Answer(_) if applied => self.evaluate(read, cx),
+                Wants::Answer(_) => self.confirmed.entry(index).or_default().push(read),
+            }
         }
     }
 
-    pub(super) fn refuse_damaged(&mut self, caller: Caller, cx: &mut Cx<'_>) {
+    /// This replica does not lead, as far as it can tell.
+    pub(super) fn turn_away(&self, read: Read, leader: Option<NodeId>, cx: &mut Cx<'_>) {
+        match read.wants {
+            Wants::Answer(_) => cx.answer(self.group, read.caller, Reply::NotLeader(leader)),
+            Wants::Index => self.tell_index(read.caller, None, cx),
+        }
+    }
+
+    pub(super) fn refuse_damaged(&self, read: Read, cx: &mut Cx<'_>) {
+        match read.wants {
+            Wants::Answer(_) => self.refuse_caller(read.caller, cx),
+            Wants::Index => self.tell_index(read.caller, None, cx),
+        }
+    }
+
+    fn refuse_caller(&self, caller: Caller, cx: &mut Cx<'_>) {
         // Another replica may serve; alone, this is the answer that the client gets.
         let reply = match (&self.damage, self.leader) {
             (Some(_), Some(leader)) if leader != cx.me => Reply::NotLeader(Some(leader)),
@@ -158,7 +186,7 @@ impl Replica {
             return;
         }
         if self.damage.is_some() {
-            return self.refuse_damaged(caller, cx);
+            return self.refuse_caller(caller, cx);
         }
         if !self.leads() {
             return cx.answer(self.group, caller, Reply::NotLeader(self.leader));
@@ -195,7 +223,8 @@ impl Replica {
     }
 
     pub(super) fn evaluate(&mut self, read: Read, cx: &mut Cx<'_>) {
-        let found = reads::evaluate(&self.state, &read.query);
+        let Wants::Answer(query) = read.wants else { return };
+        let found = reads::evaluate(&self.state, &query);
         if let Some(blob) = found.pins() {
             self.collector.pin(blob, cx.now.mono);
         }
@@ -203,7 +232,7 @@ impl Replica {
     }
 
     /// Gets the next body that an answer needs, or gives the answer.
-    fn fetch(&mut self, caller: Caller, found: Found, cx: &mut Cx<'_>) {
+    pub(super) fn fetch(&mut self, caller: Caller, found: Found, cx: &mut Cx<'_>) {
         match found.wants() {
             Some(location) => {
                 let token = self.fresh_id();
@@ -227,7 +256,7 @@ impl Replica {
             }
             Err(damage) => {
                 self.on_damage(damage, cx);
-                self.refuse_damaged(caller, cx);
+                self.refuse_caller(caller, cx);
             }
         }
     }

@@ -12,8 +12,12 @@
 
 mod calls;
 mod moving;
+mod near;
+#[cfg(test)]
+mod trio;
 
 use self::moving::Stay;
+use self::near::Near;
 
 use super::members;
 use super::message::{Ask, CallId, Head, Query, Reply};
@@ -66,6 +70,8 @@ const PROCEDURES_MAX: usize = 64;
 pub(super) struct Cx<'a> {
     pub(super) now: Now,
     pub(super) me: NodeId,
+    /// For so long a read waits to be answered without leading.
+    pub(super) near_patience: Duration,
     pub(super) slice_items: usize,
     pub(super) slice_bytes: u64,
     pub(super) posts: &'a mut Vec<Post>,
@@ -90,7 +96,15 @@ pub(super) struct Caller {
 #[derive(Clone, Debug)]
 struct Read {
     caller: Caller,
-    query: Query,
+    wants: Wants,
+}
+
+/// What a read is after.
+#[derive(Clone, Debug)]
+enum Wants {
+    Answer(Query),
+    /// Only the read index, for a replica that answers itself.
+    Index,
 }
 
 /// One replica of one group on this node.
@@ -127,6 +141,8 @@ pub(super) struct Replica {
     confirming: BTreeMap<u64, Vec<Read>>,
     /// Reads that wait for their read index to be applied.
     confirmed: BTreeMap<Index, Vec<Read>>,
+    /// Reads that are answered here although another leads.
+    near: Near<(Caller, Query)>,
     /// Reads that wait for a body.
     fetching: BTreeMap<u64, (Caller, Found)>,
     commit_index: Index,
@@ -179,6 +195,7 @@ impl Replica {
             followers: Received::default(),
             confirming: BTreeMap::new(),
             confirmed: BTreeMap::new(),
+            near: Near::default(),
             fetching: BTreeMap::new(),
             commit_index: Index(0),
             cluster: (None, None),
@@ -247,7 +264,7 @@ impl Replica {
         }
         let collects = self.leads() && self.damage.is_none() && self.group.shard().is_some();
         let collect = if collects { self.collector.deadline() } else { None };
-        first_of([self.raft.deadline(), collect, self.stream_deadline()])
+        first_of([self.raft.deadline(), collect, self.stream_deadline(), self.near_deadline()])
     }
 
     pub(super) fn handle(&mut self, input: ReplicaInput, cx: &mut Cx<'_>) {
@@ -259,6 +276,7 @@ impl Replica {
                 self.feed(raft::Input::Timer, cx);
                 self.stream(cx);
                 self.collect(cx);
+                self.expire_near(cx);
             }
             ReplicaInput::Raft(from, message) => {
                 self.hear_support(from, &message);
@@ -302,7 +320,12 @@ impl Replica {
                     self.on_damage(damage, cx);
                 }
             }
-            ReplicaInput::PeerLost(node) => self.feed(raft::Input::PeerSuspected { node }, cx),
+            ReplicaInput::PeerLost(node) => {
+                if self.leader == Some(node) {
+                    self.forsake_leader(cx);
+                }
+                self.feed(raft::Input::PeerSuspected { node }, cx);
+            }
             ReplicaInput::PeerFound(node) => self.feed(raft::Input::PeerFound { node }, cx),
             ReplicaInput::PeerRestarted(node, incarnation) => {
                 self.feed(raft::Input::PeerRestarted { node, incarnation }, cx);
@@ -311,6 +334,11 @@ impl Replica {
             ReplicaInput::AwaitSupport { round } => self.await_support(round, cx),
             ReplicaInput::Supported { round } => self.on_supported(round, cx),
             ReplicaInput::Unsupported { round } => self.on_unsupported(round, cx),
+            ReplicaInput::IndexAsked { question } => self.on_index_asked(question, cx),
+            ReplicaInput::IndexIs { question, index } => self.on_index(question, index, cx),
+            ReplicaInput::IndexQuery { from, question, support } => {
+                self.on_index_query(from, question, support, cx);
+            }
             ReplicaInput::Offer { from, offer } => self.on_offer(from, offer, cx),
             ReplicaInput::Pull { from, position, after } => {
                 self.on_pull(from, position, after, cx);
@@ -473,7 +501,7 @@ impl Replica {
             }
             raft::Output::ReadRejected { id, leader } => {
                 for read in self.on_confirmed(id, cx) {
-                    cx.answer(group, read.caller, Reply::NotLeader(leader));
+                    self.turn_away(read, leader, cx);
                 }
             }
             raft::Output::Role { role, term, leader } => self.on_role(role, term, leader, cx),
@@ -488,6 +516,7 @@ impl Replica {
 
     fn on_role(&mut self, role: Role, term: Term, leader: Option<NodeId>, cx: &mut Cx<'_>) {
         let led = self.leads();
+        let followed = self.leader;
         (self.role, self.term, self.leader) = (role, term, leader);
         cx.posts.extend(self.follows.leaves(term).map(Post::Left));
         cx.posts.push(Post::Trace(Trace::Role { group: self.group, role, term, leader }));
@@ -504,9 +533,12 @@ impl Replica {
             let confirmed = core::mem::take(&mut self.confirmed).into_values();
             let awaiting = core::mem::take(&mut self.awaiting).into_values();
             for read in confirmed.chain(awaiting).flatten() {
-                cx.answer(self.group, read.caller, Reply::NotLeader(leader));
+                self.turn_away(read, leader, cx);
             }
             self.maybe_end_round(cx);
+        }
+        if leader != followed {
+            self.forsake_leader(cx);
         }
         cx.posts.push(Post::Router(RouterInput::Leader { group: self.group, leader, here }));
         if here && !led {
@@ -568,6 +600,7 @@ impl Replica {
         for read in ready.into_values().flatten() {
             self.evaluate(read, cx);
         }
+        self.answer_near(cx);
     }
 
     pub(super) fn feed_applied(&mut self, index: Index, cx: &mut Cx<'_>) {
@@ -673,8 +706,9 @@ impl Replica {
         self.feed(raft::Input::StateDamaged, cx);
         let reads = core::mem::take(&mut self.confirmed);
         for read in reads.into_values().flatten() {
-            self.refuse_damaged(read.caller, cx);
+            self.refuse_damaged(read, cx);
         }
+        self.drain_near(cx);
     }
 
     /// What an operator wants to know.

@@ -55,6 +55,8 @@ impl Replica {
         let confirmed = core::mem::take(&mut self.confirmed).into_values();
         let awaiting = core::mem::take(&mut self.awaiting).into_values();
         let reads = confirming.chain(confirmed).chain(awaiting).flatten().chain(asked);
+        // Who asked for a read index in vain asks again.
+        let reads = reads.filter(|read| matches!(read.wants, Wants::Answer(_)));
         let reads = reads.map(|read| read.caller);
         let proposed = core::mem::take(&mut self.proposed).into_values();
         let fetching = core::mem::take(&mut self.fetching).into_values();
@@ -65,6 +67,7 @@ impl Replica {
         for caller in callers {
             cx.answer(self.group, caller, Reply::Again);
         }
+        self.drain_near(cx);
         self.maybe_end_round(cx);
         self.go_on(cx);
     }

@@ -69,6 +69,8 @@ struct Call {
     deadline: Instant,
     pause: Duration,
     waits: Waits,
+    /// It was sent first to the replica here, which did not lead.
+    near: bool,
     /// Who has said since the last pause that it does not lead; at the most every replica once.
     denied: Vec<NodeId>,
 }
@@ -114,6 +116,8 @@ impl Replicas {
 pub(crate) struct Calls {
     me: NodeId,
     incarnation: Incarnation,
+    /// Whether reads are first asked of the replica here.
+    nearest: bool,
     rng: Rng,
     next: u64,
     calls: BTreeMap<u64, Call>,
@@ -132,11 +136,13 @@ impl Calls {
         me: NodeId,
         incarnation: Incarnation,
         replicas: BTreeMap<GroupId, Vec<NodeId>>,
+        nearest: bool,
         rng: Rng,
     ) -> Self {
         Self {
             me,
             incarnation,
+            nearest,
             rng,
             next: 1,
             calls: BTreeMap::new(),
@@ -269,7 +275,10 @@ impl Calls {
                 return Ends::new();
             }
         };
-        self.found(now, group, from);
+        // Who answers leads, but for the replica here that was asked to answer without.
+        if !call.near || from != self.me {
+            self.found(now, group, from);
+        }
         self.finish(now, number, ended, sends)
     }
 
@@ -405,6 +414,7 @@ impl Calls {
             deadline,
             pause: PAUSE_MIN,
             waits: Waits::Answer,
+            near: false,
             denied: Vec::new(),
         };
         self.wakes.insert((call.wake, number));
@@ -467,11 +477,19 @@ impl Calls {
     fn send(&mut self, now: Instant, number: u64, sends: &mut Sends) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         let known = self.leaders.get(&call.group).copied();
-        if let Some(leader) = known {
+        let replicas = self.replicas.get(&call.group).map_or(&[][..], |it| &it.nodes);
+        // Once: what that replica can't answer soon is the leader's.
+        let near = self.nearest
+            && call.sends == 0
+            && known.is_some_and(|leader| leader != self.me)
+            && replicas.contains(&self.me)
+            && matches!(&call.body, Body::Read(query) if query.is_near());
+        if near {
+            (call.near, call.target) = (true, self.me);
+        } else if let Some(leader) = known {
             call.target = leader;
         } else if call.sends == 0 {
             // Nobody is known to lead: ask here if a replica is here, else anyone.
-            let replicas = self.replicas.get(&call.group).map_or(&[][..], |it| &it.nodes);
             if !replicas.contains(&self.me) {
                 call.target = self.rng.pick(replicas).copied().unwrap_or(self.me);
             }
@@ -480,6 +498,7 @@ impl Calls {
             Body::Open => {
                 Ask::OpenSession(SessionId { node: self.me, incarnation: self.incarnation })
             }
+            Body::Read(query) if near => Ask::ReadNear(query.clone()),
             Body::Read(query) => Ask::Read(query.clone()),
             Body::Write { op, seq } => {
                 let seq = seq.unwrap_or(0);

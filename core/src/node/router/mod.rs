@@ -119,6 +119,7 @@ pub(super) struct Setup {
     pub(super) replicas: BTreeMap<GroupId, Vec<NodeId>>,
     pub(super) requests_max: usize,
     pub(super) timeout: Duration,
+    pub(super) nearest: bool,
     pub(super) planted: Planted,
     pub(super) rng: Rng,
 }
@@ -133,13 +134,13 @@ struct Cx<'a> {
 impl Router {
     pub(super) fn new(setup: Setup) -> Self {
         let Setup { me, incarnation, shards, replicas, .. } = setup;
-        let Setup { requests_max, timeout, planted, rng, .. } = setup;
+        let Setup { requests_max, timeout, nearest, planted, rng, .. } = setup;
         Self {
             shards,
             requests_max,
             timeout,
             planted,
-            calls: Calls::new(me, incarnation, replicas, rng),
+            calls: Calls::new(me, incarnation, replicas, nearest, rng),
             bulk: Bulk::new(me),
             procedures: Procedures::new(shards),
             reports: Reports::new(me),

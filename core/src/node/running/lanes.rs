@@ -49,6 +49,7 @@ impl Running {
                 effects.push(Effect::Send { to: *to, message });
             }
         }
+        self.questions.take_answers(effects);
     }
 
     fn next_post(&mut self) -> Option<Post> {
@@ -166,6 +167,10 @@ impl Running {
             Post::MayLeave(shard) => self.leaving.push(shard),
             Post::ReadAsked(group) => self.rounds.ask(group),
             Post::ReadsConfirmed(group) => self.rounds.end(group),
+            Post::IndexWanted { group, leader } => self.questions.want(leader, group),
+            Post::Index { to, question, group, index } => {
+                self.questions.answer(to, question, group, index);
+            }
             Post::DiskFull(full) => self.tell_replicas(&ReplicaInput::DiskFull(full)),
             Post::Hash { token, bytes } => {
                 let op = self.ops.hashes.take();
@@ -257,6 +262,7 @@ pub(super) fn cx<'a>(
     Cx {
         now,
         me: config.me,
+        near_patience: config.tuning.heartbeat * 2,
         slice_items: config.tuning.slice_items as usize,
         slice_bytes: config.tuning.snapshot_slice_bytes,
         posts,

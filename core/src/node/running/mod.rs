@@ -27,6 +27,7 @@ mod charter;
 mod fetches;
 mod lanes;
 mod layout;
+mod questions;
 mod rounds;
 mod stopping;
 
@@ -34,6 +35,7 @@ pub(super) use self::stopping::Stopping;
 
 use self::fetches::Fetches;
 use self::lanes::{Gate, Scratch, cx};
+use self::questions::Questions;
 use self::rounds::Rounds;
 use super::api::{Config, Effect, Input};
 use super::boot::{Admitted, Writer};
@@ -112,6 +114,7 @@ pub(super) struct Running {
     /// Stores that look for a cluster in the place of a node's.
     strangers: BTreeMap<NodeId, StoreId>,
     rounds: Rounds,
+    questions: Questions,
     fetches: Fetches,
     pub(super) leading: Leading,
     support: support::Given,
@@ -162,6 +165,7 @@ impl Running {
             replicas: groups.clone(),
             requests_max: config.tuning.requests_max as usize,
             timeout: config.tuning.request_timeout,
+            nearest: config.tuning.reads_nearest,
             planted: config.planted,
             rng: rng.fork(),
         });
@@ -194,6 +198,7 @@ impl Running {
             hashing: BTreeMap::new(),
             strangers: BTreeMap::new(),
             rounds: Rounds::default(),
+            questions: Questions::default(),
             fetches: Fetches::new(
                 config.tuning.snapshot_bytes_max,
                 config.tuning.snapshot_slice_bytes,
@@ -240,6 +245,7 @@ impl Running {
             stop,
             self.router.deadline(),
             self.rounds.deadline(),
+            self.questions.deadline(),
             self.logs.deadline(),
             self.chunks.deadline(),
             Some(self.peers.deadline()),
@@ -290,6 +296,7 @@ impl Running {
             self.on_time(config, now, effects);
             if timer {
                 self.begin_round(config, now.mono, effects);
+                self.begin_questions(now.mono, effects);
             }
         }
         self.pump(config, now, effects);
@@ -440,6 +447,15 @@ impl Running {
                 let incarnation = self.superblock.incarnation;
                 let support = Support { incarnation, epoch: self.support.epoch(from) };
                 Post::Peer(from, Head::SupportReply { round, support }.into())
+            }
+            Head::IndexQuery { question, support, groups } => {
+                return self.on_index_query(from, question, support, groups);
+            }
+            Head::IndexReply { question, indexes } => {
+                if question.incarnation == self.superblock.incarnation {
+                    self.on_index_reply(from, question.number, indexes);
+                }
+                return;
             }
             Head::SupportReply { round, support } => {
                 if round.incarnation == self.superblock.incarnation {

@@ -8,7 +8,7 @@ use ironseed::net::frame::{self, HEADER_BYTES, Header, Kind, MEMBER};
 use ironseed::net::handshake::{Credentials, HandshakeError};
 use ironseed_core::codec::{self, Octets};
 use ironseed_core::kv::snapshot::SnapshotRecord;
-use ironseed_core::node::message::{Ask, Beat, CallId, Head, PeerMessage, Query, Reply};
+use ironseed_core::node::message::{Ask, Beat, CallId, Head, PeerMessage, Query, ReadIndex, Reply};
 use ironseed_core::node::support::Support;
 use ironseed_core::object::api::{Answer, ListObjects, Refusal, Request};
 use ironseed_core::object::layout::{Layout, Placed};
@@ -103,6 +103,18 @@ fn messages() -> Vec<PeerMessage> {
         Head::SnapshotPull { group, position, after: Some(octets(b"after")) },
         Head::SnapshotSlice { group, position, after: None, records: vec![record] },
         Head::SupportQuery { round: call },
+        Head::IndexQuery {
+            question: call,
+            support: Support { incarnation: Incarnation(1), epoch: 3 },
+            groups: vec![group, GroupId(0)],
+        },
+        Head::IndexReply {
+            question: call,
+            indexes: vec![
+                (group, Some(ReadIndex { term: Term(2), index: Index(9) })),
+                (GroupId(0), None),
+            ],
+        },
         Head::SupportReply {
             round: call,
             support: Support { incarnation: Incarnation(1), epoch: 3 },

@@ -11,7 +11,7 @@ const DEADLINE: Instant = Instant(60_000_000_000);
 
 fn calls() -> Calls {
     let replicas = BTreeMap::from([(GROUP, vec![NodeId(1), NodeId(2), NodeId(3)])]);
-    Calls::new(ME, Incarnation(1), replicas, Rng::new(5))
+    Calls::new(ME, Incarnation(1), replicas, false, Rng::new(5))
 }
 
 fn read(calls: &mut Calls, now: Instant, owner: u64, sends: &mut Sends) -> u64 {
