@@ -40,6 +40,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::draw::{Domain, Draw};
 use crate::faults::{self, Moment, Planned};
+use crate::hashes::Hashes;
 use crate::history::History;
 use crate::net::Network;
 use crate::races::{self, Parted};
@@ -54,7 +55,7 @@ use echoes::Echoes;
 use hunt::Hunt;
 use ironseed_core::codec;
 use ironseed_core::kv::table::Table;
-use ironseed_core::machine::{Hashed, Instant, Io, IoDone, IoOp, Now};
+use ironseed_core::machine::{Instant, Io, IoDone, IoOp, Now};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
@@ -141,6 +142,7 @@ pub struct World<M> {
     frozen: BTreeSet<usize>,
     /// Nodes that have taken a step in this event, if anybody wants to know.
     touched: BTreeSet<usize>,
+    hashes: Hashes,
 }
 
 /// Something that happens at an instant. `node` is a position in `slots`; `boot` says in which life.
@@ -210,6 +212,7 @@ impl<M: Machine> World<M> {
             spell: (0, 0),
             frozen: BTreeSet::new(),
             touched: BTreeSet::new(),
+            hashes: Hashes::default(),
             armed: Vec::new(),
             struck: BTreeSet::new(),
             hunts: Vec::new(),
@@ -337,7 +340,7 @@ impl<M: Machine> World<M> {
                 let parts = [node as u64, op.0];
                 self.tracer
                     .event(self.now, Kind::Hashed, &parts, || format!("n{} {op:?}", node + 1));
-                let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
+                let result = Ok(IoDone::Hashed(self.hashes.of(&bytes)));
                 self.feed(node, Input::Done { op, result });
             }
             Event::Timer { node, boot } if self.lives(node, boot) => {
@@ -531,7 +534,7 @@ impl<M: Machine> World<M> {
         self.tracer.note(|| Note::Issued { node, op: op.0, io: &io });
         if let Io::Write { data, offset, .. } = &io {
             self.tracer.content(&offset.to_le_bytes());
-            data.iter().for_each(|piece| self.tracer.content(piece));
+            data.iter().for_each(|piece| self.tracer.checksum(self.hashes.crc(piece)));
         }
         let delay = slot.disk.issue(self.now, op, io);
         let boot = slot.boot;
