@@ -8,6 +8,7 @@
 //! decides nothing. It is generic over the machine, so that its own promises can be tested without a
 //! store ([`Machine`]).
 
+mod agenda;
 mod ambush;
 mod asking;
 mod booting;
@@ -49,6 +50,7 @@ use crate::setup::Setup;
 use crate::stats::Stats;
 use crate::trace::{Kind, Note, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
+use agenda::Agenda;
 use burden::Burden;
 use bytes::Bytes;
 use echoes::Echoes;
@@ -87,8 +89,7 @@ pub struct World<M> {
     pub stats: Stats,
     planted: Planted,
     now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
-    scheduled: u64,
+    agenda: Agenda<Event>,
     slots: Vec<Slot<M>>,
     network: Network,
     plan: Vec<Planned>,
@@ -190,8 +191,7 @@ impl<M: Machine> World<M> {
             stats: Stats { runs: 1, ..Stats::default() },
             planted,
             now: 0,
-            queue: BTreeMap::new(),
-            scheduled: 0,
+            agenda: Agenda::new(),
             slots,
             network: Network::new(setup.luck, setup.weather)
                 .even(setup.is_calm(Calm::Network))
@@ -265,11 +265,7 @@ impl<M: Machine> World<M> {
         if enough(self) {
             return None;
         }
-        while let Some(entry) = self.queue.first_entry() {
-            if entry.key().0 > until {
-                break;
-            }
-            let ((at, _), event) = entry.remove_entry();
+        while let Some((at, event)) = self.agenda.next(until) {
             self.now = at;
             beat();
             self.count_event();
@@ -323,8 +319,7 @@ impl<M: Machine> World<M> {
     }
 
     fn schedule(&mut self, delay: u64, event: Event) {
-        self.scheduled += 1;
-        self.queue.insert((self.now + delay.max(1), self.scheduled), event);
+        self.agenda.schedule(self.now + delay.max(1), event);
     }
 
     fn happen(&mut self, event: Event) {
