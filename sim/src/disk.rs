@@ -12,6 +12,8 @@
 //! Rot flips bits in durable bytes at rest. Where it may, [`crate::checkers::durable`] says.
 
 pub mod file;
+mod kept;
+mod page;
 
 use crate::draw::{Domain, Draw, Ticks};
 use bytes::Bytes;
@@ -234,6 +236,13 @@ impl Disk {
     #[must_use]
     pub fn peek(&self, file: FileId, offset: u64, len: usize) -> Option<Bytes> {
         Some(self.files[&self.inode(file)?].read(offset as usize, len))
+    }
+
+    /// The same for somebody who is likely to come again.
+    #[must_use]
+    pub fn peek_again(&mut self, file: FileId, offset: u64, len: usize) -> Option<Bytes> {
+        let inode = self.inode(file)?;
+        Some(self.files.get_mut(&inode)?.read_again(offset as usize, len))
     }
 
     /// The power goes: unsynced sectors and names become anything that they may.
@@ -465,7 +474,8 @@ impl Disk {
         if self.spring(Trap::Read) {
             return Err(IoError::Device);
         }
-        Ok(IoDone::Data(self.files[&inode].read(offset as usize, len as usize)))
+        let file = self.files.get_mut(&inode).ok_or(IoError::NotFound)?;
+        Ok(IoDone::Data(file.read_again(offset as usize, len as usize)))
     }
 
     fn lacks_room(&self, growth: u64) -> bool {

@@ -32,6 +32,7 @@ pub mod clock;
 pub mod disk;
 pub mod draw;
 pub mod faults;
+pub mod hashes;
 pub mod history;
 pub mod net;
 pub mod races;

@@ -167,7 +167,12 @@ impl Tracer {
 
     /// Takes the contents of the last event in.
     pub fn content(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(&crc32fast::hash(bytes).to_le_bytes());
+        self.checksum(crc32fast::hash(bytes));
+    }
+
+    /// Takes them in by their checksum, a CRC32.
+    pub fn checksum(&mut self, crc: u32) {
+        self.pending.extend_from_slice(&crc.to_le_bytes());
     }
 
     /// Events so far.

@@ -8,6 +8,7 @@
 //! decides nothing. It is generic over the machine, so that its own promises can be tested without a
 //! store ([`Machine`]).
 
+mod agenda;
 mod ambush;
 mod asking;
 mod booting;
@@ -40,6 +41,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::draw::{Domain, Draw};
 use crate::faults::{self, Moment, Planned};
+use crate::hashes::Hashes;
 use crate::history::History;
 use crate::net::Network;
 use crate::races::{self, Parted};
@@ -48,13 +50,14 @@ use crate::setup::Setup;
 use crate::stats::Stats;
 use crate::trace::{Kind, Note, Tracer};
 use crate::workload::{Call, Clients, Issue, short, short_outcome};
+use agenda::Agenda;
 use burden::Burden;
 use bytes::Bytes;
 use echoes::Echoes;
 use hunt::Hunt;
 use ironseed_core::codec;
 use ironseed_core::kv::table::Table;
-use ironseed_core::machine::{Hashed, Instant, Io, IoDone, IoOp, Now};
+use ironseed_core::machine::{Instant, Io, IoDone, IoOp, Now};
 use ironseed_core::node::Node;
 use ironseed_core::node::api::{Config, Effect, Founding, Input};
 use ironseed_core::node::message::PeerMessage;
@@ -86,8 +89,7 @@ pub struct World<M> {
     pub stats: Stats,
     planted: Planted,
     now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
-    scheduled: u64,
+    agenda: Agenda<Event>,
     slots: Vec<Slot<M>>,
     network: Network,
     plan: Vec<Planned>,
@@ -141,6 +143,7 @@ pub struct World<M> {
     frozen: BTreeSet<usize>,
     /// Nodes that have taken a step in this event, if anybody wants to know.
     touched: BTreeSet<usize>,
+    hashes: Hashes,
 }
 
 /// Something that happens at an instant. `node` is a position in `slots`; `boot` says in which life.
@@ -188,8 +191,7 @@ impl<M: Machine> World<M> {
             stats: Stats { runs: 1, ..Stats::default() },
             planted,
             now: 0,
-            queue: BTreeMap::new(),
-            scheduled: 0,
+            agenda: Agenda::new(),
             slots,
             network: Network::new(setup.luck, setup.weather)
                 .even(setup.is_calm(Calm::Network))
@@ -210,6 +212,7 @@ impl<M: Machine> World<M> {
             spell: (0, 0),
             frozen: BTreeSet::new(),
             touched: BTreeSet::new(),
+            hashes: Hashes::default(),
             armed: Vec::new(),
             struck: BTreeSet::new(),
             hunts: Vec::new(),
@@ -262,11 +265,7 @@ impl<M: Machine> World<M> {
         if enough(self) {
             return None;
         }
-        while let Some(entry) = self.queue.first_entry() {
-            if entry.key().0 > until {
-                break;
-            }
-            let ((at, _), event) = entry.remove_entry();
+        while let Some((at, event)) = self.agenda.next(until) {
             self.now = at;
             beat();
             self.count_event();
@@ -320,8 +319,7 @@ impl<M: Machine> World<M> {
     }
 
     fn schedule(&mut self, delay: u64, event: Event) {
-        self.scheduled += 1;
-        self.queue.insert((self.now + delay.max(1), self.scheduled), event);
+        self.agenda.schedule(self.now + delay.max(1), event);
     }
 
     fn happen(&mut self, event: Event) {
@@ -337,7 +335,7 @@ impl<M: Machine> World<M> {
                 let parts = [node as u64, op.0];
                 self.tracer
                     .event(self.now, Kind::Hashed, &parts, || format!("n{} {op:?}", node + 1));
-                let result = Ok(IoDone::Hashed(Hashed::of(&bytes)));
+                let result = Ok(IoDone::Hashed(self.hashes.of(&bytes)));
                 self.feed(node, Input::Done { op, result });
             }
             Event::Timer { node, boot } if self.lives(node, boot) => {
@@ -531,7 +529,7 @@ impl<M: Machine> World<M> {
         self.tracer.note(|| Note::Issued { node, op: op.0, io: &io });
         if let Io::Write { data, offset, .. } = &io {
             self.tracer.content(&offset.to_le_bytes());
-            data.iter().for_each(|piece| self.tracer.content(piece));
+            data.iter().for_each(|piece| self.tracer.checksum(self.hashes.crc(piece)));
         }
         let delay = slot.disk.issue(self.now, op, io);
         let boot = slot.boot;

@@ -327,9 +327,26 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Bytes of a key that is put together in place.
+const SHORT: usize = 96;
+
 fn join(space: u8, pieces: &[&[u8]]) -> Key {
-    let mut key = Vec::with_capacity(1 + pieces.iter().map(|piece| piece.len()).sum::<usize>());
-    key.push(space);
-    pieces.iter().for_each(|piece| key.extend_from_slice(piece));
-    key.into()
+    let len = 1 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    // Nearly all keys are short: those are put together where nothing has to be allocated for it.
+    let mut short = [0; SHORT];
+    let mut long = Vec::new();
+    let key = match short.get_mut(..len) {
+        Some(short) => short,
+        None => {
+            long.resize(len, 0);
+            long.as_mut_slice()
+        }
+    };
+    let mut rest = &mut *key;
+    for piece in core::iter::once(&[space].as_slice()).chain(pieces) {
+        let Some((place, behind)) = rest.split_at_mut_checked(piece.len()) else { break };
+        place.copy_from_slice(piece);
+        rest = behind;
+    }
+    Key::from(&*key)
 }

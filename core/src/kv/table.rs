@@ -261,18 +261,72 @@ fn is_same(one: &Slot, other: &Slot) -> bool {
         && (one.body.len(), one.body.crc()) == (other.body.len(), other.body.crc())
 }
 
+/// Bytes of a record that are digested in place.
+const DIGESTED_SHORT: usize = 256;
+
 /// One record's share of the digest. Where the body is does not count.
 fn digest_of(key: &[u8], slot: &Slot) -> u128 {
-    // A hasher is two kilobytes, and a record a few dozen bytes.
-    let mut bytes = Vec::with_capacity(key.len() + slot.head.len() + 40);
-    bytes.extend_from_slice(&(key.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(key);
-    bytes.extend_from_slice(&slot.version.0.to_le_bytes());
-    bytes.extend_from_slice(&slot.committed.0.to_le_bytes());
-    bytes.extend_from_slice(&slot.body.len().to_le_bytes());
-    bytes.extend_from_slice(&slot.body.crc().to_le_bytes());
-    bytes.extend_from_slice(&slot.head);
+    let pieces: [&[u8]; 7] = [
+        &(key.len() as u64).to_le_bytes(),
+        key,
+        &slot.version.0.to_le_bytes(),
+        &slot.committed.0.to_le_bytes(),
+        &slot.body.len().to_le_bytes(),
+        &slot.body.crc().to_le_bytes(),
+        &slot.head,
+    ];
+    // A hasher is two kilobytes, and a record a few dozen bytes: they are put one behind the other, on the stack if they fit.
+    let mut short = [0; DIGESTED_SHORT];
+    let mut rest = short.as_mut_slice();
+    let mut fits = true;
+    for piece in pieces {
+        match core::mem::take(&mut rest).split_at_mut_checked(piece.len()) {
+            Some((place, behind)) => {
+                place.copy_from_slice(piece);
+                rest = behind;
+            }
+            None => fits = false,
+        }
+    }
+    let unused = rest.len();
+    let hash = match short.get(..DIGESTED_SHORT - unused) {
+        Some(short) if fits => blake3::hash(short),
+        _ => blake3::hash(&pieces.concat()),
+    };
     let mut half = [0; 16];
-    half.iter_mut().zip(blake3::hash(&bytes).as_bytes()).for_each(|(to, from)| *to = *from);
+    half.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
     u128::from_le_bytes(half)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests may panic")]
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_digest_is_the_same_function_of_short_and_of_long_records() {
+        for key in [0, 1, 40, 200, 215, 216, 217, 218, 300, 1_000] {
+            for head in [0, 1, 30, 37, 38, 39, 40, 400] {
+                let (key, head) = (alloc::vec![7; key], alloc::vec![9; head]);
+                let slot = Slot {
+                    version: Version(3),
+                    committed: Timestamp(4),
+                    head: head.clone().into(),
+                    body: Body::new(Bytes::from_static(b"body")),
+                };
+                let mut whole = (key.len() as u64).to_le_bytes().to_vec();
+                whole.extend_from_slice(&key);
+                whole.extend_from_slice(&3_u64.to_le_bytes());
+                whole.extend_from_slice(&4_u64.to_le_bytes());
+                whole.extend_from_slice(&slot.body.len().to_le_bytes());
+                whole.extend_from_slice(&slot.body.crc().to_le_bytes());
+                whole.extend_from_slice(&head);
+                let half: [u8; 16] = core::array::from_fn(|at| blake3::hash(&whole).as_bytes()[at]);
+                let (key_bytes, head_bytes) = (key.len(), head.len());
+                let digest = digest_of(&key, &slot);
+                assert_eq!(digest, u128::from_le_bytes(half), "{key_bytes} and {head_bytes}");
+            }
+        }
+    }
 }

@@ -16,11 +16,28 @@ pub(super) const fn blocking(voters: usize) -> usize {
 /// The highest value that a majority has reached, given that of every voter (Raft 5.3): the commit
 /// index of match indexes, the confirmed round of acknowledged rounds.
 pub(super) fn reached<T: Ord + Copy + Default>(voters: impl IntoIterator<Item = T>) -> T {
-    let mut values: Vec<T> = voters.into_iter().collect();
+    // Asked with every acknowledgement: of the usual few voters nothing is allocated.
+    let (mut few, mut many, mut count) = ([T::default(); FEW], Vec::new(), 0);
+    for value in voters {
+        match few.get_mut(count) {
+            Some(place) => *place = value,
+            None => many.push(value),
+        }
+        count += 1;
+    }
+    let values = if many.is_empty() {
+        few.get_mut(..count).unwrap_or_default()
+    } else {
+        many.extend(few);
+        &mut many
+    };
     values.sort_unstable_by(|a, b| b.cmp(a));
     // The value at place m (from the top) has been reached by the m voters up to it.
     values.get(majority(values.len()) - 1).copied().unwrap_or_default()
 }
+
+/// Voters that groups usually have at the most.
+const FEW: usize = 8;
 
 /// How an election stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +105,11 @@ mod tests {
 
     #[test]
     fn an_index_is_committed_exactly_when_a_majority_has_it() {
-        for voters in 1..=5 {
-            for indexes in assignments(voters, &[Index(0), Index(1), Index(2), Index(3)]) {
+        let few = (1..=5).map(|voters| (voters, [0, 1, 2, 3].as_slice()));
+        let many = (FEW - 1..=FEW + 2).map(|voters| (voters, [0, 1].as_slice()));
+        for (voters, values) in few.chain(many) {
+            for indexes in assignments(voters, values) {
+                let indexes: Vec<Index> = indexes.into_iter().map(Index).collect();
                 let committed = reached(indexes.iter().copied());
                 let holders = |index| indexes.iter().filter(|have| **have >= index).count();
                 assert!(holders(committed) * 2 > voters, "{indexes:?}: {committed:?}");

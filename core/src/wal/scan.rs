@@ -197,16 +197,19 @@ impl Scanner {
         tail.map(|header| Candidate { header, by_tail: true, tries_copy: false })
     }
 
-    /// Goes over blocks of zeros that were read, which are most: none is a batch's head or tail, or dirt.
+    /// Goes over blocks of zeros that were read, which are most: none is a batch's head or tail, or dirt. Many at a time first.
     fn pass_zeros(&mut self) {
-        let behind = self.at.checked_sub(self.window.base).map(to_usize);
-        let Some(rest) = behind.and_then(|behind| self.window.bytes.get(behind..)) else { return };
-        for block in rest.chunks_exact(to_usize(self.block)) {
-            let range = self.at..self.at + self.block;
-            if range.end > self.end || self.is_unreadable(&range) || !is_zero(block) {
-                return;
+        let page = ZEROS.len() as u64 / self.block * self.block;
+        for step in [page, self.block].into_iter().filter(|step| *step > 0) {
+            let behind = self.at.checked_sub(self.window.base).map(to_usize);
+            let rest = behind.and_then(|behind| self.window.bytes.get(behind..));
+            for piece in rest.unwrap_or_default().chunks_exact(to_usize(step)) {
+                let range = self.at..self.at + step;
+                if range.end > self.end || self.is_unreadable(&range) || !is_zero(piece) {
+                    break;
+                }
+                self.at = range.end;
             }
-            self.at = range.end;
         }
     }
 
@@ -269,9 +272,11 @@ pub(super) fn is_marked(block: &[u8], seal: &Seal, segment: u64) -> bool {
 
 /// Whether all of these bytes are zero. Compared with zeros, which is what the machine does fastest.
 fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 512] = [0; 512];
     bytes.chunks(ZEROS.len()).all(|piece| ZEROS.get(..piece.len()) == Some(piece))
 }
+
+/// Many zeros at once.
+static ZEROS: [u8; 8 << 10] = [0; 8 << 10];
 
 /// A length inside a segment: below the address space's size.
 fn to_usize(bytes: u64) -> usize {

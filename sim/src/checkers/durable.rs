@@ -215,13 +215,9 @@ impl DurableLog {
         position: Position,
         is: &str,
     ) -> Option<Violation> {
-        let holders: Vec<NodeId> = self
-            .nodes
-            .iter()
-            .filter(|(_, logs)| logs.holds(group, position))
-            .map(|(node, _)| *node)
-            .collect();
-        (holders.len() < self.quorum).then(|| {
+        let holders = || self.nodes.iter().filter(|(_, logs)| logs.holds(group, position));
+        (holders().count() < self.quorum).then(|| {
+            let holders: Vec<NodeId> = holders().map(|(node, _)| *node).collect();
             let what = format!(
                 "{position:?} of {group:?} is {is} and durable on {holders:?} only, of {} needed",
                 self.quorum

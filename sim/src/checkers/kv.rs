@@ -201,10 +201,11 @@ pub fn add_absences(entries: &[Entry], keys: &mut BTreeMap<Bytes, Vec<Interval<O
     }
     for (entry, shard, from, _, found, truncated) in scans() {
         let end = if truncated { found.last().map(|last| &last.key.0) } else { None };
-        for (key, home) in &homes {
-            let inside = key >= &from.0 && end.is_none_or(|end| key <= end);
-            let shown = found.iter().any(|found| found.key.0 == *key);
-            if home.contains(&shard.0) && inside && !shown && !(truncated && end.is_none()) {
+        let shown: BTreeSet<&Bytes> = found.iter().map(|found| &found.key.0).collect();
+        let behind = homes.range(from.0.clone()..);
+        for (key, home) in behind.take_while(|(key, _)| end.is_none_or(|end| *key <= end)) {
+            let is_shown = shown.contains(key);
+            if home.contains(&shard.0) && !is_shown && !(truncated && end.is_none()) {
                 let op = Op::Read(None);
                 let interval = Interval { called: entry.called, returned: entry.returned, op };
                 keys.entry(key.clone()).or_default().push(interval);

@@ -210,15 +210,20 @@ impl<'a, M: Model> Search<'a, M> {
         let following = self.minimal();
         let candidates = core::mem::replace(&mut self.candidates, following);
         self.path.push(Step { picked: position, first, states, candidates });
+    }
+
+    /// Remembers the path if none was longer, now that it leads nowhere: a path that leads to the end is never asked for.
+    fn remember(&mut self) {
         if self.path.len() > self.longest.order.len() {
             self.longest.order = self.path.iter().map(|step| step.picked).collect();
-            let completed = |position: &&usize| self.history[**position].returned.is_some();
-            self.longest.stuck = self.candidates.iter().filter(completed).copied().collect();
+            let completed = |position: &usize| self.history[*position].returned.is_some();
+            self.longest.stuck = self.minimal().into_iter().filter(completed).collect();
         }
     }
 
     /// Takes the last pick back; `false` if there is none.
     fn retreat(&mut self) -> bool {
+        self.remember();
         let Some(step) = self.path.pop() else { return false };
         self.picked[step.picked] = false;
         self.set ^= self.fingerprints[step.picked];

@@ -1,5 +1,7 @@
 //! One file: what a read sees, and what a power loss may make of it.
 
+use super::kept::Kept;
+use super::page::{PAGE, Page};
 use crate::draw::Draw;
 use bytes::Bytes;
 use core::ops::Range;
@@ -10,11 +12,6 @@ pub const SECTOR: usize = 512;
 
 /// What a read of the untouched finds.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
-
-/// Bytes of a page, which is all sectors of a place that were ever written, and the others.
-const PAGE: usize = 8 * SECTOR;
-
-type Page = Box<[u8; PAGE]>;
 
 /// A file's bytes, volatile and durable.
 ///
@@ -31,10 +28,13 @@ pub struct File {
     bytes_durable: usize,
     /// Completed writes so far. A sync covers those that it found here when it was issued.
     writes: u64,
-    /// By sector and the write that replaced them.
-    unsynced: BTreeMap<(usize, u64), Contents>,
+    /// The sector, the write that replaced them, and the contents; in the order of the writes. Nearly all of them go with
+    /// the next sync, so it is a list and no map.
+    unsynced: Vec<(usize, u64, Contents)>,
     /// What it held when it was given to another use.
     before: Vec<Option<Page>>,
+    /// Ranges of it that somebody has in his hand as well.
+    kept: Kept,
 }
 
 /// A sector's contents; `None` is all zeros, the usual case in a preallocated segment.
@@ -80,7 +80,7 @@ impl File {
     /// Gives it this length, with zeros where it grows.
     pub fn set_len(&mut self, len: usize) {
         if len < self.len {
-            self.unsynced.split_off(&(len.div_ceil(SECTOR), 0));
+            self.unsynced.retain(|(sector, ..)| *sector < len.div_ceil(SECTOR));
         }
         self.cut(len);
         self.bytes_durable = self.bytes_durable.min(len);
@@ -95,19 +95,30 @@ impl File {
         if total > 0 && self.len < offset + total {
             self.set_len(offset + total);
         }
+        self.kept.forget(offset, offset + total);
         let first = offset / SECTOR;
         let mut kept = None;
+        let mut all = true;
         let mut at = offset;
-        for piece in data {
-            let mut piece = piece.as_ref();
+        for whole in data {
+            let mut piece = whole.as_ref();
             while !piece.is_empty() {
+                if at.is_multiple_of(PAGE) && piece.len() >= PAGE {
+                    let start = whole.len() - piece.len();
+                    let bytes = whole.slice(start..start + PAGE);
+                    all &= self.write_page(at, bytes, |sector| keeps(sector - first));
+                    at += PAGE;
+                    piece = &piece[PAGE..];
+                    continue;
+                }
                 let sector = at / SECTOR;
                 let take = piece.len().min((sector + 1) * SECTOR - at);
                 // Two pieces may share a sector: it is drawn, and remembered, once.
                 if kept.is_none_or(|(last, _)| last != sector) {
                     kept = Some((sector, keeps(sector - first)));
-                    if kept == Some((sector, true)) {
-                        self.remember(sector);
+                    match kept {
+                        Some((_, true)) => self.remember(sector),
+                        _ => all = false,
                     }
                 }
                 if kept == Some((sector, true)) {
@@ -117,39 +128,71 @@ impl File {
                 piece = &piece[take..];
             }
         }
+        let mut at = offset;
+        for piece in data.iter().filter(|_| all) {
+            self.kept.keep(at, piece, self.len);
+            at += piece.len();
+        }
     }
 
-    /// The page of this byte, made if there is none.
-    fn page(&mut self, at: usize) -> &mut Page {
+    /// Where the page of this byte stands.
+    fn place(&mut self, at: usize) -> &mut Option<Page> {
         let page = at / PAGE;
         if self.pages.len() <= page {
             self.pages.resize(page + 1, None);
         }
-        self.pages[page].get_or_insert_with(|| Box::new([0; PAGE]))
+        &mut self.pages[page]
+    }
+
+    /// The page of this byte, made if there is none.
+    fn page(&mut self, at: usize) -> &mut [u8; PAGE] {
+        self.place(at).get_or_insert_with(|| Page::Own(Box::new([0; PAGE]))).bytes_mut()
+    }
+
+    /// Writes a whole page, and shares what is written if all of it arrives: then it says so.
+    fn write_page(
+        &mut self,
+        at: usize,
+        bytes: Bytes,
+        mut keeps: impl FnMut(usize) -> bool,
+    ) -> bool {
+        let sectors = at / SECTOR..(at + PAGE) / SECTOR;
+        let kept: Vec<usize> = sectors.clone().filter(|sector| keeps(*sector)).collect();
+        kept.iter().for_each(|sector| self.remember(*sector));
+        if kept.len() == sectors.len() {
+            *self.place(at) = Some(Page::Shared(bytes));
+            return true;
+        }
+        for sector in kept {
+            let range = sector * SECTOR - at..(sector + 1) * SECTOR - at;
+            self.page(at)[range.clone()].copy_from_slice(&bytes[range]);
+        }
+        false
     }
 
     /// Gives it this length; what comes behind it is gone.
     fn cut(&mut self, len: usize) {
+        self.kept.forget(len, usize::MAX);
         self.len = len;
         self.pages.truncate(len.div_ceil(PAGE));
         if !len.is_multiple_of(PAGE)
             && let Some(Some(page)) = self.pages.get_mut(len / PAGE)
         {
-            page[len % PAGE..].fill(0);
+            page.bytes_mut()[len % PAGE..].fill(0);
         }
     }
 
     /// Keeps what a power loss may bring back of a sector that is about to be overwritten.
     fn remember(&mut self, sector: usize) {
         let now = self.sector(sector);
-        self.unsynced.insert((sector, self.writes), now);
+        self.unsynced.push((sector, self.writes, now));
     }
 
     /// What a read sees of a sector.
     fn sector(&self, sector: usize) -> Contents {
         let at = sector * SECTOR;
         let page = self.pages.get(at / PAGE)?.as_ref()?;
-        let (sectors, _) = page.as_chunks::<SECTOR>();
+        let (sectors, _) = page.bytes().as_chunks::<SECTOR>();
         let live = &sectors[at % PAGE / SECTOR];
         (*live != [0; SECTOR]).then(|| Box::new(*live))
     }
@@ -161,6 +204,7 @@ impl File {
         if start >= end || old.is_none() && self.sector(sector).is_none() {
             return;
         }
+        self.kept.forget(start, end);
         let place = &mut self.page(start)[start % PAGE..start % PAGE + end - start];
         place.copy_from_slice(&old.unwrap_or(&[0; SECTOR])[..end - start]);
     }
@@ -169,7 +213,8 @@ impl File {
     pub fn synced(&mut self, covers: u64, len: usize) {
         self.bytes_durable = self.bytes_durable.max(len.min(self.len));
         // What the sync covered is the new durable state; nothing that it replaced can come back.
-        self.unsynced.retain(|(_, replaced_by), _| *replaced_by > covers);
+        let covered = self.unsynced.partition_point(|(_, replaced_by, _)| *replaced_by <= covers);
+        self.unsynced.drain(..covered);
     }
 
     /// Power is lost: each unsynced sector becomes anything that it may be.
@@ -205,18 +250,17 @@ impl File {
     /// Every unsynced sector with what may come back of it, oldest first.
     fn take_unsynced(&mut self) -> BTreeMap<usize, Vec<Contents>> {
         let mut sectors = BTreeMap::<usize, Vec<Contents>>::new();
-        for ((sector, _), old) in core::mem::take(&mut self.unsynced) {
+        for (sector, _, old) in core::mem::take(&mut self.unsynced) {
             sectors.entry(sector).or_default().push(old);
         }
         sectors
     }
 
-    /// The durable contents of the unsynced sectors of this range.
+    /// What was in the unsynced sectors of this range before; of each the durable contents come last.
     fn unsynced(&self, sectors: Range<usize>) -> impl Iterator<Item = (usize, &Contents)> {
-        let mut last = None;
-        let all = self.unsynced.range((sectors.start, 0)..(sectors.end, 0));
-        all.filter(move |((sector, _), _)| last.replace(*sector) != Some(*sector))
-            .map(|((sector, _), oldest)| (*sector, oldest))
+        // The latest first, so that the oldest, which is the durable one, is the last word.
+        let all = self.unsynced.iter().rev().filter(move |(sector, ..)| sectors.contains(sector));
+        all.map(|(sector, _, older)| (*sector, older))
     }
 
     /// What a read sees; shorter at the end.
@@ -229,7 +273,14 @@ impl File {
         if untouched && end - start <= ZEROS.len() {
             return Bytes::from_static(&ZEROS[..end - start]);
         }
-        self.copy(start, end).into()
+        self.kept.get(start, end).unwrap_or_else(|| self.copy(start, end).into())
+    }
+
+    /// The same for somebody who is likely to come again.
+    pub fn read_again(&mut self, offset: usize, len: usize) -> Bytes {
+        let bytes = self.read(offset, len);
+        self.kept.keep(offset, &bytes, self.len);
+        bytes
     }
 
     /// The bytes from here to there, within the length.
@@ -239,7 +290,9 @@ impl File {
             let at = start + bytes.len();
             let take = (PAGE - at % PAGE).min(end - at);
             match self.pages.get(at / PAGE) {
-                Some(Some(page)) => bytes.extend_from_slice(&page[at % PAGE..at % PAGE + take]),
+                Some(Some(page)) => {
+                    bytes.extend_from_slice(&page.bytes()[at % PAGE..at % PAGE + take])
+                }
                 _ => bytes.resize(bytes.len() + take, 0),
             }
         }
@@ -254,10 +307,10 @@ impl File {
         let mut bytes = self.copy(start, end);
         let sectors = start / SECTOR..end.div_ceil(SECTOR);
         for (sector, durable) in self.unsynced(sectors) {
-            let durable = durable.as_deref();
-            for at in (sector * SECTOR).max(start)..((sector + 1) * SECTOR).min(end) {
-                bytes[at - start] = durable.map_or(0, |sector| sector[at % SECTOR]);
-            }
+            let (from, to) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end));
+            let durable = durable.as_deref().unwrap_or(&[0; SECTOR]);
+            let durable = &durable[from - sector * SECTOR..to - sector * SECTOR];
+            bytes[from - start..to - start].copy_from_slice(durable);
         }
         bytes
     }
@@ -273,6 +326,7 @@ impl File {
     /// Changes bytes at rest, as only a disk that errs does.
     pub fn put_at_rest(&mut self, offset: usize, bytes: &[u8]) {
         assert!(self.is_at_rest(offset, bytes.len()), "a rewrite is under way at {offset}");
+        self.kept.forget(offset, offset + bytes.len());
         for (at, byte) in (offset..).zip(bytes) {
             self.page(at)[at % PAGE] = *byte;
         }
@@ -291,6 +345,7 @@ impl File {
         if !self.is_at_rest(offset, 1) {
             return None;
         }
+        self.kept.forget(offset, offset + 1);
         let byte = &mut self.page(offset)[offset % PAGE];
         let before = *byte;
         *byte ^= mask;
@@ -299,104 +354,9 @@ impl File {
 
     /// Flips one bit at rest. `false` when the sector is not at rest: a rewrite of it is under way.
     pub fn flip(&mut self, offset: usize, bit: u32) -> bool {
-        if !self.is_at_rest(offset, 1) {
-            return false;
-        }
-        self.page(offset)[offset % PAGE] ^= 1 << (bit % 8);
-        true
+        self.change(offset, 1 << (bit % 8)).is_some()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::draw::Domain;
-
-    fn filled(byte: u8, len: usize) -> Vec<Bytes> {
-        vec![Bytes::from(vec![byte; len])]
-    }
-
-    fn write(file: &mut File, offset: usize, byte: u8, len: usize) {
-        file.write(offset, &filled(byte, len), |_| true);
-    }
-
-    /// Every outcome that a power loss has on this file, over many seeds.
-    fn outcomes(file: &File) -> std::collections::BTreeSet<Vec<u8>> {
-        (0..400)
-            .map(|seed| {
-                let mut file = file.clone();
-                file.lose_power(&mut Draw::new(seed, Domain::Crash, &[]));
-                file.read(0, usize::MAX).to_vec()
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_power_loss_keeps_any_subset_of_unsynced_sectors_and_every_synced_one() {
-        let mut file = File::default();
-        file.set_len(4 * SECTOR);
-        file.synced(file.writes(), file.len());
-        write(&mut file, 0, 1, SECTOR);
-        file.synced(file.writes(), file.len());
-        write(&mut file, SECTOR, 2, 2 * SECTOR);
-        let seen = outcomes(&file);
-        assert_eq!(seen.len(), 4, "two unsynced sectors have four outcomes");
-        assert!(seen.iter().all(|bytes| bytes[..SECTOR] == [1; SECTOR]));
-        assert!(seen.iter().all(|bytes| bytes[3 * SECTOR..] == [0; SECTOR]));
-        assert_eq!(&file.read_durable(0, 4 * SECTOR)[..SECTOR], [1; SECTOR]);
-        assert_eq!(&file.read_durable(0, 4 * SECTOR)[SECTOR..], [0; 3 * SECTOR]);
-    }
-
-    #[test]
-    fn a_sync_covers_the_writes_completed_before_it_was_issued_and_no_later_one() {
-        let mut file = File::default();
-        file.set_len(SECTOR);
-        file.synced(file.writes(), file.len());
-        write(&mut file, 0, 1, SECTOR);
-        let covers = file.writes();
-        write(&mut file, 0, 2, SECTOR);
-        file.synced(covers, file.len());
-        let seen: Vec<u8> = outcomes(&file).iter().map(|bytes| bytes[0]).collect();
-        assert_eq!(seen, [1, 2], "the synced contents or the newer ones, never the oldest");
-        assert_eq!(file.read_durable(0, 1), [1]);
-        file.synced(file.writes(), file.len());
-        assert!(file.is_synced());
-    }
-
-    #[test]
-    fn a_torn_write_keeps_the_sectors_it_is_told_to() {
-        let mut file = File::default();
-        file.set_len(3 * SECTOR);
-        let pieces = vec![Bytes::from(vec![7; 100]), Bytes::from(vec![8; 3 * SECTOR - 100])];
-        file.write(0, &pieces, |sector| sector != 1);
-        let bytes = file.read(0, 3 * SECTOR);
-        assert_eq!((bytes[0], bytes[100], bytes[SECTOR], bytes[2 * SECTOR]), (7, 8, 0, 8));
-    }
-
-    #[test]
-    fn growth_that_was_not_synced_may_be_cut_off_but_synced_length_stays() {
-        let mut file = File::default();
-        file.set_len(SECTOR);
-        file.synced(file.writes(), file.len());
-        write(&mut file, SECTOR, 3, 10);
-        let lengths: std::collections::BTreeSet<usize> =
-            outcomes(&file).iter().map(Vec::len).collect();
-        assert_eq!(lengths, [SECTOR, SECTOR + 10].into());
-    }
-
-    #[test]
-    fn a_failed_sync_leaves_the_file_clean_and_may_have_dropped_the_data() {
-        let mut file = File::default();
-        file.set_len(SECTOR);
-        file.synced(file.writes(), file.len());
-        write(&mut file, 0, 9, SECTOR);
-        let mut dropped = 0;
-        for seed in 0..100 {
-            let mut file = file.clone();
-            file.drop_dirty(&mut Draw::new(seed, Domain::Crash, &[]));
-            assert!(file.is_synced());
-            dropped += u32::from(file.read(0, 1)[0] == 0);
-        }
-        assert!((20..80).contains(&dropped), "{dropped} of 100 dropped");
-    }
-}
+mod tests;

@@ -18,13 +18,13 @@ use std::collections::VecDeque;
 impl<M: Machine> World<M> {
     /// Compares the two, if this node has a snapshot.
     pub(super) fn check_index(&mut self, node: usize) {
-        let disk = &self.slots[node].disk;
+        let disk = &mut self.slots[node].disk;
         let has_index = disk.found().iter().any(|it| it.file.kind == FileKind::Index);
         if !has_index || self.scars.has(node) {
             return;
         }
         let Some(superblock) = superblock_of(disk) else { return };
-        let survey = |by_index: bool| {
+        let mut survey = |by_index: bool| {
             let mut ios = Vec::new();
             let files = disk.found();
             let survey = match by_index {
@@ -72,7 +72,7 @@ fn superblock_of(disk: &Disk) -> Option<Superblock> {
     matches!(superblock.membership, Membership::Member(_)).then_some(superblock)
 }
 
-fn run(disk: &Disk, mut survey: Survey, ios: Vec<IoOp>) -> Option<Found> {
+fn run(disk: &mut Disk, mut survey: Survey, ios: Vec<IoOp>) -> Option<Found> {
     let mut queue = VecDeque::from(ios);
     while let Some(IoOp { op, io }) = queue.pop_front() {
         let mut ios = Vec::new();
@@ -83,11 +83,12 @@ fn run(disk: &Disk, mut survey: Survey, ios: Vec<IoOp>) -> Option<Found> {
 }
 
 /// Reads; what writes is left out and said to be done.
-fn pretend(disk: &Disk, io: &Io) -> IoResult {
+fn pretend(disk: &mut Disk, io: &Io) -> IoResult {
     match io {
-        Io::Read { file, offset, len } => {
-            disk.peek(*file, *offset, *len as usize).map(IoDone::Data).ok_or(IoError::NotFound)
-        }
+        Io::Read { file, offset, len } => disk
+            .peek_again(*file, *offset, *len as usize)
+            .map(IoDone::Data)
+            .ok_or(IoError::NotFound),
         _ => Ok(IoDone::Ok),
     }
 }

@@ -1,7 +1,7 @@
 //! Chunks at rest: what a scrub has to find, because nobody reads it.
 
 use super::*;
-use ironseed_core::machine::{FileId, FileKind};
+use ironseed_core::machine::{FileId, FileKind, Hashed};
 
 impl<M: Machine> World<M> {
     /// Whether something struck chunks that lie on a disk, and a scrub is there to find it.

@@ -8,7 +8,7 @@ use crate::draw::{TICK_BITS, Ticks};
 use crate::history::CallId;
 use crate::workload::Call;
 use ironseed_core::node::api::Input;
-use ironseed_core::types::{GroupId, NodeId, Position, RequestId};
+use ironseed_core::types::{NodeId, Position, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A node's place in the world.
@@ -31,8 +31,8 @@ pub(super) struct Slot<M> {
     pub(super) up_at: u64,
     /// When it comes up again after a graceful stop that is under way.
     pub(super) stopping: Option<u64>,
-    /// The last state of each group that the oracles have seen.
-    pub(super) looked: BTreeMap<GroupId, (Position, u128)>,
+    /// The last state of each group that the oracles have seen, by its number.
+    pub(super) looked: Vec<Option<(Position, u128)>>,
     next_request: u64,
     /// Names the latencies of hashes.
     pub(super) hashes: Ticks,
@@ -55,7 +55,7 @@ impl<M: Machine> Slot<M> {
             pauses: 0,
             up_at: 0,
             stopping: None,
-            looked: BTreeMap::new(),
+            looked: Vec::new(),
             next_request: 0,
             hashes: Ticks::START,
             requests: BTreeMap::new(),

@@ -15,7 +15,11 @@ impl<M: Machine> World<M> {
         let slot = &mut self.slots[node];
         let state = slot.machine.as_ref().and_then(|machine| machine.state_of(group));
         let Some((position, hash)) = state else { return };
-        if slot.looked.insert(group, (position, hash)) == Some((position, hash)) {
+        let at = group.0 as usize;
+        if slot.looked.len() <= at {
+            slot.looked.resize(at + 1, None);
+        }
+        if slot.looked[at].replace((position, hash)) == Some((position, hash)) {
             return;
         }
         let (now, id) = (self.now, slot.id);
