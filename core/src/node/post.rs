@@ -6,6 +6,7 @@ use super::router::Report;
 use super::scrub::Scrubbed;
 use super::trace::Trace;
 use crate::codec::Octets;
+use super::engine::sweeper::Swept;
 use crate::kv::frame::{Frame, Place, Placed};
 use crate::kv::index::IndexCopy;
 use crate::kv::snapshot::SnapshotRecord;
@@ -98,6 +99,8 @@ pub(crate) enum ReplicaInput {
     Clean { place: Place, payload: Bytes },
     /// All frames of that segment were given: is it still needed?
     Cleaned { segment: u64 },
+    /// Which of these bodies in an engine does nobody need?
+    Sweep { segment: u64, rows: Vec<Swept> },
     /// A copy of the state is wanted for this snapshot of the index.
     Index { number: u64 },
     /// A frame of it in the oldest segment of the table log is not what was written.
@@ -147,6 +150,8 @@ pub(crate) enum StoreInput {
     Checkpoint,
     /// In answer to [`ReplicaInput::Cleaned`].
     Needed { group: GroupId, segment: u64, needed: bool },
+    /// In answer to [`ReplicaInput::Sweep`]: the offsets of those that are of no use.
+    Swept { group: GroupId, segment: u64, dead: Vec<u64> },
     /// In answer to [`ReplicaInput::Index`]; without a copy if there is no state.
     IndexCopy { group: GroupId, number: u64, copy: Option<Box<IndexCopy>> },
     /// How many bytes of a group's records are current.
