@@ -189,7 +189,10 @@ mod tests {
         assert!(!builder.push(b"c", b"dd", 3));
         let bytes = builder.finish();
         let row = |key: &'static [u8], value: &'static [u8]| (key.into(), value.into());
-        assert_eq!(page(&bytes), Some(Vec::from([row(b"a", b""), row(b"", b"b"), row(b"c", b"dd")])));
+        assert_eq!(
+            page(&bytes),
+            Some(Vec::from([row(b"a", b""), row(b"", b"b"), row(b"c", b"dd")]))
+        );
         let whole = [0, 9, 18, 29];
         for end in 0..bytes.len() {
             let rows = page(&bytes.slice(..end)).map(|rows| rows.len());

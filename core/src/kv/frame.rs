@@ -425,8 +425,7 @@ mod tests {
             let body = BodyPlace::Earlier(location);
             let written = WrittenHead { version, committed, head: Cow::Borrowed(&[]), body };
             records.heads.push(RecordHead { key: Cow::Borrowed(b"k"), written: Some(written) });
-            let frame =
-                {
+            let frame = {
                 let (mark, sum) = (Mark::default(), Sum::default());
                 records.frame(1, 0, mark, sum, |records| Content::Applied { records })
             };

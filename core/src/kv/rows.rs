@@ -240,8 +240,15 @@ impl Catalogue {
         self.groups.iter().map(|(group, row)| {
             let GroupRow { generation, next, mark, digest, records, .. } = *row;
             let generation_seen = self.generation_seen(*group);
-            let head =
-                IndexHead { generation, generation_seen, next, mark, anchor: None, digest, records };
+            let head = IndexHead {
+                generation,
+                generation_seen,
+                next,
+                mark,
+                anchor: None,
+                digest,
+                records,
+            };
             let first = record_key(*group, generation, &[]);
             (*group, head, (first, records_before(*group, generation)))
         })

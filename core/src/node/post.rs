@@ -1,12 +1,12 @@
 //! What the lanes of a node say to each other. Lanes share nothing: each takes one input and appends to
 //! one list of posts, and the node delivers them in any order that keeps each pair's.
 
+use super::engine::sweeper::Swept;
 use super::message::{Ask, CallId, Offer, PeerMessage, Reply};
 use super::router::Report;
 use super::scrub::Scrubbed;
 use super::trace::Trace;
 use crate::codec::Octets;
-use super::engine::sweeper::Swept;
 use crate::kv::frame::{Frame, Place, Placed};
 use crate::kv::index::IndexCopy;
 use crate::kv::snapshot::SnapshotRecord;

@@ -394,6 +394,12 @@ impl Recovering {
             traces.push(Trace::Damaged { damage: damage.clone() });
             self.table_damage = Some(damage);
         }
+        let states = read.values().filter_map(|read| match read {
+            engine::loader::Read::State(head, _) => Some(head.records),
+            engine::loader::Read::Damaged(..) => None,
+        });
+        let (groups, records) = states.fold((0, 0), |(groups, all), more| (groups + 1, all + more));
+        traces.push(Trace::EngineLoaded { groups, records });
         for (group, read) in read {
             let Some(founding) = self.groups.get(&group) else { continue };
             let seat = seat(group, founding, self.planted);

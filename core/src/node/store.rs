@@ -13,18 +13,16 @@
 use super::api::FsyncPolicy;
 use super::balance::Balance;
 use super::cleaner::{Cleaner, FrameAt};
+use super::engine::sweeper::Sweeper;
 use super::index;
 use super::patient::{Patient, Report};
 use super::post::{Post, ReplicaInput};
-use super::engine::sweeper::Sweeper;
 use super::restore;
 use super::table::{self, Table};
 use super::trace::Trace;
 use crate::kv::frame::{Frame, Place, Placed};
 use crate::kv::table::RecordLocation;
-use crate::machine::{
-    Duration, Halt, Instant, IoOp, IoResult, Now, OpIds, first_of,
-};
+use crate::machine::{Duration, Halt, Instant, IoOp, IoResult, Now, OpIds, first_of};
 use crate::planted::{Planted, Point};
 use crate::raft::{HardState, PersistId, Standing, Write};
 use crate::types::{GroupId, NodeId, OpId, Position, Term};

@@ -129,7 +129,8 @@ impl Replica {
         result: &Result<Bytes, Damage>,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let Some((_, blob, _)) = self.audit.reading.take_if(|(reading, ..)| *reading == token) else {
+        let Some((_, blob, _)) = self.audit.reading.take_if(|(reading, ..)| *reading == token)
+        else {
             return false;
         };
         match result {

@@ -11,6 +11,7 @@ use crate::machine::{Io, IoDone, IoOp, IoResult};
 use crate::node::post::{Post, ReplicaInput};
 use crate::node::store::{Logs, Out};
 use crate::node::table::Table;
+use crate::node::trace::Trace;
 use crate::rows::{RowChange, RowIo, Space, page};
 use crate::types::{GroupId, OpId};
 use alloc::collections::BTreeMap;
@@ -48,8 +49,9 @@ struct Work {
     /// Of groups that have not answered yet: bytes of their rows in this page.
     asked: BTreeMap<GroupId, Vec<Swept>>,
     dead: Vec<u64>,
-    /// Bytes of the rows that stay.
+    /// Bytes of the rows that stay, and of the others.
     kept: u64,
+    gone: u64,
 }
 
 impl Logs {
@@ -93,7 +95,7 @@ impl Logs {
         let next = old().find(|number| *number > self.sweeper.last);
         let segment = next.or_else(|| old().next())?;
         let (asked, dead) = (BTreeMap::new(), Vec::new());
-        Some(Work { segment, from: 0, reading: None, asked, dead, kept: 0 })
+        Some(Work { segment, from: 0, reading: None, asked, dead, kept: 0, gone: 0 })
     }
 
     /// Returns whether the operation was the sweeper's.
@@ -113,10 +115,10 @@ impl Logs {
         };
         match rows.as_deref() {
             // What can't be read now stays, and is looked at again in its turn.
-            None => self.end_sweep(None),
+            None => self.end_sweep(None, out),
             Some([]) => {
                 let kept = work.kept;
-                self.end_sweep(Some(kept));
+                self.end_sweep(Some(kept), out);
             }
             Some(rows) => work.ask(rows, out),
         }
@@ -132,18 +134,20 @@ impl Logs {
         for Swept { offset, bytes, .. } in rows {
             if dead.contains(&offset) {
                 work.dead.push(offset);
+                work.gone += bytes;
             } else {
                 work.kept += bytes;
             }
         }
     }
 
-    fn end_sweep(&mut self, kept: Option<u64>) {
-        let Some(Work { segment, .. }) = self.sweeper.work.take() else { return };
+    fn end_sweep(&mut self, kept: Option<u64>, out: &mut Out<'_>) {
+        let Some(Work { segment, gone, .. }) = self.sweeper.work.take() else { return };
         self.sweeper.last = segment;
         if let (Some(kept), Table::Engine(engine)) = (kept, &mut self.table) {
             let note = engine.note(segment, kept);
             engine.enqueue(Vec::from([note]), None);
+            out.posts.push(Post::Trace(Trace::BodiesSwept { segment, gone, kept }));
         }
         // The next one when the replicas have said again what is current.
         self.cleaner.forget_live();

@@ -15,8 +15,8 @@ mod moving;
 
 use self::moving::Stay;
 
-use super::members;
 use super::engine::sweeper::Swept;
+use super::members;
 use super::message::{Ask, CallId, Head, Query, Reply};
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
 use super::reads::{self, Found};
