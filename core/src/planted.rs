@@ -116,6 +116,8 @@ bugs! {
     IndexBeforeSync = 42,
     /// Who hears that its leader's node is gone takes back what it has promised that leader.
     SuspicionEndsPromise = 43,
+    /// What a frame says of its group's state is written to an engine before the frame's records.
+    EngineSplitsFrames = 45,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

@@ -4,6 +4,8 @@
 //! in two spaces. The engine does its own input and output, in whatever files it likes; a machine asks for it
 //! through [`Io::Rows`](crate::machine::Io::Rows) as for any other operation, and what rows mean is `kv::rows`' business.
 //!
+//! No key is empty, and none longer than 65,535 bytes.
+//!
 //! What an engine owes:
 //! - A [`RowIo::Write`] is carried out whole, in the order of its changes, or not at all, whatever ends the process.
 //! - After a crash what is left is what some prefix of the completed writes made of it, and perhaps of those under way; everything that completed before a [`RowIo::Sync`]

@@ -175,7 +175,10 @@ fn seed_of_commit() -> Result<u64> {
 }
 
 fn test(_: &Args) -> Result {
-    shell::run(shell::cargo(["test", "--workspace"]))
+    shell::run(shell::cargo(["test", "--workspace"]))?;
+    // RocksDB takes a quarter of an hour to build, and needs libclang: by hand.
+    let engines = ["test", "--package", "ironseed", "--lib", "--features", "fjall", "engine"];
+    shell::run(shell::cargo(engines))
 }
 
 fn fmt(_: &Args) -> Result {
@@ -193,7 +196,9 @@ fn clippy(_: &Args) -> Result {
     shell::run(shell::cargo(planted.into_iter().chain(deny)))?;
     let clients =
         ["clippy", "--package", "ironseed-tests", "--all-targets", "--features", "real-clients"];
-    shell::run(shell::cargo(clients.into_iter().chain(deny)))
+    shell::run(shell::cargo(clients.into_iter().chain(deny)))?;
+    let engines = ["clippy", "--package", "ironseed", "--all-targets", "--features", "fjall"];
+    shell::run(shell::cargo(engines.into_iter().chain(deny)))
 }
 
 fn run_tidy(_: &Args) -> Result {

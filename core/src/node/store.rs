@@ -134,7 +134,12 @@ impl Logs {
         Self {
             settings,
             wal: Patient::new(found.wal, wal_ops),
-            table: Table::new(found.table, settings.table_segment_bytes, table_ops),
+            table: Table::new(
+                found.table,
+                settings.table_segment_bytes,
+                settings.planted,
+                table_ops,
+            ),
             durably: VecDeque::new(),
             frames_written: VecDeque::new(),
             reads: BTreeMap::new(),

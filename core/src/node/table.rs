@@ -7,6 +7,7 @@ use super::store::{FRAME, FrameTag, Out};
 use crate::kv::frame::Frame;
 use crate::kv::table::RecordLocation;
 use crate::machine::{FileId, FileKind, Instant, IoDone, IoOp, IoResult, OpIds};
+use crate::planted::Planted;
 use crate::types::{Damage, GroupId, OpId, Position};
 use crate::wal::{Identity, Record, SegmentLog};
 use alloc::boxed::Box;
@@ -28,10 +29,12 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) fn new(found: Found, segment_bytes: u64, ops: OpIds) -> Self {
+    pub(super) fn new(found: Found, segment_bytes: u64, planted: Planted, ops: OpIds) -> Self {
         match found {
             Found::Log(log) => Self::Log(Box::new(Patient::new(*log, ops))),
-            Found::Engine(found) => Self::Engine(Box::new(Engine::new(found, segment_bytes, ops))),
+            Found::Engine(found) => {
+                Self::Engine(Box::new(Engine::new(found, segment_bytes, planted, ops)))
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::kv::frame::{Frame, Place};
 use crate::kv::rows::{self, BodyRow};
 use crate::kv::table::RecordLocation;
 use crate::machine::{Duration, Halt, Instant, Io, IoError, IoOp, IoResult, OpIds, first_of};
+use crate::planted::{Bug, Planted};
 use crate::rows::{RowChange, RowIo, Space};
 use crate::types::{GroupId, OpId, Position};
 use crate::wal::{Location, Lsn};
@@ -81,10 +82,16 @@ pub(in crate::node) struct Engine {
     pub(in crate::node) full: bool,
     retry_at: Option<Instant>,
     failed: bool,
+    planted: Planted,
 }
 
 impl Engine {
-    pub(in crate::node) fn new(found: Found, segment_bytes: u64, ops: OpIds) -> Self {
+    pub(in crate::node) fn new(
+        found: Found,
+        segment_bytes: u64,
+        planted: Planted,
+        ops: OpIds,
+    ) -> Self {
         // What was written last may be under any number of the segment that was current: none is used twice.
         let last = found.segments.keys().next_back().copied().unwrap_or(0);
         let mut engine = Self {
@@ -105,6 +112,7 @@ impl Engine {
             full: false,
             retry_at: None,
             failed: false,
+            planted,
         };
         for group in found.left {
             engine.enqueue(rows::forget(group), None);
@@ -120,7 +128,13 @@ impl Engine {
             self.begin_segment(bytes, &mut changes);
         }
         let Place { segment, offset } = self.next;
-        changes.extend(rows::changes_of(group, &frame, self.next));
+        let of_frame = rows::changes_of(group, &frame, self.next);
+        if self.planted.is(Bug::EngineSplitsFrames) {
+            // What is said of the group comes last, where the frame changes that.
+            let said: Vec<RowChange> = of_frame.last().cloned().into_iter().collect();
+            self.enqueue(said, None);
+        }
+        changes.extend(of_frame);
         self.next.offset += bytes;
         let of_bodies = changes.iter().filter_map(|change| match change {
             RowChange::Put { space: Space::Bodies, value, .. } => Some(value.len() as u64),
@@ -221,7 +235,10 @@ impl Engine {
     fn gather(&mut self) {
         let (mut upto, mut bytes) = (self.written, 0);
         let (mut changes, mut frames) = (Vec::new(), Vec::new());
-        while let Some(queued) = self.queue.pop_front_if(|_| bytes < WRITE_BYTES_MAX) {
+        let split = self.planted.is(Bug::EngineSplitsFrames);
+        while let Some(queued) =
+            self.queue.pop_front_if(|_| bytes < WRITE_BYTES_MAX && !(split && bytes > 0))
+        {
             bytes += queued.changes.iter().map(RowChange::bytes).sum::<usize>();
             changes.extend(queued.changes);
             upto = queued.lsn;
