@@ -17,7 +17,9 @@ const OBJECTS: u16 = 200;
 
 fn with_engine() -> Config {
     let config = config();
-    let tuning = Tuning { table_segment_bytes: 64 << 10, ..config.tuning.clone() };
+    // The log is cut as soon as the engine has what it says.
+    let tuning =
+        Tuning { table_segment_bytes: 64 << 10, log_bytes_max: 16 << 10, ..config.tuning.clone() };
     Config { engine: Engine::Fjall, tuning, ..config }
 }
 
