@@ -28,6 +28,7 @@ pub mod object;
 pub mod planted;
 pub mod raft;
 pub mod rng;
+pub mod rows;
 pub mod shard;
 pub mod types;
 pub mod wal;

@@ -16,6 +16,7 @@
 //! operations that it names have completed (the node's gate, [`crate::node`]), so no driver ever has to
 //! remember an order. A step does a bounded amount of work whatever the size of the state.
 
+use crate::rows::RowIo;
 use crate::types::{ChunkHash, OpId};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -139,6 +140,9 @@ pub enum FileKind {
     Spare,
     /// A snapshot of the index: it makes a boot faster, and nothing rests on it.
     Index,
+    /// What an engine of somebody else's holds, in files of its own: no machine makes one, and only what is wrong with it is
+    /// said by this name.
+    Engine,
 }
 
 /// A file of the node's data directory. All files live flat in one directory.
@@ -188,6 +192,7 @@ impl fmt::Display for FileId {
             FileKind::Chunk => write!(f, "chunk-{:016x}.seg", self.number),
             FileKind::Spare => write!(f, "spare-{:016x}.seg", self.number),
             FileKind::Index => write!(f, "index-{:016x}.seg", self.number),
+            FileKind::Engine => write!(f, "engine, segment {:x}", self.number),
         }
     }
 }
@@ -241,6 +246,8 @@ pub enum Io {
     },
     /// Makes creations, renames and removals durable.
     SyncDir,
+    /// An operation of the engine that keeps the node's records, where that is not the table log.
+    Rows(RowIo),
 }
 
 impl Io {
@@ -254,7 +261,7 @@ impl Io {
             | Self::Read { file, .. }
             | Self::Remove { file } => Some(*file),
             Self::Rename { from, .. } => Some(*from),
-            Self::SyncDir => None,
+            Self::SyncDir | Self::Rows(_) => None,
         }
     }
 }
@@ -264,7 +271,7 @@ impl Io {
 pub enum IoError {
     /// No space is left on the disk. Nothing is known of the bytes in the range written.
     NoSpace,
-    /// There is no such file.
+    /// There is no such file, or no such row.
     NotFound,
     /// The device failed. After a failed [`Io::Sync`] the dirty data may be gone.
     Device,
@@ -275,7 +282,8 @@ pub enum IoError {
 pub enum IoDone {
     /// Everything but a read.
     Ok,
-    /// What a read found; shorter than asked at the end of the file.
+    /// What a read found; shorter than asked at the end of the file. The value of a row, or a page of them
+    /// ([`crate::rows::page`]).
     Data(Bytes),
     /// What a hash effect computed.
     Hashed(Hashed),

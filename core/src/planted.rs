@@ -118,6 +118,8 @@ bugs! {
     SuspicionEndsPromise = 43,
     /// A replica that does not lead takes the answer to a question for one to those that it has asked since.
     AnswerToLaterQuestion = 44,
+    /// What a frame says of its group's state is written to an engine before the frame's records.
+    EngineSplitsFrames = 45,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

@@ -14,7 +14,7 @@ use crate::founding::{self, ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE};
 use crate::server::{self, Listeners, Server, StartError};
 use crate::status::{AskError, Target};
 use ironseed_core::machine::Duration as Span;
-use ironseed_core::node::api::{Founding, FsyncPolicy};
+use ironseed_core::node::api::{Engine, Founding, FsyncPolicy};
 use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -238,6 +238,7 @@ fn config(
         s3: S3 { listen: ports.s3.local_addr()?, region: REGION.into(), domain: None },
         admin: ports.admin.local_addr()?,
         storage: Storage {
+            engine: Engine::Native,
             fsync: FsyncPolicy::Always,
             // Small segments: three nodes allocate theirs on one laptop's disk, and at once.
             wal_segment_bytes: 16 << 20,

@@ -27,6 +27,7 @@ pub use written::{AllWritten, Written};
 
 use crate::clock::Clock;
 use crate::disk::{DataDir, Disk};
+use crate::engine::Engine;
 use crate::net::{Channel, Deliver, Net, Traffic};
 use crate::recording::Recorder;
 use crate::sys::{self, Hashers};
@@ -233,6 +234,8 @@ pub struct Parts<N> {
     pub clock: Clock,
     /// The data directory.
     pub dir: DataDir,
+    /// What keeps its records, where its own table log does not.
+    pub engine: Option<Box<dyn Engine>>,
     /// Set when a cluster is to be founded on it.
     pub found: Option<Founding>,
     /// Starts the node port, given where its messages go and what is known of the node.
@@ -256,7 +259,7 @@ pub fn start<M: Machine>(
     let done = move |op, result| {
         let _ = completed.send(Event::Done(op, result));
     };
-    let disk = Disk::start(parts.dir, &parts.name, done.clone())?;
+    let disk = Disk::start(parts.dir, parts.engine, &parts.name, done.clone())?;
     let hashers = Hashers::start(&parts.name, done)?;
     let net = (parts.net)(Inbox(events.clone()), public.clone())?;
     let mut driver = Driver {

@@ -273,6 +273,7 @@ mod tests {
             incarnation: ironseed_core::types::Incarnation(1),
             clean: false,
             fsync: ironseed_core::node::api::FsyncPolicy::Always,
+            engine: ironseed_core::node::api::Engine::Native,
             standing: ironseed_core::raft::Standing::Full,
             logs: false,
             scrubbed: ironseed_core::node::scrub::Scrubbed::default(),

@@ -199,6 +199,7 @@ mod tests {
             name: "n7".into(),
             clock: Clock::start(Span::ZERO),
             dir: DataDir::open(&config.data).unwrap(),
+            engine: None,
             found: None,
             net: |inbox, _public| {
                 let listener = StdListener::bind("127.0.0.1:0")?;

@@ -26,6 +26,7 @@ pub mod data;
 pub mod demo;
 pub mod disk;
 pub mod driver;
+pub mod engine;
 pub mod founding;
 pub mod gateway;
 pub mod health;

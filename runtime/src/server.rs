@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{DataDir, DirError};
 use crate::driver::{self, Exit, Handle, Inbox, Parts, Public, Running};
+use crate::engine;
 use crate::founding::{self, FoundingError};
 use crate::gateway::{self, NodeStore};
 use crate::health;
@@ -17,7 +18,7 @@ use crate::net::Net;
 use crate::recording::Recorder;
 use crate::sys::{self, JoinSet, Listener};
 use ironseed_core::node::Node;
-use ironseed_core::node::api::Founding;
+use ironseed_core::node::api::{Engine, Founding};
 use ironseed_core::node::status::Phase;
 use ironseed_core::types::ClusterId;
 use std::fmt;
@@ -46,6 +47,8 @@ pub enum StartError {
     },
     /// The data directory can't be used.
     Dir(DirError),
+    /// The engine of the records can't be opened.
+    Engine(engine::OpenError),
     /// The founding of a cluster is refused.
     Founding(FoundingError),
     /// The recording that the configuration asks for can't be made.
@@ -66,6 +69,7 @@ impl fmt::Display for StartError {
                 write!(f, "{port}: can't bind {address}: {error}")
             }
             Self::Dir(error) => write!(f, "{error}"),
+            Self::Engine(error) => write!(f, "{error}"),
             Self::Founding(error) => write!(f, "{error}"),
             Self::Record { folder, error } => {
                 write!(f, "debug.record: {}: {error}", folder.display())
@@ -76,6 +80,12 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl From<engine::OpenError> for StartError {
+    fn from(error: engine::OpenError) -> Self {
+        Self::Engine(error)
+    }
+}
 
 impl From<DirError> for StartError {
     fn from(error: DirError) -> Self {
@@ -155,6 +165,12 @@ impl Server {
         let path = dir.path().to_owned();
         let (s3, admin) = (ports.s3.local_addr()?, ports.admin.local_addr()?);
         let settings = config.node_config().map_err(io::Error::other)?;
+        let engine = engine::open(settings.engine, &path)?;
+        if settings.engine == Engine::Memory {
+            tracing::warn!(
+                "engine memory: the records of this node are gone when it stops, and come from the other nodes again"
+            );
+        }
         let recorder = config.record.as_deref().map(|folder| {
             Recorder::create(folder, &settings)
                 .map_err(|error| StartError::Record { folder: folder.to_owned(), error })
@@ -164,6 +180,7 @@ impl Server {
             name: format!("n{}", config.node),
             clock: Clock::start(config.clock_bound),
             dir,
+            engine,
             found,
             net: |inbox, public| start_net(config, ports.node, inbox, public),
             recorder,

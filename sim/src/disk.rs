@@ -11,14 +11,17 @@
 //!
 //! Rot flips bits in durable bytes at rest. Where it may, [`crate::checkers::durable`] says.
 
+pub mod engine;
 pub mod file;
 mod kept;
 mod page;
 
 use crate::draw::{Domain, Draw, Ticks};
 use bytes::Bytes;
+use engine::Engine;
 use file::{File, SECTOR};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
+use ironseed_core::rows::{RowChange, RowIo};
 use ironseed_core::types::OpId;
 use std::collections::BTreeMap;
 
@@ -55,6 +58,9 @@ pub struct Completion {
     pub names_synced: bool,
 }
 
+/// By this name it is said that more of what an engine keeps is durable, and that it is lost.
+pub const ENGINE: FileId = FileId::new(FileKind::Engine, 0);
+
 /// One node's disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
@@ -70,6 +76,8 @@ pub struct Disk {
     /// Names what crashes and failures leave.
     crashes: Ticks,
     files: BTreeMap<Inode, File>,
+    /// What an engine keeps on it, in files of its own.
+    engine: Engine,
     next_inode: Inode,
     names: BTreeMap<FileId, Inode>,
     names_durable: BTreeMap<FileId, Inode>,
@@ -105,6 +113,7 @@ enum Covers {
     Nothing,
     Writes { inode: Inode, writes: u64, len: usize },
     Names { upto: u64 },
+    Rows { upto: u64 },
 }
 
 impl Disk {
@@ -128,6 +137,7 @@ impl Disk {
             in_flight: BTreeMap::new(),
             capacity: None,
             traps: BTreeMap::new(),
+            engine: Engine::new(),
         }
     }
 
@@ -144,7 +154,15 @@ impl Disk {
         let typical = match &io {
             Io::Write { data, .. } => self.speed.write + transfer(total(data)),
             Io::Read { len, .. } => self.speed.read + transfer(u64::from(*len)),
-            Io::Sync { .. } | Io::SyncDir => self.speed.sync,
+            Io::Rows(RowIo::Write { changes }) => {
+                let bytes = changes.iter().map(RowChange::bytes).sum::<usize>();
+                self.speed.write + transfer(bytes as u64)
+            }
+            Io::Rows(RowIo::Get { .. }) => self.speed.read,
+            Io::Rows(RowIo::Scan { bytes_max, .. }) => {
+                self.speed.read + transfer(u64::from(*bytes_max))
+            }
+            Io::Sync { .. } | Io::SyncDir | Io::Rows(RowIo::Sync) => self.speed.sync,
             Io::Create { .. } | Io::Rename { .. } | Io::Remove { .. } => self.speed.write * 2,
         };
         let covers = match &io {
@@ -153,6 +171,7 @@ impl Disk {
                 Covers::Writes { inode, writes: file.writes(), len: file.len() }
             }),
             Io::SyncDir => Covers::Names { upto: self.name_changes_made },
+            Io::Rows(RowIo::Sync) => Covers::Rows { upto: self.engine.writes() },
             _ => Covers::Nothing,
         };
         let drawn = draw.latency(typical);
@@ -201,6 +220,10 @@ impl Disk {
                 completion.names_synced = true;
             }
             (Io::SyncDir, _) => unreachable!("a directory sync always covers names"),
+            (Io::Rows(RowIo::Sync), Covers::Rows { upto }) => {
+                self.sync_rows(now, upto, &mut completion)
+            }
+            (Io::Rows(io), _) => completion.result = self.rows(io),
             (Io::Rename { from, to }, _) => {
                 completion.result = match self.inode(from) {
                     Some(inode) => {
@@ -249,6 +272,7 @@ impl Disk {
     pub fn lose_power(&mut self, now: u64) {
         let mut draw = self.crash_draw(now);
         self.interrupt(&mut draw);
+        self.engine.settle();
         for file in self.files.values_mut() {
             file.lose_power(&mut draw);
         }
@@ -276,8 +300,10 @@ impl Disk {
 
     /// Operations under way happen in part or not at all, and never complete.
     fn interrupt(&mut self, draw: &mut Draw) {
+        let mut rows = Vec::new();
         for (_, InFlight { io, .. }) in core::mem::take(&mut self.in_flight) {
             match io {
+                Io::Rows(RowIo::Write { changes }) => rows.push(changes),
                 Io::Write { file, offset, data } => {
                     let how = draw.below(3);
                     let torn = draw.below(total(&data).div_ceil(SECTOR as u64) + 1) as usize;
@@ -307,6 +333,55 @@ impl Disk {
                 _ => {}
             }
         }
+        if !rows.is_empty() || self.engine.bytes() > 0 {
+            self.engine.crash(rows, draw);
+        }
+    }
+
+    /// What an engine keeps here.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// A row of the engine turns out to be other bytes than were written. `false` if there is none.
+    pub fn rot_row(&mut self, draw: &mut Draw) -> bool {
+        self.engine.rot(draw)
+    }
+
+    fn rows(&mut self, io: RowIo) -> IoResult {
+        match io {
+            RowIo::Write { changes } => {
+                let growth = changes.iter().map(RowChange::bytes).sum::<usize>() as u64;
+                if self.spring(Trap::Write) {
+                    return Err(IoError::Device);
+                }
+                if self.lacks_room(growth) {
+                    return Err(IoError::NoSpace);
+                }
+                self.engine.write(changes);
+                Ok(IoDone::Ok)
+            }
+            RowIo::Sync => unreachable!("a sync always covers rows"),
+            RowIo::Get { .. } | RowIo::Scan { .. } if self.spring(Trap::Read) => {
+                Err(IoError::Device)
+            }
+            RowIo::Get { space, key } => self.engine.get(space, &key),
+            RowIo::Scan { space, from, before, bytes_max } => {
+                self.engine.scan(space, &from, &before, bytes_max)
+            }
+        }
+    }
+
+    fn sync_rows(&mut self, now: u64, upto: u64, completion: &mut Completion) {
+        if self.spring(Trap::Sync) {
+            let mut draw = self.crash_draw(now);
+            self.engine.crash(Vec::new(), &mut draw);
+            completion.result = Err(IoError::Device);
+        } else {
+            self.engine.sync(upto);
+            completion.synced = Some(ENGINE);
+        }
     }
 
     /// The next operation of this kind fails.
@@ -334,7 +409,8 @@ impl Disk {
     /// Bytes of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.names.values().map(|inode| self.files[inode].len() as u64).sum()
+        let files: u64 = self.names.values().map(|inode| self.files[inode].len() as u64).sum();
+        files + self.engine.bytes()
     }
 
     /// Operations under way.
@@ -389,6 +465,9 @@ impl Disk {
     pub fn lose(&mut self, is_lost: impl Fn(FileId) -> bool) {
         self.names.retain(|file, _| !is_lost(*file));
         self.names_durable.retain(|file, _| !is_lost(*file));
+        if is_lost(ENGINE) {
+            self.engine = Engine::new();
+        }
         self.forget_unnamed();
     }
 

@@ -17,7 +17,7 @@ use crate::net::Weather;
 use crate::workload::Mix;
 use crate::workload::mix::RACES;
 use ironseed_core::machine::{Duration, Instant};
-use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
+use ironseed_core::node::api::{Config, Engine, FsyncPolicy, Tuning};
 use ironseed_core::planted::{self, Planted, Point};
 use ironseed_core::types::NodeId;
 use serde::{Deserialize, Serialize};
@@ -180,6 +180,8 @@ pub struct Setup {
     pub lanes: u16,
     /// When nodes sync.
     pub fsync: FsyncPolicy,
+    /// Nodes that keep their records in an engine.
+    pub engines: BTreeSet<NodeId>,
     /// Sizes and times of every node.
     pub tuning: Tuning,
     /// How long clients and faults go on: nanoseconds.
@@ -324,8 +326,15 @@ impl Setup {
         let rest = (fsync == FsyncPolicy::Always)
             .then(|| Rest::draw(&mut Draw::new(seed, Domain::Setup, &[12]), &victims));
         let rest = rest.flatten();
+        let given = overrides.faults.is_some() || overrides.plan.is_some();
+        let bytes = aim.as_ref().is_some_and(|aim| aim.region == Region::Bytes);
+        let engines = match given || bytes || calm.contains(&Calm::Engines) {
+            true => BTreeSet::new(),
+            false => draw_engines(seed, &nodes),
+        };
         Self {
             seed,
+            engines,
             drift_ppm,
             disks: nodes.iter().map(disk).collect(),
             nodes,
@@ -380,6 +389,8 @@ impl Setup {
             replication: self.replication,
             lanes: self.lanes,
             fsync: self.fsync,
+            // Any but its own: what is simulated is what all of them promise.
+            engine: if self.engines.contains(&me) { Engine::Fjall } else { Engine::Native },
             tuning: self.tuning.clone(),
             seed: draw.next(),
             planted,
@@ -520,6 +531,14 @@ fn draw_index(tuning: &mut Tuning, seed: u64, overrides: &Overrides) {
     let least = draw.magnitude(256, 256 << 10);
     tuning.index_bytes_per_second = draw.magnitude(16 << 10, 64 << 20);
     tuning.index_bytes_min = if given || draw.chance(1, 2) { 0 } else { least };
+}
+
+/// In one of six runs some of the nodes keep their records in an engine, or all.
+fn draw_engines(seed: u64, nodes: &[NodeId]) -> BTreeSet<NodeId> {
+    let mut draw = Draw::new(seed, Domain::Setup, &[26]);
+    let any = draw.chance(1, 6);
+    let all = draw.chance(1, 3);
+    nodes.iter().copied().filter(|_| any && (draw.chance(1, 2) || all)).collect()
 }
 
 /// Every other run scrubs, fast enough for several rounds. What is given is all there is.

@@ -65,6 +65,7 @@ use ironseed_core::node::status::Status;
 use ironseed_core::node::trace::Trace;
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::planted::Planted;
+use ironseed_core::rows::RowIo;
 use ironseed_core::types::{
     BlobId, ClusterId, GroupId, NodeId, OpId, Position, RequestId, ShardId, Term,
 };
@@ -731,6 +732,10 @@ fn describe(io: &Io) -> String {
         Io::Rename { from, to } => format!("rename {from} to {to}"),
         Io::Remove { file } => format!("remove {file}"),
         Io::SyncDir => "sync directory".into(),
+        Io::Rows(RowIo::Write { changes }) => format!("write {} changes of rows", changes.len()),
+        Io::Rows(RowIo::Sync) => "sync rows".into(),
+        Io::Rows(RowIo::Get { space, .. }) => format!("get a row of {}", space.name()),
+        Io::Rows(RowIo::Scan { space, .. }) => format!("scan {}", space.name()),
     }
 }
 

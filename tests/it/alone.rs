@@ -3,7 +3,7 @@ use bytes::Bytes;
 use ironseed_core::codec::Octets;
 use ironseed_core::kv::api::{Expect, KvAnswer, KvRequest};
 use ironseed_core::machine::{FileId, FileKind};
-use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
+use ironseed_core::node::api::{Config, Engine, FsyncPolicy, Tuning};
 use ironseed_core::node::status::Phase;
 use ironseed_core::node::trace::Trace;
 use ironseed_core::object::api::{Answer, Outcome, Refusal, Request};
@@ -22,6 +22,7 @@ fn config() -> Config {
         replication: 1,
         lanes: 1,
         fsync: FsyncPolicy::Always,
+        engine: Engine::Native,
         tuning: Tuning {
             wal_segment_bytes: 1 << 20,
             table_segment_bytes: 1 << 20,

@@ -2,6 +2,7 @@
 
 use ironseed::disk::{DataDir, ExecuteIo, direct};
 use ironseed::disk::{Listed, conformance};
+use ironseed::engine;
 use ironseed_core::machine::{FoundFile, Io, IoResult};
 use ironseed_core::types::OpId;
 use ironseed_sim::disk::{Disk, Speed};
@@ -40,4 +41,10 @@ fn the_simulated_disk_and_a_directory_answer_alike() {
     let dir = DataDir::open(&folder.path().join("data")).expect("a data directory");
     conformance::check(&direct(dir));
     conformance::check(&Simulated::new(1));
+}
+
+#[test]
+fn the_simulated_engine_does_what_any_must() {
+    let simulated = Simulated::new(2);
+    engine::conformance::check(&|io| simulated.execute(Io::Rows(io)));
 }

@@ -158,6 +158,7 @@ impl Disk {
     /// Nothing is mounted there.
     pub fn start(
         dir: DataDir,
+        _engine: Option<Box<dyn crate::engine::Engine>>,
         _name: &str,
         done: impl Fn(OpId, IoResult) + Send + Sync + 'static,
     ) -> io::Result<Self> {

@@ -22,7 +22,7 @@ const INPUTS_MAX: u32 = 200_000;
 /// A node, its disk and its clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Alone {
-    config: Config,
+    pub(crate) config: Config,
     pub(crate) node: Node,
     /// The disk that it runs on.
     pub(crate) disk: Disk,

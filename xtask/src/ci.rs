@@ -178,7 +178,10 @@ fn seed_of_commit() -> Result<u64> {
 }
 
 fn test(_: &Args) -> Result {
-    shell::run(shell::cargo(["test", "--workspace"]))
+    shell::run(shell::cargo(["test", "--workspace"]))?;
+    // RocksDB takes a quarter of an hour to build, and needs libclang: by hand.
+    let engines = ["test", "--package", "ironseed", "--lib", "--features", "fjall", "engine"];
+    shell::run(shell::cargo(engines))
 }
 
 fn fmt(_: &Args) -> Result {
@@ -199,7 +202,9 @@ fn clippy(_: &Args) -> Result {
     shell::run(shell::cargo(clients.into_iter().chain(deny)))?;
     // Without libFuzzer itself, so without a C++ compiler.
     let guided = ["clippy", "--package", "ironseed-fuzz", "--all-targets", "--features", "guided"];
-    shell::run(shell::cargo(guided.into_iter().chain(deny)))
+    shell::run(shell::cargo(guided.into_iter().chain(deny)))?;
+    let engines = ["clippy", "--package", "ironseed", "--all-targets", "--features", "fjall"];
+    shell::run(shell::cargo(engines.into_iter().chain(deny)))
 }
 
 fn run_tidy(_: &Args) -> Result {

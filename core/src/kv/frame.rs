@@ -43,6 +43,17 @@ pub struct Frame {
     pub mark: Mark,
     /// Where its records will be: to be given back when the frame has been written.
     pub placed: Placed,
+    /// All records once this frame is among what is written.
+    pub sum: Sum,
+}
+
+/// What a table comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Its digest.
+    pub digest: u128,
+    /// How many records.
+    pub records: u64,
 }
 
 impl Frame {
@@ -239,12 +250,13 @@ impl Records {
         self.heads.is_empty()
     }
 
-    /// Makes the frame; `content` says what its records mean.
+    /// Makes the frame, after which all records come to `sum`; `content` says what its own mean.
     pub(super) fn frame(
         self,
         generation: u64,
         number: u64,
         mark: Mark,
+        sum: Sum,
         content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
         let Self { heads, bodies, mut placed, .. } = self;
@@ -260,7 +272,7 @@ impl Records {
             record.offset += PREAMBLE_BYTES + length;
         }
         let payload = core::iter::once(bytes.into()).chain(bodies).collect();
-        Frame { payload, mark, placed: Placed { generation, number, records: placed } }
+        Frame { payload, mark, placed: Placed { generation, number, records: placed }, sum }
     }
 
     fn place(&mut self, key: &[u8], version: Version, body: Bytes, crc: u32) -> BodyPlace {
@@ -413,8 +425,10 @@ mod tests {
             let body = BodyPlace::Earlier(location);
             let written = WrittenHead { version, committed, head: Cow::Borrowed(&[]), body };
             records.heads.push(RecordHead { key: Cow::Borrowed(b"k"), written: Some(written) });
-            let frame =
-                records.frame(1, 0, Mark::default(), |records| Content::Applied { records });
+            let frame = {
+                let (mark, sum) = (Mark::default(), Sum::default());
+                records.frame(1, 0, mark, sum, |records| Content::Applied { records })
+            };
             decode(&frame.payload.concat(), Place { segment: 1, offset: 0 })
                 .map(|it| it.changes.len())
         };

@@ -60,6 +60,7 @@ mod pending;
 pub mod query;
 mod rebuild;
 pub mod replay;
+pub mod rows;
 pub mod session;
 pub mod snapshot;
 pub mod space;

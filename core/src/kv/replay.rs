@@ -117,6 +117,14 @@ impl Replay {
         }
     }
 
+    /// The replay of a group whose state is lost, after so many generations.
+    #[must_use]
+    pub fn lost_after(seat: Seat, generations: u64) -> Self {
+        let mut replay = Self { generation_seen: generations.max(1), ..Self::new(seat) };
+        replay.lost();
+        replay
+    }
+
     /// Takes the next frame of the group. Returns the table that a completed snapshot replaced, to be
     /// cleared in slices.
     ///

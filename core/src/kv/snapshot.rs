@@ -234,7 +234,10 @@ impl Import {
         records: Records,
         content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
-        let frame = records.frame(self.generation, self.frames, self.head.mark, content);
+        let frame = {
+            let sum = self.table.sum();
+            records.frame(self.generation, self.frames, self.head.mark, sum, content)
+        };
         self.frames += 1;
         frame
     }

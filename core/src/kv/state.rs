@@ -463,7 +463,10 @@ impl State {
         records: Records,
         content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
-        let frame = records.frame(self.generation, self.frames, self.logged, content);
+        let frame = {
+            let sum = self.table.sum();
+            records.frame(self.generation, self.frames, self.logged, sum, content)
+        };
         self.frames += 1;
         frame
     }

@@ -11,6 +11,7 @@
 
 pub use super::body::{Body, Head, RecordLocation, ResidentBody, Stored};
 use super::cow::{Map, Rubble};
+use super::frame::Sum;
 use super::rebuild::Builder;
 use crate::types::{Timestamp, Version};
 use alloc::collections::BTreeMap;
@@ -92,6 +93,12 @@ impl Table {
     #[must_use]
     pub const fn digest(&self) -> u128 {
         self.digest
+    }
+
+    /// What all of it comes to.
+    #[must_use]
+    pub const fn sum(&self) -> Sum {
+        Sum { digest: self.digest, records: self.map.len() as u64 }
     }
 
     /// What is current in a segment of the table log.
@@ -265,7 +272,7 @@ fn is_same(one: &Slot, other: &Slot) -> bool {
 const DIGESTED_SHORT: usize = 256;
 
 /// One record's share of the digest. Where the body is does not count.
-fn digest_of(key: &[u8], slot: &Slot) -> u128 {
+pub(super) fn digest_of(key: &[u8], slot: &Slot) -> u128 {
     let pieces: [&[u8]; 7] = [
         &(key.len() as u64).to_le_bytes(),
         key,

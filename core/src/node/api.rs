@@ -10,6 +10,7 @@ use crate::types::{NodeId, OpId, RequestId};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use core::fmt;
 
 /// Everything that can move a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +107,39 @@ pub enum FsyncPolicy {
     Never,
 }
 
+/// Where the records of a node's shards are. A data directory keeps what it was made with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Engine {
+    /// In its own table log.
+    #[default]
+    Native,
+    /// In memory, and nowhere else: a node that stops forgets them, and is given them by its peers.
+    Memory,
+    /// In RocksDB.
+    RocksDb,
+    /// In Fjall.
+    Fjall,
+}
+
+impl Engine {
+    /// What a configuration calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Memory => "memory",
+            Self::RocksDb => "rocksdb",
+            Self::Fjall => "fjall",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A node's settings. Everything that the cluster must agree on is fixed when it is founded.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Config {
@@ -121,6 +155,8 @@ pub struct Config {
     pub lanes: u16,
     /// When log entries are synced.
     pub fsync: FsyncPolicy,
+    /// Where the records of its shards are. Fixed when its data directory is made.
+    pub engine: Engine,
     /// Sizes and times.
     pub tuning: Tuning,
     /// Seeds every random choice of this boot. From the operating system in production.

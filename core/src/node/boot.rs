@@ -235,6 +235,7 @@ impl Boot {
             incarnation: Incarnation(1),
             clean: false,
             fsync: config.fsync,
+            engine: config.engine,
             standing: Standing::Full,
             logs: false,
             scrubbed: Scrubbed::default(),
@@ -264,6 +265,13 @@ impl Boot {
             return Progress::Halted(halt(format!(
                 "this data directory belongs to node {}, and this is node {}",
                 old.node, config.me
+            )));
+        }
+        if old.engine != config.engine {
+            return Progress::Halted(halt(format!(
+                "this data directory keeps its records in the engine {}, and the configuration says {}: set engine = \"{}\", or \
+                 give this node an empty directory",
+                old.engine, config.engine, old.engine
             )));
         }
         let membership = match (self.found.take(), old.membership.clone()) {

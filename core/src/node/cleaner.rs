@@ -53,6 +53,18 @@ pub(super) struct Cleaner {
     work: Option<Work>,
 }
 
+impl Cleaner {
+    /// What is current, as far as the replicas have said. `None` if a segment had to stay, and nobody has said so since.
+    pub(super) fn live(&self) -> Option<u64> {
+        (!self.live.is_empty()).then(|| self.live.values().sum())
+    }
+
+    /// Waits until the replicas say again what is current.
+    pub(super) fn forget_live(&mut self) {
+        self.live.clear();
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Work {
     segment: u64,
@@ -73,6 +85,9 @@ impl Logs {
 
     /// Begins or goes on with cleaning.
     pub(super) fn clean(&mut self, out: &mut Out<'_>) {
+        if self.table.log().is_none() {
+            return self.sweep(out);
+        }
         if self.cleaner.work.is_none() {
             self.cleaner.work = self.choose();
         }
@@ -83,7 +98,7 @@ impl Logs {
         match work.frames.pop() {
             Some(frame) => {
                 let (group, location) = frame.of(work.segment);
-                let io = self.table.log.read(location, &mut self.read_ops);
+                let io = self.table.read(location, &mut self.read_ops);
                 work.reading = Some((io.op, group, location));
                 out.ios.push(io);
             }
@@ -100,14 +115,11 @@ impl Logs {
 
     /// The oldest segment, if the log holds much more than what is current.
     fn choose(&self) -> Option<Work> {
-        // A segment had to stay, and nobody has said since what is current.
-        if self.cleaner.live.is_empty() {
-            return None;
-        }
-        let live: u64 = self.cleaner.live.values().sum();
-        let current = self.table.log.current_segment()?;
-        let used: u64 = self.table.log.segments().map(|segment| segment.used).sum();
-        let oldest = self.table.log.segments().next()?;
+        let live = self.cleaner.live()?;
+        let log = self.table.log()?;
+        let current = log.current_segment()?;
+        let used: u64 = log.segments().map(|segment| segment.used).sum();
+        let oldest = log.segments().next()?;
         let worth = used > 2 * live + 2 * oldest.capacity;
         // Not while the disk is full: rewriting takes space before it gives any back.
         if !worth || oldest.number == current || self.is_full() {
@@ -172,10 +184,11 @@ impl Logs {
         self.cleaner.work = None;
         if keep {
             // Tried again when the replicas next say what is current.
-            self.cleaner.live.clear();
+            self.cleaner.forget_live();
         } else {
-            self.table.log.request_sync();
-            self.cleaned.push((self.table.log.appended(), segment));
+            self.table.request_sync();
+            let appended = self.table.log().map(|log| (log.appended(), segment));
+            self.cleaned.extend(appended);
         }
     }
 
@@ -189,8 +202,9 @@ impl Logs {
             .map(|(_, segment)| *segment)
             .collect();
         self.cleaned.retain(|(lsn, _)| lsn > upto);
+        let Some(log) = self.table.log_mut() else { return };
         for segment in ready {
-            self.table.log.remove_segment(segment);
+            log.remove_segment(segment);
         }
     }
 }

@@ -41,6 +41,7 @@ mod balance;
 mod boot;
 mod chunks;
 mod cleaner;
+mod engine;
 mod index;
 mod leading;
 mod members;
@@ -62,6 +63,7 @@ pub mod status;
 mod store;
 pub mod superblock;
 pub mod support;
+mod table;
 pub mod trace;
 mod upkeep;
 

@@ -1,6 +1,7 @@
 //! What the lanes of a node say to each other. Lanes share nothing: each takes one input and appends to
 //! one list of posts, and the node delivers them in any order that keeps each pair's.
 
+use super::engine::sweeper::Swept;
 use super::message::{Ask, CallId, Offer, PeerMessage, ReadIndex, Reply};
 use super::router::Report;
 use super::scrub::Scrubbed;
@@ -109,6 +110,8 @@ pub(crate) enum ReplicaInput {
     Clean { place: Place, payload: Bytes },
     /// All frames of that segment were given: is it still needed?
     Cleaned { segment: u64 },
+    /// Which of these bodies in an engine does nobody need?
+    Sweep { segment: u64, rows: Vec<Swept> },
     /// A copy of the state is wanted for this snapshot of the index.
     Index { number: u64 },
     /// A frame of it in the oldest segment of the table log is not what was written.
@@ -158,6 +161,8 @@ pub(crate) enum StoreInput {
     Checkpoint,
     /// In answer to [`ReplicaInput::Cleaned`].
     Needed { group: GroupId, segment: u64, needed: bool },
+    /// In answer to [`ReplicaInput::Sweep`]: the offsets of those that are of no use.
+    Swept { group: GroupId, segment: u64, dead: Vec<u64> },
     /// In answer to [`ReplicaInput::Index`]; without a copy if there is no state.
     IndexCopy { group: GroupId, number: u64, copy: Option<Box<IndexCopy>> },
     /// How many bytes of a group's records are current.

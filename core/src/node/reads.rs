@@ -51,6 +51,11 @@ impl Found {
         self.wants.front().copied()
     }
 
+    /// All bodies that are still to be fetched.
+    pub(super) fn all_wanted(&self) -> impl Iterator<Item = RecordLocation> {
+        self.wants.iter().copied()
+    }
+
     /// The body asked for, which matches its checksum.
     pub(super) fn give(&mut self, bytes: Bytes) {
         self.wants.pop_front();

@@ -6,15 +6,17 @@
 //!   promises may be lost abstains, one that only lost a payload asks its peers for it.
 //! - The chunk log gives the chunks.
 
-use super::api::Config;
+use super::api::{Config, Engine};
 use super::boot::Admitted;
 use super::cleaner::FrameAt;
+use super::engine;
 use super::index;
 use super::members;
 use super::replica::Replica;
 use super::restore;
 use super::store::{self, FRAME};
 use super::superblock::Charter;
+use super::table;
 use super::trace::Trace;
 use crate::chunk;
 use crate::kv::batch::{Roster, Seat};
@@ -46,6 +48,8 @@ pub(super) struct Recovering {
     /// Comes before the table log.
     index: index::Loader,
     table: wal::Recovery,
+    /// In place of both, where the records are not in the table log.
+    engine: Option<engine::loader::Loader>,
     /// The segment that the table log is read from.
     table_from: u64,
     chunks: chunk::ChunkRecovery,
@@ -146,7 +150,11 @@ pub(super) fn log_config(config: &Config, kind: FileKind, store: [u8; 16]) -> wa
             ..base
         },
         FileKind::Chunk => wal::Config { segment_bytes: tuning.chunk_segment_bytes, ..base },
-        FileKind::Table | FileKind::Superblock | FileKind::Spare | FileKind::Index => {
+        FileKind::Table
+        | FileKind::Superblock
+        | FileKind::Spare
+        | FileKind::Index
+        | FileKind::Engine => {
             wal::Config { segment_bytes: tuning.table_segment_bytes, eager_sync: false, ..base }
         }
     }
@@ -173,6 +181,7 @@ impl Recovering {
         };
         let mut recovering = Self {
             index: index::Loader::new(store, &files, groups.keys().copied()),
+            engine: (config.engine != Engine::Native).then(engine::loader::Loader::default),
             table_from: 0,
             groups,
             planted: config.planted,
@@ -200,9 +209,14 @@ impl Recovering {
         let mut outputs = Vec::new();
         recovering.wal.start(&mut recovering.ops.wal, &mut outputs);
         recovering.on_wal(outputs, ios, traces)?;
-        recovering.index.start(&mut recovering.ops.table, ios);
-        if recovering.index.is_done() {
-            recovering.start_table(ios, traces)?;
+        match &mut recovering.engine {
+            Some(engine) => engine.start(&mut recovering.ops.table, ios),
+            None => {
+                recovering.index.start(&mut recovering.ops.table, ios);
+                if recovering.index.is_done() {
+                    recovering.start_table(ios, traces)?;
+                }
+            }
         }
         let mut outputs = Vec::new();
         recovering.chunks.start(&mut recovering.ops.chunk, &mut outputs);
@@ -229,8 +243,12 @@ impl Recovering {
     }
 
     /// Whether everything is read.
-    pub(super) const fn is_complete(&self) -> bool {
-        self.wal_log.is_some() && self.table_log.is_some() && self.chunk_store.is_some()
+    pub(super) fn is_complete(&self) -> bool {
+        let table = match &self.engine {
+            Some(engine) => engine.is_done(),
+            None => self.table_log.is_some(),
+        };
+        self.wal_log.is_some() && table && self.chunk_store.is_some()
     }
 
     pub(super) fn on_done(
@@ -247,6 +265,14 @@ impl Recovering {
         let mut outputs = Vec::new();
         if self.wal.on_done(op, result, &mut self.ops.wal, &mut outputs) {
             return self.on_wal(outputs, ios, traces);
+        }
+        if let Some(engine) = &mut self.engine
+            && engine.on_done(op, result, &mut self.ops.table, ios)
+        {
+            if engine.is_done() {
+                self.on_engine(traces);
+            }
+            return Ok(());
         }
         if self.index.on_done(op, result, &mut self.ops.table, ios, traces)? {
             return if self.index.is_done() { self.start_table(ios, traces) } else { Ok(()) };
@@ -360,6 +386,35 @@ impl Recovering {
         }
     }
 
+    /// The engine is read.
+    fn on_engine(&mut self, traces: &mut Vec<Trace>) {
+        let Some(engine) = &mut self.engine else { return };
+        let read = core::mem::take(&mut engine.groups);
+        if let Some(damage) = engine.lost.clone() {
+            traces.push(Trace::Damaged { damage: damage.clone() });
+            self.table_damage = Some(damage);
+        }
+        let states = read.values().filter_map(|read| match read {
+            engine::loader::Read::State(head, _) => Some(head.records),
+            engine::loader::Read::Damaged(..) => None,
+        });
+        let (groups, records) = states.fold((0, 0), |(groups, all), more| (groups + 1, all + more));
+        traces.push(Trace::EngineLoaded { groups, records });
+        for (group, read) in read {
+            let Some(founding) = self.groups.get(&group) else { continue };
+            let seat = seat(group, founding, self.planted);
+            let replay = match read {
+                engine::loader::Read::State(head, table) => Replay::loaded(seat, &head, table),
+                engine::loader::Read::Damaged(damage, generations) => {
+                    traces.push(Trace::Damaged { damage: damage.clone() });
+                    self.state_damage.insert(group, damage);
+                    Replay::lost_after(seat, generations)
+                }
+            };
+            self.states.insert(group, replay);
+        }
+    }
+
     /// What is read of a group's state. `None` if there is no such group.
     fn state_of(&mut self, group: GroupId) -> Option<&mut Replay> {
         let Self { groups, states, state_damage, table_damage, planted, .. } = self;
@@ -446,11 +501,13 @@ impl Recovering {
         let mut replicas = BTreeMap::new();
         let mut abstaining = Vec::new();
         let mut wal_damaged = self.wal_damaged;
-        let table = self.table_log?;
+        let engine = self.engine;
+        let table = self.table_log;
         // What was loaded may know a record in a segment that is gone: it was rewritten then, or is lost.
         let from = self.table_from;
         let lacks_segment = |state: &State| {
-            from > 0 && state.table().segments().any(|number| table.segment(number).is_none())
+            let is_there = |number| table.as_ref().is_some_and(|log| log.segment(number).is_some());
+            from > 0 && state.table().segments().any(|number| !is_there(number))
         };
         for group in &seated {
             let (Some(voters), Some(replay)) = (groups.get(group), states.remove(group)) else {
@@ -506,12 +563,24 @@ impl Recovering {
             }
             replicas.insert(*group, replica);
         }
-        let grown = table.segments().filter(|it| it.number >= from).map(|it| it.used).sum();
+        let read = table.iter().flat_map(|log| log.segments());
+        let grown = read.filter(|it| it.number >= from).map(|it| it.used).sum();
+        let left = |engine: &engine::loader::Loader| {
+            let there = engine.catalogue.groups().filter(|group| !replicas.contains_key(group));
+            there.collect()
+        };
+        let table = match (engine, table) {
+            (Some(engine), _) => {
+                let left = left(&engine);
+                table::Found::Engine(engine::Found { segments: engine.catalogue.segments, left })
+            }
+            (None, log) => table::Found::Log(log?),
+        };
         let logs = store::Recovered {
             wal: *self.wal_log?,
             index: self.index.files(),
             grown,
-            table: *table,
+            table,
             wal_groups: self.wal_groups,
             wal_damaged,
             frames: self.frames,

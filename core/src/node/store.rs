@@ -13,22 +13,21 @@
 use super::api::FsyncPolicy;
 use super::balance::Balance;
 use super::cleaner::{Cleaner, FrameAt};
+use super::engine::sweeper::Sweeper;
 use super::index;
 use super::patient::{Patient, Report};
 use super::post::{Post, ReplicaInput};
 use super::restore;
+use super::table::{self, Table};
 use super::trace::Trace;
 use crate::kv::frame::{Frame, Place, Placed};
 use crate::kv::table::RecordLocation;
-use crate::machine::{
-    Duration, FileId, FileKind, Halt, Instant, IoDone, IoOp, IoResult, Now, OpIds, first_of,
-};
+use crate::machine::{Duration, Halt, Instant, IoOp, IoResult, Now, OpIds, first_of};
 use crate::planted::{Planted, Point};
 use crate::raft::{HardState, PersistId, Standing, Write};
-use crate::types::{Damage, GroupId, NodeId, OpId, Position, Term};
-use crate::wal::{Identity, Lsn, Record, SegmentLog};
+use crate::types::{GroupId, NodeId, OpId, Position, Term};
+use crate::wal::{Lsn, Record, SegmentLog};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -61,9 +60,9 @@ pub(super) enum LogTag {
 /// What a frame of the table log is.
 #[derive(Clone, Debug)]
 pub(super) struct FrameTag {
-    group: GroupId,
-    position: Position,
-    placed: Placed,
+    pub(super) group: GroupId,
+    pub(super) position: Position,
+    pub(super) placed: Placed,
 }
 
 /// What is to be said once a record is durable.
@@ -77,7 +76,7 @@ enum Durably {
 /// What the store lane begins with: what recovery found.
 pub(super) struct Recovered {
     pub(super) wal: SegmentLog,
-    pub(super) table: SegmentLog,
+    pub(super) table: table::Found,
     /// Which groups have records in which segment of the write-ahead log.
     pub(super) wal_groups: BTreeMap<u64, BTreeSet<GroupId>>,
     /// Segments of the write-ahead log through this one are damaged and are to be written anew.
@@ -97,6 +96,7 @@ pub(super) struct Settings {
     pub(super) checkpoint_every: Duration,
     pub(super) wal_segments_max: usize,
     pub(super) wal_segment_bytes: u64,
+    pub(super) table_segment_bytes: u64,
     pub(super) planted: Planted,
     pub(super) index: index::Settings,
 }
@@ -106,7 +106,7 @@ pub(super) struct Settings {
 pub(super) struct Logs {
     settings: Settings,
     pub(super) wal: Patient<LogTag>,
-    pub(super) table: Patient<FrameTag>,
+    pub(super) table: Table,
     durably: VecDeque<(Lsn, Durably)>,
     /// Frames that are written and not yet durable: of which group, which life of its state, and how far that had got.
     frames_written: VecDeque<(Lsn, GroupId, u64, Position)>,
@@ -119,6 +119,7 @@ pub(super) struct Logs {
     balance: Balance,
     pub(super) frames: BTreeMap<u64, Vec<FrameAt>>,
     pub(super) cleaner: Cleaner,
+    pub(super) sweeper: Sweeper,
     pub(super) index: index::Writer,
     /// Segments that go once the table log is durable through here.
     pub(super) cleaned: Vec<(Lsn, u64)>,
@@ -133,7 +134,12 @@ impl Logs {
         Self {
             settings,
             wal: Patient::new(found.wal, wal_ops),
-            table: Patient::new(found.table, table_ops),
+            table: Table::new(
+                found.table,
+                settings.table_segment_bytes,
+                settings.planted,
+                table_ops,
+            ),
             durably: VecDeque::new(),
             frames_written: VecDeque::new(),
             reads: BTreeMap::new(),
@@ -145,6 +151,7 @@ impl Logs {
             balance: Balance::new(settings.wal_segment_bytes),
             frames: found.frames,
             cleaner: Cleaner::default(),
+            sweeper: Sweeper::default(),
             index: index::Writer::new(settings.index, found.index, found.grown),
             cleaned: Vec::new(),
             sync_at: None,
@@ -222,12 +229,7 @@ impl Logs {
     }
 
     pub(super) fn frame(&mut self, group: GroupId, frame: Frame) {
-        let Frame { payload, mark, placed } = frame;
-        let position = mark.position;
-        let Position { term, index } = position;
-        let identity = Identity { kind: FRAME, group, index, term };
-        let record = Record { identity, note: Bytes::new(), payload, payload_crc: None };
-        self.table.append(record, FrameTag { group, position, placed });
+        self.table.append(group, frame);
     }
 
     pub(super) fn read_body(
@@ -237,13 +239,13 @@ impl Logs {
         location: RecordLocation,
         out: &mut Out<'_>,
     ) {
-        let op = self.table.log.read(location, &mut self.read_ops);
+        let op = self.table.read(location, &mut self.read_ops);
         self.reads.insert(op.op, (group, token, location));
         out.ios.push(op);
     }
 
     pub(super) fn checkpoint(&mut self) {
-        self.table.log.request_sync();
+        self.table.request_sync();
     }
 
     /// Writes what is queued, and looks at what is due.
@@ -275,15 +277,14 @@ impl Logs {
         out: &mut Out<'_>,
     ) -> bool {
         if let Some((group, token, location)) = self.reads.remove(&op) {
-            let result = match result {
-                Ok(IoDone::Data(bytes)) if location.verify(bytes) => Ok(bytes.clone()),
-                Ok(_) => Err(damage_at(location, "record does not match its checksum")),
-                Err(_) => Err(damage_at(location, "record can't be read")),
-            };
+            let result = self.table.body(location, result);
             out.posts.push(Post::Replica(group, ReplicaInput::Body { token, result }));
             return true;
         }
-        if self.on_clean_read(op, result, out) || self.on_index_done(now.mono, op, result, out) {
+        if self.on_clean_read(op, result, out)
+            || self.on_sweep_read(op, result, out)
+            || self.on_index_done(now.mono, op, result, out)
+        {
             return true;
         }
         if let Some(reports) = self.wal.on_done(now.mono, op, result, out) {
@@ -378,9 +379,11 @@ impl Logs {
             self.remove_cleaned(&report);
             match report {
                 Report::Written(lsn, location, tag) => {
-                    let frames = self.frames.entry(location.segment).or_default();
-                    frames.push(FrameAt::new(tag.group, location));
-                    self.index.grow(location.bytes);
+                    if self.table.log().is_some() {
+                        let frames = self.frames.entry(location.segment).or_default();
+                        frames.push(FrameAt::new(tag.group, location));
+                        self.index.grow(location.bytes);
+                    }
                     let start = Place { segment: location.segment, offset: location.offset };
                     let FrameTag { group, position, placed } = tag;
                     self.frames_written.push_back((lsn, group, placed.generation(), position));
@@ -404,7 +407,7 @@ impl Logs {
     }
 
     fn set_full(&mut self, full: bool, out: &mut Out<'_>) {
-        let full = full || self.wal.full || self.table.full;
+        let full = full || self.wal.full || self.table.is_full();
         if self.full != full {
             self.full = full;
             // What is kept for later is the first to be given back.
@@ -469,24 +472,15 @@ impl Logs {
     /// Everything that was appended is to become durable, whatever the policy.
     pub(super) fn settle(&mut self) {
         self.wal.log.request_sync();
-        self.table.log.request_sync();
+        self.table.request_sync();
     }
 
     /// Whether everything that was appended is durable.
     pub(super) fn is_settled(&self) -> bool {
-        let written = self.wal.is_written() && self.table.is_written();
-        written && self.wal.log.is_settled() && self.table.log.is_settled()
+        self.wal.is_written() && self.wal.log.is_settled() && self.table.is_settled()
     }
 }
 
 fn persisted(group: GroupId, id: PersistId, out: &mut Out<'_>) {
     out.posts.push(Post::Persisted(group, id));
-}
-
-fn damage_at(location: RecordLocation, what: &str) -> Damage {
-    Damage {
-        file: FileId::new(FileKind::Table, location.segment),
-        offset: location.offset,
-        what: String::from(what),
-    }
 }

@@ -12,7 +12,7 @@
 //!  30  payload                    bincode of `Superblock`
 //! ```
 
-use super::api::FsyncPolicy;
+use super::api::{Engine, FsyncPolicy};
 use super::scrub::Scrubbed;
 use crate::codec;
 use crate::machine::{FileId, FileKind};
@@ -56,6 +56,8 @@ pub struct Superblock {
     pub clean: bool,
     /// The policy of this boot: after an unclean stop under a lax one, promises may be forgotten.
     pub fsync: FsyncPolicy,
+    /// Where its records are. Starting it with another one is refused.
+    pub engine: Engine,
     /// What its groups are worth at the most, beyond what its log says of each: it may have forgotten promises, or have
     /// lost everything, in a way that the log does not say yet. Full again once the log does.
     pub standing: Standing,
@@ -179,6 +181,7 @@ mod tests {
             incarnation: Incarnation(3),
             clean: true,
             fsync: FsyncPolicy::Always,
+            engine: Engine::Native,
             standing: Standing::Full,
             logs: true,
             scrubbed: Scrubbed { rounds: 3, bytes: 5, ..Scrubbed::default() },

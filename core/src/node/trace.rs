@@ -162,6 +162,22 @@ pub enum Trace {
         /// Chunks that it found damaged.
         damaged: u64,
     },
+    /// The states of groups were read from an engine.
+    EngineLoaded {
+        /// Of so many groups.
+        groups: u64,
+        /// So many records in all.
+        records: u64,
+    },
+    /// Bodies of an engine were looked through.
+    BodiesSwept {
+        /// Which segment of them.
+        segment: u64,
+        /// Bytes that were of no use, and went.
+        gone: u64,
+        /// Bytes that stay.
+        kept: u64,
+    },
     /// A snapshot of the index is durable.
     IndexWritten {
         /// Its number.

@@ -7,6 +7,7 @@ use crate::chunk::PIN_MS;
 use crate::kv::command::Op;
 use crate::kv::cow::Key;
 use crate::kv::space;
+use crate::kv::table::RecordLocation;
 use crate::machine::{Duration, Instant};
 use crate::object::api::ChunkRef;
 use crate::object::{blob, collect};
@@ -52,13 +53,19 @@ impl Collector {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Audit {
     after: Option<Key>,
-    reading: Option<(u64, BlobId)>,
+    /// The body of an extent of this blob, which is fetched under this token.
+    reading: Option<(u64, BlobId, RecordLocation)>,
     done: bool,
 }
 
 impl Audit {
     pub(super) fn restart(&mut self) {
         *self = Self::default();
+    }
+
+    /// The body that is being fetched.
+    pub(super) fn reads(&self) -> impl Iterator<Item = RecordLocation> {
+        self.reading.iter().map(|(.., location)| *location)
     }
 
     /// Whether every chunk that the state names is looked for.
@@ -108,7 +115,7 @@ impl Replica {
                 Err(location) => {
                     let token = self.fresh_id();
                     let group = self.group;
-                    self.audit.reading = Some((token, blob));
+                    self.audit.reading = Some((token, blob, location));
                     cx.posts.push(Post::Store(StoreInput::ReadBody { group, token, location }));
                 }
             }
@@ -122,7 +129,8 @@ impl Replica {
         result: &Result<Bytes, Damage>,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let Some((_, blob)) = self.audit.reading.take_if(|(reading, _)| *reading == token) else {
+        let Some((_, blob, _)) = self.audit.reading.take_if(|(reading, ..)| *reading == token)
+        else {
             return false;
         };
         match result {

@@ -169,8 +169,9 @@ pub const fn kind_code(kind: FileKind) -> u8 {
         FileKind::Chunk => 3,
         // Has no header of its own.
         FileKind::Spare => 4,
-        // Nor has this.
+        // Nor have these.
         FileKind::Index => 5,
+        FileKind::Engine => 6,
     }
 }
 

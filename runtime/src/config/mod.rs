@@ -14,6 +14,7 @@
 
 mod raw;
 
+use crate::engine;
 use ironseed_core::machine::Duration;
 use ironseed_core::node::api::{self, FsyncPolicy, Tuning};
 use ironseed_core::types::NodeId;
@@ -109,6 +110,8 @@ pub struct S3 {
 /// How records reach the disk.
 #[derive(Clone, Debug)]
 pub struct Storage {
+    /// Where the records of its shards are.
+    pub engine: api::Engine,
     /// When log entries are synced.
     pub fsync: FsyncPolicy,
     /// Bytes of a segment of the write-ahead log.
@@ -235,6 +238,7 @@ impl Config {
             // One thread drives the node, so more lanes would only add hand-overs.
             lanes: 1,
             fsync: self.storage.fsync,
+            engine: self.storage.engine,
             tuning: Tuning {
                 wal_segment_bytes: self.storage.wal_segment_bytes,
                 table_segment_bytes: self.storage.table_segment_bytes,
@@ -577,8 +581,24 @@ fn check_storage(source: &Source<'_>, raw: &raw::Storage) -> Result<Storage, Con
         )?)),
         raw::Fsync::Never => FsyncPolicy::Never,
     };
+    let engine = match raw.engine.get_ref() {
+        raw::Engine::Native => api::Engine::Native,
+        raw::Engine::Memory => api::Engine::Memory,
+        raw::Engine::RocksDb => api::Engine::RocksDb,
+        raw::Engine::Fjall => api::Engine::Fjall,
+    };
+    let there = engine::available();
+    if !there.contains(&engine) {
+        let there: Vec<&str> = there.into_iter().map(api::Engine::name).collect();
+        let what = format!(
+            "is {engine}, and this build has {}: it is built with --features {engine}",
+            there.join(" and ")
+        );
+        return Err(source.refuse(raw.engine.span(), "storage.engine", what));
+    }
     let mib = |value, key| Ok(within(source, value, key, 4, 4096)? << 20);
     Ok(Storage {
+        engine,
         fsync,
         wal_segment_bytes: mib(&raw.wal_segment_mib, "storage.wal_segment_mib")?,
         table_segment_bytes: mib(&raw.table_segment_mib, "storage.table_segment_mib")?,

@@ -90,8 +90,18 @@ pub(super) enum Fsync {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Engine {
+    Native,
+    Memory,
+    RocksDb,
+    Fjall,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Storage {
+    pub(super) engine: Spanned<Engine>,
     pub(super) fsync: Spanned<Fsync>,
     pub(super) fsync_interval_ms: Spanned<u64>,
     pub(super) wal_segment_mib: Spanned<u64>,
@@ -102,6 +112,7 @@ pub(super) struct Storage {
 impl Default for Storage {
     fn default() -> Self {
         Self {
+            engine: unplaced(Engine::Native),
             fsync: unplaced(Fsync::Always),
             fsync_interval_ms: unplaced(100),
             wal_segment_mib: unplaced(64),

@@ -269,6 +269,7 @@ fn log_of(store: &Store, kind: FileKind, found: Option<&Found>) -> LogFiles {
             FileKind::Chunk => "chunks",
             FileKind::Spare => "spare",
             FileKind::Index => "index",
+            FileKind::Engine => "engine",
             FileKind::Superblock => "superblock",
         },
         segments: files.len() as u64,

@@ -2,6 +2,7 @@
 
 use super::buffers::Buffers;
 use super::{DataDir, ExecuteIo, Listed};
+use crate::engine::{self, Engine};
 use bytes::{Bytes, BytesMut};
 use ironseed_core::machine::{FileId, FileKind, FoundFile, Io, IoDone, IoError, IoResult};
 use rustix::buffer::spare_capacity;
@@ -54,16 +55,21 @@ struct Open {
 }
 
 /// The files of one store.
-#[derive(Debug)]
 pub(super) struct Files {
     dir: DataDir,
+    engine: Option<Box<dyn Engine>>,
     open: Mutex<BTreeMap<FileId, Arc<Open>>>,
     buffers: Buffers,
 }
 
 impl Files {
     pub(super) fn new(dir: DataDir) -> Self {
-        Self { dir, open: Mutex::new(BTreeMap::new()), buffers: Buffers::default() }
+        Self::with_engine(dir, None)
+    }
+
+    /// The same, beside what an engine keeps.
+    pub(super) fn with_engine(dir: DataDir, engine: Option<Box<dyn Engine>>) -> Self {
+        Self { dir, engine, open: Mutex::new(BTreeMap::new()), buffers: Buffers::default() }
     }
 
     pub(super) fn dir(&self) -> &DataDir {
@@ -187,6 +193,11 @@ impl ExecuteIo for Files {
             Io::Rename { from, to } => self.rename(from, to).map(|()| IoDone::Ok),
             Io::Remove { file } => self.remove(file).map(|()| IoDone::Ok),
             Io::SyncDir => self.dir.sync().map(|()| IoDone::Ok),
+            // Its mistakes are logged where they are made.
+            Io::Rows(io) => {
+                let engine = self.engine.as_deref().ok_or(IoError::NotFound)?;
+                return engine::execute(engine, io);
+            }
         };
         done.map_err(|error| {
             let file = file.map_or_else(|| "directory".into(), |file| file.to_string());

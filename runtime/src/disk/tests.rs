@@ -67,7 +67,7 @@ fn a_disk_without_space_says_so_and_keeps_nothing_of_the_new_file() {
 fn every_operation_completes_once_on_its_thread() {
     let (_folder, dir) = temporary();
     let (sender, done) = mpsc::channel();
-    let disk = Disk::start(dir, "n1", move |op, result| {
+    let disk = Disk::start(dir, None, "n1", move |op, result| {
         let thread = std::thread::current().name().unwrap_or("").to_owned();
         sender.send((op, result, thread)).unwrap();
     })

@@ -2,8 +2,10 @@
 
 use super::files::Files;
 use super::{DataDir, ExecuteIo as _};
+use crate::engine::Engine;
 use crate::pool::Pool;
 use ironseed_core::machine::{FileKind, Io, IoOp, IoResult};
+use ironseed_core::rows::RowIo;
 use ironseed_core::types::OpId;
 use std::io;
 use std::sync::Arc;
@@ -31,10 +33,11 @@ impl Workers {
     /// The operating system starts no more threads.
     pub fn start(
         dir: DataDir,
+        engine: Option<Box<dyn Engine>>,
         name: &str,
         done: impl Fn(OpId, IoResult) + Clone + Send + 'static,
     ) -> io::Result<Self> {
-        let files = Arc::new(Files::new(dir));
+        let files = Arc::new(Files::with_engine(dir, engine));
         let pool = |part: &str, threads| {
             let files = files.clone();
             let done = done.clone();
@@ -66,8 +69,12 @@ impl Workers {
                 FileKind::Wal => &self.wal,
                 FileKind::Table => &self.table,
                 FileKind::Chunk => &self.chunk,
-                FileKind::Superblock | FileKind::Spare | FileKind::Index => &self.names,
+                FileKind::Superblock | FileKind::Spare | FileKind::Index | FileKind::Engine => {
+                    &self.names
+                }
             },
+            Io::Rows(RowIo::Write { .. } | RowIo::Sync) => &self.table,
+            Io::Rows(RowIo::Get { .. } | RowIo::Scan { .. }) => &self.readers,
             Io::Create { .. } | Io::Rename { .. } | Io::Remove { .. } | Io::SyncDir => &self.names,
         };
         pool.submit(IoOp { op, io });

@@ -19,6 +19,10 @@ pub(super) fn log(event: &Trace) {
         Trace::ChunkRepaired { chunk } => info!(?chunk, "healed a chunk from a peer"),
         Trace::Scrubbed { bytes, damaged: 0 } => info!(bytes, "verified all chunks"),
         Trace::Scrubbed { bytes, damaged } => warn!(bytes, damaged, "verified all chunks"),
+        Trace::EngineLoaded { groups, records } => info!(groups, records, "read the engine"),
+        Trace::BodiesSwept { segment, gone, kept } => {
+            debug!(segment, gone, kept, "looked through bodies of the engine");
+        }
         Trace::IndexWritten { number, records, bytes } => {
             info!(number, records, bytes, "wrote a snapshot of the index");
         }

@@ -120,6 +120,7 @@ fn setup() -> Setup {
         name: "n1".into(),
         clock: Clock::start(Duration::ZERO),
         dir: DataDir::open(&folder.path().join("data")).unwrap(),
+        engine: None,
         found: Some(found),
         net: |inbox, _public| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

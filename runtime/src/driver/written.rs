@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ironseed_core::machine::{FileKind, Io};
+use ironseed_core::rows::{RowChange, RowIo};
 
 /// Of one kind of file, since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,12 @@ impl AllWritten {
             }
             Io::Sync { file } => self.of(file.kind).syncs += 1,
             Io::SyncDir => self.other.syncs += 1,
+            Io::Rows(RowIo::Write { changes }) => {
+                self.table.writes += 1;
+                self.table.bytes += changes.iter().map(RowChange::bytes).sum::<usize>() as u64;
+            }
+            Io::Rows(RowIo::Sync) => self.table.syncs += 1,
+            Io::Rows(RowIo::Get { .. } | RowIo::Scan { .. }) => {}
             Io::Read { .. } | Io::Create { .. } | Io::Rename { .. } | Io::Remove { .. } => {}
         }
     }
@@ -45,7 +52,7 @@ impl AllWritten {
     const fn of(&mut self, kind: FileKind) -> &mut Written {
         match kind {
             FileKind::Wal | FileKind::Spare => &mut self.wal,
-            FileKind::Table => &mut self.table,
+            FileKind::Table | FileKind::Engine => &mut self.table,
             FileKind::Chunk => &mut self.chunk,
             FileKind::Superblock | FileKind::Index => &mut self.other,
         }

@@ -7,7 +7,7 @@ use crate::driver::{self, Exit, Parts};
 use crate::net::Net;
 use ironseed_core::codec::Octets;
 use ironseed_core::node::Node;
-use ironseed_core::node::api::{Founding, FsyncPolicy, Tuning};
+use ironseed_core::node::api::{Engine, Founding, FsyncPolicy, Tuning};
 use ironseed_core::object::api::{
     Answer, Attributes, CHUNK_BYTES, Condition, Content, ETag, NewObject, Request,
 };
@@ -36,6 +36,7 @@ fn settings() -> Config {
         replication: 1,
         lanes: 1,
         fsync: FsyncPolicy::Always,
+        engine: Engine::Native,
         tuning,
         seed: getrandom::u64().unwrap(),
         planted: Planted::NONE,
@@ -57,6 +58,7 @@ async fn boot(folder: &Path, requests: &[Request]) -> Vec<Answer> {
         name: "n1".into(),
         clock: Clock::start(Duration::from_millis(5)),
         dir: DataDir::open(&data).unwrap(),
+        engine: None,
         found: blank.then_some(found),
         net: |inbox, _public| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0")?;

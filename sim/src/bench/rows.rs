@@ -263,6 +263,12 @@ pub const PLANTED: &[Row] = &[
         "linearizability",
         "`node`, reads without leading",
     ),
+    row(
+        45,
+        "what a frame says of its group's state is written to an engine before the frame's records",
+        "state hash",
+        "`node`, writes to an engine",
+    ),
 ];
 
 #[cfg(test)]

@@ -13,7 +13,9 @@
 
 use super::Violation;
 use crate::disk::Disk;
+use ironseed_core::kv::rows::Catalogue;
 use ironseed_core::machine::{FileId, FileKind};
+use ironseed_core::rows::Space;
 use ironseed_core::types::{GroupId, Index, NodeId, Position, Term};
 use ironseed_core::wal::record::{
     BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, Seal, SegmentHeader, decode_batch,
@@ -83,6 +85,9 @@ impl DurableLog {
 
     /// More of a file has become durable.
     pub fn synced(&mut self, node: NodeId, file: FileId, disk: &Disk) {
+        if file.kind == FileKind::Engine {
+            return self.nodes.entry(node).or_default().scan_rows(disk);
+        }
         if matches!(file.kind, FileKind::Superblock | FileKind::Spare | FileKind::Index) {
             return;
         }
@@ -325,6 +330,19 @@ impl Logs {
             segment.next = header.end();
         }
         self.segments.insert(file, segment);
+    }
+
+    /// What the durable rows of an engine say of the groups' states.
+    fn scan_rows(&mut self, disk: &Disk) {
+        let mut catalogue = Catalogue::default();
+        let (from, before) = Catalogue::range();
+        for (key, value) in disk.engine().durable(Space::Records, from, before) {
+            assert!(catalogue.add(key, value), "a row that is none: {key:?}");
+        }
+        for (group, head, _) in catalogue.heads() {
+            let applied = self.applied.entry(group).or_default();
+            *applied = head.mark.position.index.max(*applied);
+        }
     }
 
     /// A segment whose header has become durable.

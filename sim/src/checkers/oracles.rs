@@ -164,6 +164,8 @@ pub const fn rare(trace: &Trace) -> Option<&'static str> {
         Trace::ChunkRepaired { .. } => Some("chunk-repaired"),
         Trace::Scrubbed { .. } => Some("scrub-round"),
         Trace::BlobCollected { .. } => Some("blob-collected"),
+        Trace::EngineLoaded { records: 1.., .. } => Some("engine-loaded"),
+        Trace::BodiesSwept { gone: 1.., .. } => Some("engine-bodies-swept"),
         Trace::IndexWritten { .. } => Some("index-snapshot-written"),
         Trace::IndexLoaded { segments: 0, .. } => Some("index-snapshot-loaded"),
         Trace::IndexLoaded { .. } => Some("index-snapshot-spared-segments"),

@@ -7,6 +7,7 @@ use ironseed_core::node::status::{GroupStatus, Role, Status};
 use ironseed_core::node::trace::Trace;
 use ironseed_core::object::api::{Outcome, Refusal, Request};
 use ironseed_core::raft;
+use ironseed_core::rows::RowIo;
 use ironseed_core::types::{GroupId, Index, NodeId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -428,6 +429,12 @@ fn disk_op(node: usize, issued: usize, io: &Io) -> DiskOp {
         }
         Io::Sync { file } => ("sync", file.to_string(), 0),
         Io::SyncDir => ("sync", String::new(), 0),
+        Io::Rows(RowIo::Write { changes }) => {
+            let bytes = changes.iter().map(|change| change.bytes() as u64).sum();
+            ("write", "engine".to_owned(), bytes)
+        }
+        Io::Rows(RowIo::Sync) => ("sync", "engine".to_owned(), 0),
+        Io::Rows(RowIo::Get { .. } | RowIo::Scan { .. }) => ("read", "engine".to_owned(), 0),
         Io::Read { file, .. } => ("read", file.to_string(), 0),
         Io::Create { file, .. } | Io::Remove { file } => ("other", file.to_string(), 0),
         Io::Rename { to, .. } => ("other", to.to_string(), 0),

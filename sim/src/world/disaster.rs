@@ -1,7 +1,7 @@
 //! Disasters, and the healing of everything.
 
 use super::{Event, Machine, World};
-use crate::disk::Trap;
+use crate::disk::{ENGINE, Trap};
 use crate::draw::{Domain, Draw};
 use crate::faults::{Crash, Fault, Moment, Operation, Planned};
 use crate::stats::Stats;
@@ -402,6 +402,9 @@ impl<M: Machine> World<M> {
             return false;
         }
         let mut draw = Draw::new(self.setup.seed, Domain::Rot, &[salt]);
+        if self.slots[node].disk.engine().bytes() > 0 && draw.chance(1, 2) {
+            return self.rot_row(node, &mut draw);
+        }
         let mut place = *draw.pick(&ranges);
         let mut struck = false;
         for _ in 0..bits {
@@ -417,6 +420,19 @@ impl<M: Machine> World<M> {
                 let parts = [node as u64, file.number, offset, u64::from(bit)];
                 self.tracer.event(self.now, Kind::Fault, &parts, line);
             }
+        }
+        struck
+    }
+
+    /// A row of an engine turns out to be other bytes than were written.
+    fn rot_row(&mut self, node: usize, draw: &mut Draw) -> bool {
+        let id = self.slots[node].id;
+        let struck = self.slots[node].disk.rot_row(draw);
+        if struck {
+            self.oracles.durable.struck(id, ENGINE);
+            let line = || format!("{id:?} rots: a row of its engine");
+            self.tracer.event(self.now, Kind::Fault, &[node as u64], line);
+            Stats::count(&mut self.stats.rare, "engine-row-rotted", 1);
         }
         struck
     }

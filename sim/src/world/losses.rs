@@ -143,7 +143,7 @@ impl<M: Machine> World<M> {
             Left::Superblock => file.kind != FileKind::Superblock,
             Left::Logs => file.kind == FileKind::Superblock,
             Left::NoWal => file.kind == FileKind::Wal,
-            Left::NoTable => file.kind == FileKind::Table,
+            Left::NoTable => matches!(file.kind, FileKind::Table | FileKind::Engine),
             Left::NoChunks => file.kind == FileKind::Chunk,
         });
         self.oracles.durable.lost(id, disk);

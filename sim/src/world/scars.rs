@@ -64,6 +64,7 @@ impl Scar {
             FileKind::Chunk => "chunk",
             FileKind::Spare => "spare",
             FileKind::Index => "index",
+            FileKind::Engine => "engine",
         };
         let part = match self.part {
             Part::Header => "-header",

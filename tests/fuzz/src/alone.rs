@@ -9,7 +9,7 @@ pub(crate) use by_hand::Alone;
 use bytes::Bytes;
 use ironseed_core::codec::Octets;
 use ironseed_core::machine::{FileId, Instant, Io, IoDone};
-use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
+use ironseed_core::node::api::{Config, Engine, FsyncPolicy, Tuning};
 use ironseed_core::object::api::{
     Answer, Attributes, Condition, ETag, NewObject, Refusal, Request,
 };
@@ -29,6 +29,7 @@ fn config() -> Config {
         replication: 1,
         lanes: 1,
         fsync: FsyncPolicy::Always,
+        engine: Engine::Native,
         // As small as they may be: a boot reads all of them.
         tuning: Tuning {
             wal_segment_bytes: 256 << 10,

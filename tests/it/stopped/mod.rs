@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ironseed::disk::ExecuteIo;
 use ironseed_core::codec::Octets;
 use ironseed_core::machine::{Io, IoDone, IoResult};
-use ironseed_core::node::api::{Config, FsyncPolicy, Tuning};
+use ironseed_core::node::api::{Config, Engine, FsyncPolicy, Tuning};
 use ironseed_core::object::api::{
     Answer, Attributes, Condition, Content, ETag, NewObject, Request,
 };
@@ -32,6 +32,7 @@ pub(crate) fn config() -> Config {
         replication: 1,
         lanes: 1,
         fsync: FsyncPolicy::Always,
+        engine: Engine::Native,
         tuning: Tuning {
             wal_segment_bytes: 256 << 10,
             table_segment_bytes: 256 << 10,

@@ -216,7 +216,8 @@ impl Logs {
     /// Begins a snapshot of these.
     pub(in crate::node) fn begin_index(&mut self, mut subjects: Vec<Subject>, out: &mut Out<'_>) {
         // Frames that come from here on stand in this segment or behind it. A segment that has no batch yet has no header either.
-        let written = self.table.log.segments().filter(|stat| stat.last_seq >= stat.first_seq);
+        let written = self.table.log().into_iter().flat_map(|log| log.segments());
+        let written = written.filter(|stat| stat.last_seq >= stat.first_seq);
         let segments: Vec<SegmentStat> = written.copied().collect();
         if segments.is_empty() {
             return;
@@ -295,7 +296,7 @@ impl Logs {
                 self.index_frames(now, at, from, out);
             }
             Stage::Durable(upto) => {
-                if self.table.log.durable() < *upto {
+                if self.table.log().is_none_or(|log| log.durable() < *upto) {
                     return false;
                 }
                 self.index_end(now, out);
@@ -375,10 +376,11 @@ impl Logs {
         let passed = work.segments.split_last().map(|(_, passed)| passed).unwrap_or_default();
         let Some(segment) = passed.get(at).map(|stat| stat.number) else {
             let planted = self.index.settings.planted.is(Bug::IndexBeforeSync);
-            let upto = if planted { Lsn(0) } else { self.table.log.written() };
+            let written = self.table.log().map_or(Lsn(0), |log| log.written());
+            let upto = if planted { Lsn(0) } else { written };
             work.stage = Stage::Durable(upto);
             if !planted {
-                self.table.log.request_sync();
+                self.table.request_sync();
             }
             return;
         };
@@ -399,7 +401,7 @@ impl Logs {
         let Some(work) = &mut self.index.work else { return };
         let footer = Footer { tail_at: work.at, tail_block: work.block };
         let segments = core::mem::take(&mut work.segments);
-        let durable = self.table.log.synced_seq();
+        let durable = self.table.log().map_or(0, |log| log.synced_seq());
         let tail = Tail { segments, durable, records: work.records };
         let mut bytes = work.seal.encode(work.block, &Block::End(tail));
         bytes.extend_from_slice(&work.seal.footer(footer));

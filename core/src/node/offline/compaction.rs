@@ -384,7 +384,7 @@ impl TableLog {
     }
 
     fn append(&mut self, group: GroupId, frame: Frame) {
-        let Frame { payload, mark, placed } = frame;
+        let Frame { payload, mark, placed, .. } = frame;
         let Position { term, index } = mark.position;
         let identity = Identity { kind: FRAME, group, index, term };
         let record = Record { identity, note: Bytes::new(), payload, payload_crc: None };

@@ -24,7 +24,7 @@ pub use compaction::{Compaction, Kept, Moved};
 pub use index::{Indexed, judge_indexes, load_index};
 pub use survey::{Found, FoundGroup, Survey};
 
-use super::api::{Config, FsyncPolicy, Tuning};
+use super::api::{Config, Engine, FsyncPolicy, Tuning};
 use super::recovery;
 use super::superblock::{Charter, Superblock};
 use crate::machine::{FileKind, FoundFile};
@@ -79,6 +79,7 @@ fn config_of(
         replication,
         lanes: 1,
         fsync,
+        engine: Engine::Native,
         tuning,
         seed: 0,
         planted: Planted::NONE,

@@ -4,11 +4,13 @@ use super::node_config;
 use crate::chunk::ChunkStore;
 use crate::kv::state::State;
 use crate::machine::{FileKind, FoundFile, Halt, Instant, IoOp, IoResult};
+use crate::node::api::Engine;
 use crate::node::boot::{Admitted, next_boot};
 use crate::node::cleaner::FrameAt;
 use crate::node::members;
 use crate::node::recovery::{Ops, Ready, Recovering};
 use crate::node::superblock::{Charter, Membership, Superblock};
+use crate::node::table;
 use crate::raft::{self, HardState, Payload};
 use crate::rng::Rng;
 use crate::types::{GroupId, Index, NodeId, OpId, Position};
@@ -71,7 +73,7 @@ impl Survey {
     /// may be left out (see [`super`]).
     ///
     /// # Errors
-    /// The store has not joined a cluster yet: there is nothing in it.
+    /// The store has not joined a cluster yet: there is nothing in it. Or its records are in an engine of somebody else's.
     pub fn new(
         superblock: &Superblock,
         files: Vec<FoundFile>,
@@ -160,17 +162,27 @@ impl Survey {
             let of = FoundGroup { replicas, hard_state, raft, checkpoint, state, damage };
             found.insert(group, of);
         }
+        let table::Found::Log(table) = logs.table else {
+            unreachable!("a store with an engine is refused")
+        };
         let segments = BTreeMap::from([
             (FileKind::Wal, logs.wal.segments().copied().collect()),
-            (FileKind::Table, logs.table.segments().copied().collect()),
+            (FileKind::Table, table.segments().copied().collect()),
             (FileKind::Chunk, chunks.segments().copied().collect()),
         ]);
-        let parts = Parts { table: logs.table, frames: logs.frames, states, ops };
+        let parts = Parts { table: *table, frames: logs.frames, states, ops };
         Found { damages, cuts, groups: found, chunks, segments, parts }
     }
 }
 
 fn charter_of(superblock: &Superblock) -> Result<&Charter, Halt> {
+    if superblock.engine != Engine::Native {
+        let reason = alloc::format!(
+            "this store keeps its records in the engine {}: only what is in a log of the node's own can be looked at",
+            superblock.engine
+        );
+        return Err(Halt { reason });
+    }
     match &superblock.membership {
         Membership::Member(charter) => Ok(charter),
         Membership::Blank | Membership::Founder(_) => {

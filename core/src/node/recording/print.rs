@@ -3,6 +3,7 @@
 use crate::codec;
 use crate::machine::{Io, IoOp};
 use crate::node::api::Effect;
+use crate::rows::{RowChange, RowIo};
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 
@@ -106,6 +107,10 @@ fn operation(io: &Io, digest: &mut Digest) -> u8 {
             6
         }
         Io::SyncDir => 7,
+        Io::Rows(io) => {
+            rows(io, digest);
+            8
+        }
     }
 }
 
@@ -143,4 +148,34 @@ impl Digest {
         let [a, b, c, d, e, f, g, h, ..] = *self.hasher.finalize().as_bytes();
         [a, b, c, d, e, f, g, h]
     }
+}
+
+fn rows(io: &RowIo, digest: &mut Digest) {
+    match io {
+        RowIo::Write { changes } => {
+            digest.put(&(1_u8, changes.len() as u64));
+            changes.iter().for_each(|it| change(it, digest));
+        }
+        RowIo::Sync => digest.put(&2_u8),
+        RowIo::Get { space, key } => {
+            digest.put(&(3_u8, space.name()));
+            digest.bulk(key);
+        }
+        RowIo::Scan { space, from, before, bytes_max } => {
+            digest.put(&(4_u8, space.name(), bytes_max));
+            digest.bulk(from);
+            digest.bulk(before);
+        }
+    }
+}
+
+fn change(change: &RowChange, digest: &mut Digest) {
+    let (kind, space, [one, other]) = match change {
+        RowChange::Put { space, key, value } => (1_u8, space, [key.as_ref(), value]),
+        RowChange::Remove { space, key } => (2, space, [key.as_ref(), &[]]),
+        RowChange::RemoveRange { space, from, before } => (3, space, [from.as_ref(), before]),
+    };
+    digest.put(&(kind, space.name()));
+    digest.bulk(one);
+    digest.bulk(other);
 }

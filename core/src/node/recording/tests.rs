@@ -1,7 +1,7 @@
 use super::*;
 use crate::codec::Octets;
 use crate::machine::{FileId, FileKind, FoundFile, Halt, Hashed, Io, IoDone, IoError, IoOp};
-use crate::node::api::{Founding, FsyncPolicy, Tuning};
+use crate::node::api::{Engine, Founding, FsyncPolicy, Tuning};
 use crate::node::message::{CallId, Head as Says, PeerMessage};
 use crate::node::trace::Trace;
 use crate::object::api::{Answer, Refusal, Request};
@@ -28,6 +28,7 @@ fn head() -> Head {
         replication: 1,
         lanes: 1,
         fsync: FsyncPolicy::Interval(crate::machine::Duration(5)),
+        engine: Engine::Native,
         tuning: Tuning::default(),
         seed: 77,
         planted: Planted::NONE,

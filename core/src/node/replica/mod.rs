@@ -19,6 +19,7 @@ mod trio;
 use self::moving::Stay;
 use self::near::Near;
 
+use super::engine::sweeper::Swept;
 use super::members;
 use super::message::{Ask, CallId, Head, Query, Reply};
 use super::post::{Post, ReplicaInput, RouterInput, StoreInput};
@@ -35,7 +36,7 @@ use crate::kv::cow::Rubble;
 use crate::kv::frame::{Frame, Place};
 use crate::kv::index::IndexCopy;
 use crate::kv::state::{Event, State};
-use crate::kv::table::Slot;
+use crate::kv::table::{RecordLocation, Slot};
 use crate::machine::{Duration, Instant, Now, first_of};
 use crate::object::api::Refusal;
 use crate::object::command::{ObjectEvent, ObjectOp};
@@ -312,6 +313,7 @@ impl Replica {
             }
             ReplicaInput::Clean { place, payload } => self.clean(place, &payload, cx),
             ReplicaInput::Cleaned { segment } => self.on_cleaned(segment, cx),
+            ReplicaInput::Sweep { segment, rows } => self.on_sweep(segment, &rows, cx),
             ReplicaInput::Index { number } => self.copy_for_index(number, cx),
             ReplicaInput::FrameLost(damage) => {
                 // Nobody else can give a lone replica a state: what can still be read of its own is all there is.
@@ -447,14 +449,40 @@ impl Replica {
         if let Some(frame) = self.state.rewrite_mark(segment) {
             self.post_frame(frame, cx);
         }
-        let streamed = self.streams_from().is_some_and(|oldest| oldest <= segment);
-        let needed = self.damage.is_some()
-            || self.incoming.is_some()
-            || streamed
+        let needed = self.keeps(segment)
+            || self.reads_from(segment).next().is_some()
             || self.state.needs(segment);
         let needed = needed && !self.is_retired();
         let group = self.group;
         cx.posts.push(Post::Store(StoreInput::Needed { group, segment, needed }));
+    }
+
+    /// Which of these bodies in an engine nobody needs. Those that are on their way to being the state's, or another's, are
+    /// not told from others, and stay.
+    fn on_sweep(&mut self, segment: u64, rows: &[Swept], cx: &mut Cx<'_>) {
+        let keeps = self.keeps(segment) && !self.is_retired();
+        let is_dead = |row: &&Swept| {
+            let place = |location: RecordLocation| (location.segment, location.offset);
+            let current = self.state.table().get(&row.key).and_then(|slot| slot.body.location());
+            let is_read = || self.reads_from(segment).any(|it| it.offset == row.offset);
+            current.map(place) != Some((segment, row.offset)) && !is_read()
+        };
+        let dead = rows.iter().filter(|_| !keeps).filter(is_dead).map(|row| row.offset).collect();
+        let group = self.group;
+        cx.posts.push(Post::Store(StoreInput::Swept { group, segment, dead }));
+    }
+
+    /// Whether all of a segment stays: the state is not here, or another one is on its way here or from here.
+    fn keeps(&self, segment: u64) -> bool {
+        let streamed = self.streams_from().is_some_and(|oldest| oldest <= segment);
+        self.damage.is_some() || self.incoming.is_some() || streamed
+    }
+
+    /// Bodies in a segment that readers still want, who found them while they were current.
+    fn reads_from(&self, segment: u64) -> impl Iterator<Item = RecordLocation> {
+        let wanted = self.fetching.values().flat_map(|(_, found)| found.all_wanted());
+        let wanted = wanted.chain(self.audit.reads());
+        wanted.filter(move |location| location.segment == segment)
     }
 
     /// Feeds Raft and carries out what it says.
@@ -767,6 +795,7 @@ const fn is_for_members(input: &ReplicaInput) -> bool {
             | ReplicaInput::FrameDurable { .. }
             | ReplicaInput::Continue
             | ReplicaInput::Cleaned { .. }
+            | ReplicaInput::Sweep { .. }
             | ReplicaInput::Index { .. }
             | ReplicaInput::Restate
             | ReplicaInput::IsKnown(_)

@@ -282,12 +282,16 @@ fn store_input(
         StoreInput::Restated { group, writes, standing, retired } => {
             logs.restated(group, &writes, standing, retired);
         }
-        StoreInput::Joined(group) => logs.note(group, restore::joined_record(group)),
+        StoreInput::Joined(group) => {
+            logs.note(group, restore::joined_record(group));
+            logs.table.forget(group);
+        }
         StoreInput::Retired(group) => logs.note(group, restore::retired_record(group)),
         StoreInput::Readmitted(group) => logs.note_standing(&[(group, Standing::Full)], false),
         StoreInput::Frame { group, frame } => logs.frame(group, frame),
         StoreInput::Checkpoint => logs.checkpoint(),
         StoreInput::Needed { group, segment, needed } => logs.on_needed(group, segment, needed),
+        StoreInput::Swept { group, segment, dead } => logs.on_swept(group, segment, &dead),
         StoreInput::IndexCopy { group, number, copy } => {
             logs.on_index_copy(now.mono, group, number, copy);
         }

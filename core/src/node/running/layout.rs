@@ -140,6 +140,10 @@ impl Running {
             ReplicaInput::Cleaned { segment } => {
                 StoreInput::Needed { group, segment: *segment, needed: false }
             }
+            ReplicaInput::Sweep { segment, rows } => {
+                let dead = rows.iter().map(|row| row.offset).collect();
+                StoreInput::Swept { group, segment: *segment, dead }
+            }
             ReplicaInput::Restate => {
                 let (writes, standing) = (Vec::new(), Standing::Full);
                 StoreInput::Restated { group, writes, standing, retired: true }

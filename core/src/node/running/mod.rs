@@ -148,6 +148,7 @@ impl Running {
             checkpoint_every: config.tuning.checkpoint_every,
             wal_segments_max: usize::try_from(config.tuning.wal_segments_max).unwrap_or(usize::MAX),
             wal_segment_bytes: config.tuning.wal_segment_bytes,
+            table_segment_bytes: config.tuning.table_segment_bytes,
             planted: config.planted,
             index: index::Settings {
                 store: superblock.store.0,

@@ -150,6 +150,7 @@ impl Disk {
                 }
             }
             Io::Rename { from, to } => self.rename(*from, *to)?,
+            Io::Rows(_) => unreachable!("logs have no rows"),
         }
         Ok(IoDone::Ok)
     }

@@ -8,7 +8,7 @@ use crate::driver::{self, Exit, Handle, Machine, Parts, Running};
 use crate::net::Net;
 use ironseed_core::machine::{Duration, Instant as Moment, IoDone, Now};
 use ironseed_core::node::Node;
-use ironseed_core::node::api::{Config, Effect, Founding, FsyncPolicy, Input, Tuning};
+use ironseed_core::node::api::{Config, Effect, Engine, Founding, FsyncPolicy, Input, Tuning};
 use ironseed_core::node::status::{Phase, Status};
 use ironseed_core::planted::Planted;
 use ironseed_core::types::{ClusterId, NodeId};
@@ -33,6 +33,7 @@ impl Lone {
             replication: 1,
             lanes: 1,
             fsync,
+            engine: Engine::Native,
             tuning: Tuning::default(),
             seed: 1,
             planted: Planted::NONE,
@@ -46,6 +47,7 @@ impl Lone {
             name: "bench".into(),
             clock: Clock::start(Duration::from_millis(250)),
             dir,
+            engine: None,
             found: is_new.then_some(founding),
             net: |inbox, _public| {
                 let listener = std::net::TcpListener::bind("127.0.0.1:0")?;

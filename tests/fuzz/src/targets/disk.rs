@@ -3,7 +3,7 @@
 use crate::{Target, Verdict, le_u32, put_u32};
 use bytes::Bytes;
 use ironseed_core::machine::FileKind;
-use ironseed_core::node::api::{Founding, FsyncPolicy};
+use ironseed_core::node::api::{Engine, Founding, FsyncPolicy};
 use ironseed_core::node::superblock::{
     COPY_BYTES, Charter, CopyError, Membership, Superblock, decode_copy, encode_copy, newest,
 };
@@ -47,6 +47,7 @@ pub(super) const SUPERBLOCK: Target = Target {
             incarnation: Incarnation(3),
             clean: true,
             fsync: FsyncPolicy::Interval(ironseed_core::machine::Duration::from_millis(100)),
+            engine: Engine::Native,
             standing: Standing::Abstaining,
             logs: true,
             scrubbed: ironseed_core::node::scrub::Scrubbed::default(),

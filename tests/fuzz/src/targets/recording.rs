@@ -9,7 +9,7 @@ use ironseed_core::codec::{self, Octets};
 use ironseed_core::machine::{
     FileId, FileKind, FoundFile, Hashed, Instant, Io, IoDone, IoError, IoOp, Now,
 };
-use ironseed_core::node::api::{Config, Effect, Founding, FsyncPolicy, Input, Tuning};
+use ironseed_core::node::api::{Config, Effect, Engine, Founding, FsyncPolicy, Input, Tuning};
 use ironseed_core::node::message::Head as Says;
 use ironseed_core::node::recording::{Head, Reaction, VERSION, encode_step};
 use ironseed_core::object::api::{Answer, Request};
@@ -37,6 +37,7 @@ fn recording() -> Vec<u8> {
         replication: 3,
         lanes: 1,
         fsync: FsyncPolicy::Always,
+        engine: Engine::Native,
         tuning: Tuning::default(),
         seed: 7,
         planted: Planted::NONE,
