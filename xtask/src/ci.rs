@@ -105,6 +105,8 @@ const MUST_HAPPEN: &[&str] = &[
     "read_by_lease",
     "read_near",
     "read_near_waited",
+    "engine_loaded",
+    "engine_bodies_swept",
     "read_near_fell_back",
     "index_snapshot_written",
     "index_snapshot_loaded",

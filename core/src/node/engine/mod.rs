@@ -29,6 +29,8 @@ use bytes::Bytes;
 
 /// A disk that was full is tried again this often.
 const FULL_RETRY: Duration = Duration::from_millis(250);
+/// A segment is so many times smaller than one of a table log would be: it costs nothing, and is looked through whole.
+const SMALLER: u64 = 8;
 /// No more is put in one write once it has this many bytes.
 const WRITE_BYTES_MAX: usize = 4 << 20;
 
@@ -88,10 +90,11 @@ pub(in crate::node) struct Engine {
 impl Engine {
     pub(in crate::node) fn new(
         found: Found,
-        segment_bytes: u64,
+        table_segment_bytes: u64,
         planted: Planted,
         ops: OpIds,
     ) -> Self {
+        let segment_bytes = table_segment_bytes / SMALLER;
         // What was written last may be under any number of the segment that was current: none is used twice.
         let last = found.segments.keys().next_back().copied().unwrap_or(0);
         let mut engine = Self {

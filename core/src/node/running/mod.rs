@@ -33,7 +33,7 @@ mod stopping;
 
 pub(super) use self::stopping::Stopping;
 
-use self::fetches::Fetches;
+use self::fetches::{Fetches, Offered};
 use self::lanes::{Gate, Scratch, cx};
 use self::questions::Questions;
 use self::rounds::Rounds;
@@ -421,17 +421,22 @@ impl Running {
             Head::ChunkAbsent { call } => {
                 Post::Router(RouterInput::ChunkFetched { from, call, bytes: None })
             }
-            Head::SnapshotOffer { group, .. } if !self.fetches.admits(group, now.mono) => {
-                return effects.push(Effect::Trace(Trace::SnapshotDeferred { group }));
-            }
             Head::SnapshotOffer { group, offer } => {
-                Post::Replica(group, ReplicaInput::Offer { from, offer })
+                match self.fetches.on_offer(Offered { group, from, offer }, now.mono) {
+                    Some(Offered { from, offer, .. }) => {
+                        Post::Replica(group, ReplicaInput::Offer { from, offer })
+                    }
+                    None => return effects.push(Effect::Trace(Trace::SnapshotDeferred { group })),
+                }
             }
             Head::SnapshotPull { group, position, after } => {
                 Post::Replica(group, ReplicaInput::Pull { from, position, after })
             }
             Head::SnapshotSlice { group, position, after, records } => {
-                self.fetches.on_slice(group, records.is_empty(), now.mono);
+                let next = self.fetches.on_slice(group, records.is_empty(), now.mono);
+                if let Some(Offered { group, from, offer }) = next {
+                    self.push(Post::Replica(group, ReplicaInput::Offer { from, offer }));
+                }
                 Post::Replica(group, ReplicaInput::Slice { from, position, after, records })
             }
             Head::SnapshotEnd { group, position } => {
