@@ -25,7 +25,7 @@ use bytes::Bytes;
 use core::fmt;
 
 /// Version of everything in a data directory. A node refuses what it does not know.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 /// Bytes of one copy.
 pub const COPY_BYTES: usize = 4096;
 /// Where the payload begins in a copy.

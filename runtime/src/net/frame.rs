@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Bytes before the head.
 pub const HEADER_BYTES: usize = 24;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

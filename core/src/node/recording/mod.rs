@@ -43,7 +43,7 @@ use bincode::{Decode, Encode};
 use core::fmt;
 
 /// The version of the encoding of everything here.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// The most that one recorded value may take, in bytes: a message's head and its body, each as long as the
 /// node port lets them be, with room.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
