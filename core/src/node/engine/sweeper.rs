@@ -1,8 +1,8 @@
 //! Bodies that no record needs any more go from an engine: of one segment after another, all are looked at, page by page,
 //! and each replica says which of its own are of no use.
 //!
-//! It is begun as the table log is cleaned: when there is much more than is current. Then one segment is looked through for each time that the
-//! replicas say what that is, the one that was looked through longest ago.
+//! It is begun as the table log is cleaned: when there is much more than is current. Then one segment after another is looked through, the one
+//! that was looked through longest ago first; after one of which nothing goes, not before the replicas have said again what is current.
 
 use crate::kv::cow::Key;
 use crate::kv::rows::{self, BodyRow, body_from, body_offset};
@@ -149,8 +149,10 @@ impl Logs {
             engine.enqueue(Vec::from([note]), None);
             out.posts.push(Post::Trace(Trace::BodiesSwept { segment, gone, kept }));
         }
-        // The next one when the replicas have said again what is current.
-        self.cleaner.forget_live();
+        if gone == 0 {
+            // Nothing is gained for now: the next one when the replicas have said again what is current.
+            self.cleaner.forget_live();
+        }
     }
 }
 
