@@ -60,7 +60,8 @@ pub struct Config {
 }
 
 /// Who answers a read. Either way it is linearizable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(not(madsim), derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Reads {
     /// Whoever leads the shard.
