@@ -593,7 +593,7 @@ fn check_storage(source: &Source<'_>, raw: &raw::Storage) -> Result<Storage, Con
         let there: Vec<&str> = there.into_iter().map(api::Engine::name).collect();
         let what = format!(
             "is {engine}, and this build has {}: it is built with --features {engine}",
-            there.join(" and ")
+            there.join(", ")
         );
         return Err(source.refuse(raw.engine.span(), "storage.engine", what));
     }
