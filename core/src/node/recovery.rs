@@ -502,6 +502,7 @@ impl Recovering {
         let mut abstaining = Vec::new();
         let mut wal_damaged = self.wal_damaged;
         let engine = self.engine;
+        let kind = if engine.is_some() { FileKind::Engine } else { FileKind::Table };
         let table = self.table_log;
         // What was loaded may know a record in a segment that is gone: it was rewritten then, or is lost.
         let from = self.table_from;
@@ -548,7 +549,7 @@ impl Recovering {
             let mut replica = Replica::new(*group, raft, state);
             if broken.is_some() || short {
                 let damage = state_damage.get(group).cloned().unwrap_or_else(|| Damage {
-                    file: FileId::new(FileKind::Table, 0),
+                    file: FileId::new(kind, 0),
                     offset: 0,
                     what: alloc::format!("the state of group {group} is incomplete"),
                 });

@@ -18,8 +18,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Enough bytes of a page.
-const PAGE_BYTES: u32 = 256 << 10;
+/// Enough bytes of a page: a replica looks at all of its bodies in one step.
+const PAGE_BYTES: u32 = 64 << 10;
 
 /// A body of a segment: whose it is, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,14 +125,14 @@ impl Logs {
         true
     }
 
-    /// A replica says which of these bodies nobody needs; none of them, if it can't tell.
+    /// A replica says which of these bodies nobody needs, by rising offset; none of them, if it can't tell.
     pub(in crate::node) fn on_swept(&mut self, group: GroupId, segment: u64, dead: &[u64]) {
         let Some(work) = self.sweeper.work.as_mut().filter(|work| work.segment == segment) else {
             return;
         };
         let Some(rows) = work.asked.remove(&group) else { return };
         for Swept { offset, bytes, .. } in rows {
-            if dead.contains(&offset) {
+            if dead.binary_search(&offset).is_ok() {
                 work.dead.push(offset);
                 work.gone += bytes;
             } else {

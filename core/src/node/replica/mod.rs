@@ -45,7 +45,7 @@ use crate::planted::{Bug, Point};
 use crate::raft::{self, Body, Group, Payload, Role};
 use crate::types::{Damage, GroupId, Index, NodeId, Position, Term, Version};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -461,11 +461,11 @@ impl Replica {
     /// not told from others, and stay.
     fn on_sweep(&mut self, segment: u64, rows: &[Swept], cx: &mut Cx<'_>) {
         let keeps = self.keeps(segment) && !self.is_retired();
+        let read: BTreeSet<u64> = self.reads_from(segment).map(|it| it.offset).collect();
         let is_dead = |row: &&Swept| {
             let place = |location: RecordLocation| (location.segment, location.offset);
             let current = self.state.table().get(&row.key).and_then(|slot| slot.body.location());
-            let is_read = || self.reads_from(segment).any(|it| it.offset == row.offset);
-            current.map(place) != Some((segment, row.offset)) && !is_read()
+            current.map(place) != Some((segment, row.offset)) && !read.contains(&row.offset)
         };
         let dead = rows.iter().filter(|_| !keeps).filter(is_dead).map(|row| row.offset).collect();
         let group = self.group;
