@@ -46,7 +46,7 @@ impl Engine for RocksDb {
                 }
             }
         }
-        self.0.write(&batch).map_err(failed)
+        self.0.write(batch).map_err(failed)
     }
 
     fn sync(&self) -> Result<(), IoError> {
