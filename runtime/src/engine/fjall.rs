@@ -3,11 +3,11 @@
 //! A write is one batch, which its journal holds whole or not at all; a sync persists the journal. What was not persisted when the machine falls may be
 //! gone, from some batch on.
 
-use super::Engine;
+use super::{Engine, Keys, Show};
 use bytes::Bytes;
 use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
 use ironseed_core::machine::IoError;
-use ironseed_core::rows::{PageBuilder, RowChange, Space};
+use ironseed_core::rows::{RowChange, Space};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
@@ -64,21 +64,15 @@ impl Engine for Fjall {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        before: &[u8],
-        bytes_max: u32,
-    ) -> Result<Bytes, IoError> {
-        let mut page = PageBuilder::default();
+    fn scan(&self, space: Space, keys: Keys<'_>, show: &mut Show<'_>) -> Result<(), IoError> {
+        let (from, before) = keys;
         for row in self.of(space).range(from..before) {
             let (key, value) = row.into_inner().map_err(failed)?;
-            if !page.push(&key, &value, bytes_max) {
+            if !show(&key, &value) {
                 break;
             }
         }
-        Ok(page.finish())
+        Ok(())
     }
 }
 

@@ -1,9 +1,9 @@
 //! Rows in memory, and nowhere else: what a node that stops forgets, and is given by its peers when it comes back.
 
-use super::Engine;
+use super::{Engine, Keys, Show};
 use bytes::Bytes;
 use ironseed_core::machine::IoError;
-use ironseed_core::rows::{PageBuilder, RowChange, Space};
+use ironseed_core::rows::{RowChange, Space};
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
@@ -46,21 +46,12 @@ impl Engine for Memory {
         Ok(rows.get(&(space, Bytes::copy_from_slice(key))).cloned())
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        before: &[u8],
-        bytes_max: u32,
-    ) -> Result<Bytes, IoError> {
+    fn scan(&self, space: Space, keys: Keys<'_>, show: &mut Show<'_>) -> Result<(), IoError> {
         let rows = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (from, before) = keys;
         let [from, before] = [from, before].map(Bytes::copy_from_slice);
-        let mut page = PageBuilder::default();
-        for ((_, key), value) in rows.range((space, from)..(space, before)) {
-            if !page.push(key, value, bytes_max) {
-                break;
-            }
-        }
-        Ok(page.finish())
+        let mut range = rows.range((space, from)..(space, before));
+        while range.next().is_some_and(|((_, key), value)| show(key, value)) {}
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use ironseed_core::machine::{FileId, FileKind, IoDone, IoError, IoResult};
 use ironseed_core::node::api;
 use ironseed_core::node::superblock;
-use ironseed_core::rows::{RowChange, RowIo, Space};
+use ironseed_core::rows::{PageBuilder, RowChange, RowIo, Space};
 use std::fmt;
 use std::path::Path;
 
@@ -40,18 +40,18 @@ pub trait Engine: Send + Sync {
     /// The engine's: it can't be read, or is not what was written.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IoError>;
 
-    /// A page of rows; see [`RowIo::Scan`].
+    /// Shows rows in key order, those from one key on and before a later one, for as long as more are wanted.
     ///
     /// # Errors
     /// As [`Self::get`].
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        before: &[u8],
-        bytes_max: u32,
-    ) -> Result<Bytes, IoError>;
+    fn scan(&self, space: Space, keys: Keys<'_>, show: &mut Show<'_>) -> Result<(), IoError>;
 }
+
+/// The first key of a range, and the first one behind it.
+pub type Keys<'a> = (&'a [u8], &'a [u8]);
+
+/// Takes key and value of a row, and says whether it wants another.
+pub type Show<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// Executes an operation to its end.
 pub fn execute(engine: &dyn Engine, io: RowIo) -> IoResult {
@@ -61,10 +61,14 @@ pub fn execute(engine: &dyn Engine, io: RowIo) -> IoResult {
         RowIo::Get { space, key } => {
             engine.get(space, &key)?.map(IoDone::Data).ok_or(IoError::NotFound)
         }
-        RowIo::Scan { space, from, before, bytes_max } if from < before => {
-            engine.scan(space, &from, &before, bytes_max).map(IoDone::Data)
+        RowIo::Scan { space, from, before, bytes_max } => {
+            let mut page = PageBuilder::default();
+            if from < before {
+                let mut show = |key: &[u8], value: &[u8]| page.push(key, value, bytes_max);
+                engine.scan(space, (&from, &before), &mut show)?;
+            }
+            Ok(IoDone::Data(page.finish()))
         }
-        RowIo::Scan { .. } => Ok(IoDone::Data(Bytes::new())),
     }
 }
 

@@ -3,10 +3,10 @@
 //! A write is one batch, which its write-ahead log holds whole or not at all; a sync makes that log durable. Column families are
 //! flushed together, so that they never come back from different moments.
 
-use super::Engine;
+use super::{Engine, Keys, Show};
 use bytes::Bytes;
 use ironseed_core::machine::IoError;
-use ironseed_core::rows::{PageBuilder, RowChange, Space};
+use ironseed_core::rows::{RowChange, Space};
 use rocksdb::{ColumnFamily, DB, Error, ErrorKind, IteratorMode, Options, ReadOptions, WriteBatch};
 use std::path::Path;
 use tracing::error;
@@ -58,24 +58,17 @@ impl Engine for RocksDb {
         Ok(value.map(Bytes::from))
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        before: &[u8],
-        bytes_max: u32,
-    ) -> Result<Bytes, IoError> {
+    fn scan(&self, space: Space, keys: Keys<'_>, show: &mut Show<'_>) -> Result<(), IoError> {
         let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(from);
-        options.set_iterate_upper_bound(before);
-        let mut page = PageBuilder::default();
+        options.set_iterate_lower_bound(keys.0);
+        options.set_iterate_upper_bound(keys.1);
         for row in self.0.iterator_cf_opt(self.of(space), options, IteratorMode::Start) {
             let (key, value) = row.map_err(failed)?;
-            if !page.push(&key, &value, bytes_max) {
+            if !show(&key, &value) {
                 break;
             }
         }
-        Ok(page.finish())
+        Ok(())
     }
 }
 
