@@ -120,6 +120,8 @@ bugs! {
     AnswerToLaterQuestion = 44,
     /// What a frame says of its group's state is written to an engine before the frame's records.
     EngineSplitsFrames = 45,
+    /// A body in an engine is taken for one that nobody needs before what stands in its place was written.
+    EngineSweepsEarly = 46,
 }
 
 /// Which bug this machine carries, and what it is forced to; nothing in production.

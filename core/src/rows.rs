@@ -165,20 +165,6 @@ pub fn page(bytes: &Bytes) -> Option<Vec<(Bytes, Bytes)>> {
     Some(rows)
 }
 
-/// The first key behind all that begin with `prefix`; the end of everything for one of nothing but 0xff.
-#[must_use]
-pub fn behind(prefix: &[u8]) -> Bytes {
-    let mut key = prefix.to_vec();
-    while let Some(last) = key.pop() {
-        if last < u8::MAX {
-            key.push(last + 1);
-            return key.into();
-        }
-    }
-    // No key is as long as that and begins so.
-    Bytes::from_static(&[u8::MAX; 64])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,12 +186,5 @@ mod tests {
             let rows = page(&bytes.slice(..end)).map(|rows| rows.len());
             assert_eq!(rows, whole.iter().position(|at| *at == end), "cut at {end}");
         }
-    }
-
-    #[test]
-    fn behind_a_prefix_is_the_first_key_that_does_not_begin_so() {
-        assert_eq!(behind(b"ab"), b"ac"[..]);
-        assert_eq!(behind(b"a\xff"), b"b"[..]);
-        assert!(behind(b"\xff\xff") > b"\xff\xff\xff"[..]);
     }
 }

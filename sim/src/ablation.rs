@@ -28,6 +28,7 @@ pub const ORACLES: &[&str] = &[
     "collection",
     "scrub",
     "two-boots",
+    "engine",
     "work",
 ];
 

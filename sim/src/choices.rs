@@ -48,8 +48,6 @@ pub enum Calm {
     Leases,
     /// Everything heals at once: no core has to go on without the rest.
     Rest,
-    /// Every node keeps its records in its own table log, and none in an engine.
-    Engines,
 }
 
 impl Calm {
@@ -64,7 +62,6 @@ impl Calm {
         Self::Syncs,
         Self::Leases,
         Self::Rest,
-        Self::Engines,
     ];
 }
 

@@ -55,6 +55,9 @@ pub struct Overrides {
     pub heals: Option<u64>,
     /// The network without faults.
     pub weather: Option<Weather>,
+    /// Which nodes keep their records in an engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engines: Option<BTreeSet<u32>>,
     /// Sizes and times of nodes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tuning: BTreeMap<Knob, u64>,
@@ -327,10 +330,11 @@ impl Setup {
             .then(|| Rest::draw(&mut Draw::new(seed, Domain::Setup, &[12]), &victims));
         let rest = rest.flatten();
         let given = overrides.faults.is_some() || overrides.plan.is_some();
-        let bytes = aim.as_ref().is_some_and(|aim| aim.region == Region::Bytes);
-        let engines = match given || bytes || calm.contains(&Calm::Engines) {
-            true => BTreeSet::new(),
-            false => draw_engines(seed, &nodes),
+        let region = aim.as_ref().map(|aim| aim.region);
+        let engines = match &overrides.engines {
+            Some(given) => nodes.iter().copied().filter(|node| given.contains(&node.0)).collect(),
+            None if given || region == Some(Region::Bytes) => BTreeSet::new(),
+            None => draw_engines(seed, &nodes, region),
         };
         Self {
             seed,
@@ -338,7 +342,7 @@ impl Setup {
             drift_ppm,
             disks: nodes.iter().map(disk).collect(),
             nodes,
-            region: aim.as_ref().map(|aim| aim.region),
+            region,
             shards,
             replication,
             lanes,
@@ -533,10 +537,10 @@ fn draw_index(tuning: &mut Tuning, seed: u64, overrides: &Overrides) {
     tuning.index_bytes_min = if given || draw.chance(1, 2) { 0 } else { least };
 }
 
-/// In one of six runs some of the nodes keep their records in an engine, or all.
-fn draw_engines(seed: u64, nodes: &[NodeId]) -> BTreeSet<NodeId> {
+/// In one of six runs some of the nodes keep their records in an engine, or all; in one of two where disks are what it is about.
+fn draw_engines(seed: u64, nodes: &[NodeId], region: Option<Region>) -> BTreeSet<NodeId> {
     let mut draw = Draw::new(seed, Domain::Setup, &[26]);
-    let any = draw.chance(1, 6);
+    let any = draw.chance(if region == Some(Region::Disks) { 3 } else { 1 }, 6);
     let all = draw.chance(1, 3);
     nodes.iter().copied().filter(|_| any && (draw.chance(1, 2) || all)).collect()
 }

@@ -638,6 +638,7 @@ impl<M: Machine> World<M> {
         self.tracer.event(self.now, Kind::Boot, &[node as u64, files.len() as u64], line);
         self.oracles.on_boot(id);
         self.check_index(node);
+        self.check_engine(node);
         if boot > 1 {
             Stats::count(&mut self.stats.rare, "restart", 1);
         }

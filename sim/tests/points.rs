@@ -21,6 +21,7 @@ fn every_point_forces_and_no_answer_is_wrong() {
             millis: Some(4_000),
             faults: Some(vec![Class::Kill, Class::Isolate, Class::Rot]),
             points: Some(points.clone()),
+            engines: Some([3].into()),
             ..Overrides::default()
         };
         let report = run(&Order { overrides, ..Order::new(seed) }, None);

@@ -425,10 +425,8 @@ mod tests {
             let body = BodyPlace::Earlier(location);
             let written = WrittenHead { version, committed, head: Cow::Borrowed(&[]), body };
             records.heads.push(RecordHead { key: Cow::Borrowed(b"k"), written: Some(written) });
-            let frame = {
-                let (mark, sum) = (Mark::default(), Sum::default());
-                records.frame(1, 0, mark, sum, |records| Content::Applied { records })
-            };
+            let (mark, sum) = (Mark::default(), Sum::default());
+            let frame = records.frame(1, 0, mark, sum, |records| Content::Applied { records });
             decode(&frame.payload.concat(), Place { segment: 1, offset: 0 })
                 .map(|it| it.changes.len())
         };

@@ -23,9 +23,10 @@ use super::cow::Key;
 use super::frame::{self, Decided, Frame, FrameError, Kind, Place};
 use super::index::IndexHead;
 use super::snapshot::Mark;
+use super::space::after_prefix;
 use super::table::{Body, RecordLocation, Slot, Stored, Table, TableBuilder, digest_of};
 use crate::codec;
-use crate::rows::{RowChange, Space, behind};
+use crate::rows::{RowChange, Space};
 use crate::types::{GroupId, Timestamp, Version};
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -124,6 +125,19 @@ pub fn forget(group: GroupId) -> Vec<RowChange> {
         RowChange::Remove { space: Space::Records, key },
         remove_range(first, records_before(group, u64::MAX)),
     ])
+}
+
+/// Whatever is of a later life than this one: a state that was being received when a crash ended that.
+#[must_use]
+pub fn forget_after(group: GroupId, generation: u64) -> RowChange {
+    remove_range(records_before(group, generation), records_before(group, u64::MAX))
+}
+
+/// Where the body is of which a record's row tells; `None` for a row that is none.
+#[must_use]
+pub fn place_of(row: &[u8]) -> Option<RecordLocation> {
+    let row: RecordRow<'_> = codec::decode_borrowed(row).ok()?;
+    Some(row.body)
 }
 
 /// Notes that this many bytes of bodies are under a segment's numbers; `None` that none are.
@@ -254,9 +268,9 @@ impl Catalogue {
         })
     }
 
-    /// The groups that something is said of.
-    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
-        self.groups.keys().copied()
+    /// The groups that something is said of, and the life of each that counts.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupId, u64)> {
+        self.groups.iter().map(|(group, row)| (*group, row.generation))
     }
 
     /// The highest generation that there was anything of.
@@ -338,7 +352,8 @@ fn record_key(group: GroupId, generation: u64, key: &[u8]) -> Bytes {
 
 /// The first key behind the records of a generation.
 fn records_before(group: GroupId, generation: u64) -> Bytes {
-    behind(&record_key(group, generation, &[]))
+    let key = after_prefix(&record_key(group, generation, &[]));
+    key.unwrap_or_else(|| unreachable!("it does not begin with 0xff")).into()
 }
 
 fn body_row(group: GroupId, key: &[u8], body: &[u8]) -> Bytes {

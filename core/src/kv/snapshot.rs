@@ -234,10 +234,8 @@ impl Import {
         records: Records,
         content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
-        let frame = {
-            let sum = self.table.sum();
-            records.frame(self.generation, self.frames, self.head.mark, sum, content)
-        };
+        let sum = self.table.sum();
+        let frame = records.frame(self.generation, self.frames, self.head.mark, sum, content);
         self.frames += 1;
         frame
     }

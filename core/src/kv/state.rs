@@ -463,10 +463,8 @@ impl State {
         records: Records,
         content: impl FnOnce(Vec<RecordHead<'static>>) -> Content<'static>,
     ) -> Frame {
-        let frame = {
-            let sum = self.table.sum();
-            records.frame(self.generation, self.frames, self.logged, sum, content)
-        };
+        let sum = self.table.sum();
+        let frame = records.frame(self.generation, self.frames, self.logged, sum, content);
         self.frames += 1;
         frame
     }

@@ -566,16 +566,11 @@ impl Recovering {
         }
         let read = table.iter().flat_map(|log| log.segments());
         let grown = read.filter(|it| it.number >= from).map(|it| it.used).sum();
-        let left = |engine: &engine::loader::Loader| {
-            let there = engine.catalogue.groups().filter(|group| !replicas.contains_key(group));
-            there.collect()
-        };
-        let table = match (engine, table) {
-            (Some(engine), _) => {
-                let left = left(&engine);
-                table::Found::Engine(engine::Found { segments: engine.catalogue.segments, left })
+        let table = match engine {
+            Some(engine) => {
+                table::Found::Engine(engine.found(|group| replicas.contains_key(&group)))
             }
-            (None, log) => table::Found::Log(log?),
+            None => table::Found::Log(table?),
         };
         let logs = store::Recovered {
             wal: *self.wal_log?,

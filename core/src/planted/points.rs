@@ -87,6 +87,8 @@ points! {
     TrimEarly = "trim-early", 256;
     /// A client's request is refused as if too many were under way.
     RequestBusy = "request-busy", 64;
+    /// The bodies in an engine are looked through although few are of no use, or stand under few numbers.
+    SweepEarly = "sweep-early", 256;
 }
 
 /// Rates are parts of this.

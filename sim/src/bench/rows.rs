@@ -269,6 +269,12 @@ pub const PLANTED: &[Row] = &[
         "state hash",
         "`node`, writes to an engine",
     ),
+    row(
+        46,
+        "a body in an engine is taken for one that nobody needs before what stands in its place was written",
+        "engine",
+        "`node`, the sweep of an engine's bodies",
+    ),
 ];
 
 #[cfg(test)]

@@ -81,6 +81,11 @@ impl Engine {
         self.rows.get(&key).cloned().map(IoDone::Data).ok_or(IoError::NotFound)
     }
 
+    /// Whether there is such a row, whatever is in it.
+    pub fn has(&self, space: Space, key: &Bytes) -> bool {
+        self.rows.contains_key(&(space, key.clone()))
+    }
+
     /// A page of rows.
     pub fn scan(&self, space: Space, from: &Bytes, before: &Bytes, bytes_max: u32) -> IoResult {
         let mut page = PageBuilder::default();
@@ -127,6 +132,15 @@ impl Engine {
         let at = draw.below(self.durable.len() as u64) as usize;
         let key = self.durable.keys().nth(at).filter(|key| self.rows.contains_key(key)).cloned();
         key.is_some_and(|key| self.rotten.insert(key))
+    }
+
+    /// Rows of a range, as a read finds them.
+    pub fn range(
+        &self,
+        space: Space,
+        (from, before): (Bytes, Bytes),
+    ) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.rows.range((space, from)..(space, before)).map(|((_, key), value)| (key, value))
     }
 
     /// Rows of a range that a power loss keeps for certain.

@@ -174,6 +174,7 @@ fn meaning(violation: &Violation) -> &'static str {
         "scrub" => "Stored bytes rotted where nobody reads them, and the scrub did not find it.",
         "objects" | "kv" => "A client got an answer that can't be right, whatever happened before.",
         "assertion" => "An assertion in the code failed.",
+        "engine" => "A crash left a record in an engine without its body.",
         "two-boots" => "A snapshot of the index gave a node another state than its logs.",
         "work" => "One step did more work than a step may.",
         "codec" => "A message did not survive its own encoding.",

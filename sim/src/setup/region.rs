@@ -195,6 +195,7 @@ impl Region {
                 (Point::SnapshotInstead, 3),
                 (Point::SliceOne, 2),
                 (Point::TransferAway, 3),
+                (Point::SweepEarly, 6),
             ],
             Self::Moves => &[
                 (Point::CompactNow, 4),

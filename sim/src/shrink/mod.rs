@@ -135,6 +135,7 @@ fn go_round(passes: &mut Passes<'_>) -> bool {
         let mut changed = passes.calm();
         changed |= passes.faults(1);
         changed |= passes.points();
+        changed |= passes.engines();
         changed |= passes.clients();
         changed |= passes.topology();
         changed |= passes.operations(1);

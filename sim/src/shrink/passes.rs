@@ -82,17 +82,19 @@ impl<'a> Passes<'a> {
                 region: setup.region.map(|region| region.name().into()),
                 faults: Some(setup.classes.iter().copied().collect()),
                 plan: Some(choices.plan.clone()),
+                engines: Some(setup.engines.iter().map(|node| node.0).collect()),
                 points: Some(
                     setup.points.iter().map(|(p, rate)| (p.name().into(), *rate)).collect(),
                 ),
                 ..best.clone()
             };
-            // Nor are leases, nor who answers reads, nor the scrub.
+            // Nor are leases, nor who answers reads, nor the scrub, nor snapshots of the index.
             for knob in [
                 Knob::MaxClockDriftPpm,
                 Knob::ReadsNearest,
                 Knob::ScrubBytesPerSecond,
                 Knob::ScrubEvery,
+                Knob::IndexBytesMin,
             ] {
                 let value = knob.of(&setup.tuning);
                 if value > 0 {
@@ -146,6 +148,15 @@ impl<'a> Passes<'a> {
         let list = |best: &Overrides| best.points.clone().into_iter().flatten().collect::<Vec<_>>();
         self.shorten(1, list, |candidate, points| {
             candidate.points = Some(points.into_iter().collect());
+        })
+    }
+
+    /// Fewer nodes on engines.
+    pub(super) fn engines(&mut self) -> bool {
+        let list =
+            |best: &Overrides| best.engines.clone().into_iter().flatten().collect::<Vec<_>>();
+        self.shorten(1, list, |candidate, engines| {
+            candidate.engines = Some(engines.into_iter().collect());
         })
     }
 

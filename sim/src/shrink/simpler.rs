@@ -185,6 +185,11 @@ pub(super) fn with_nodes(seed: u64, best: &Overrides, nodes: u32, folded: bool) 
         }
     };
     let mut candidate = Overrides { nodes: Some(nodes), ..best.clone() };
+    if let Some(engines) = &mut candidate.engines {
+        let mut all = engines.iter().copied().collect();
+        fold(&mut all);
+        *engines = all.into_iter().collect();
+    }
     for planned in candidate.plan.iter_mut().flatten() {
         match &mut planned.fault {
             Fault::Crash { nodes, .. } | Fault::Move { to: nodes, .. } => fold(nodes),

@@ -1,4 +1,6 @@
-//! Two boots of one disk: by way of a snapshot of the index, and from the logs alone.
+//! What a node boots from: two boots of one disk come to the same, and what an engine holds is whole.
+//!
+//! **Two boots of one disk**: by way of a snapshot of the index, and from the logs alone.
 //!
 //! When a node boots that has a snapshot, its disk is read twice beside it, as an operator's tool would: nothing is
 //! written. Every group that the logs alone give a state must get the same one from the snapshot and what it leaves to be read: the
@@ -10,12 +12,40 @@ use super::{Machine, World};
 use crate::checkers::Violation;
 use crate::disk::Disk;
 use crate::stats::Stats;
+use bytes::Bytes;
+use ironseed_core::kv::rows::{self, Catalogue};
 use ironseed_core::machine::{FileId, FileKind, Io, IoDone, IoError, IoOp, IoResult};
 use ironseed_core::node::offline::{Found, FoundGroup, Survey};
 use ironseed_core::node::superblock::{self, COPY_BYTES, Membership, Superblock};
+use ironseed_core::rows::Space;
 use std::collections::VecDeque;
 
 impl<M: Machine> World<M> {
+    /// Whatever a crash has left of an engine: there is a body for each record that counts, or nobody could read it.
+    pub(super) fn check_engine(&mut self, node: usize) {
+        let engine = self.slots[node].disk.engine();
+        let mut catalogue = Catalogue::default();
+        for (key, value) in engine.range(Space::Records, Catalogue::range()) {
+            if !catalogue.add(key, value) {
+                return;
+            }
+        }
+        let has_body = |row: &Bytes| {
+            let place = rows::place_of(row);
+            place.is_some_and(|it| it.bytes == 0 || engine.has(Space::Bodies, &rows::body_key(it)))
+        };
+        let lacks = catalogue.heads().find_map(|(group, _, keys)| {
+            let mut records = engine.range(Space::Records, keys);
+            records.find(|(_, row)| !has_body(row)).map(|(key, _)| (group, key.clone()))
+        });
+        Stats::count(&mut self.stats.rare, "engine-looked-through", 1);
+        if let Some((group, key)) = lacks {
+            let id = self.slots[node].id;
+            let what = format!("the engine of {id:?} has no body for {key:?} of {group:?}");
+            self.violate(Violation::new("engine", self.now, what));
+        }
+    }
+
     /// Compares the two, if this node has a snapshot.
     pub(super) fn check_index(&mut self, node: usize) {
         let disk = &mut self.slots[node].disk;

@@ -4,6 +4,7 @@
 //! so a table is put together from its first record on. What is not what was written costs a group its
 //! state, and an engine that can't be read costs all of them theirs.
 
+use super::Found;
 use crate::kv::index::IndexHead;
 use crate::kv::rows::{Catalogue, Loading};
 use crate::kv::table::Table;
@@ -57,6 +58,14 @@ impl Loader {
     /// Whether everything is read.
     pub(in crate::node) const fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// What it holds beside the states, once they were taken: of the groups that have a replica here, and of the others.
+    pub(in crate::node) fn found(self, has_replica: impl Fn(GroupId) -> bool) -> Found {
+        let groups = self.catalogue.groups();
+        let (current, left): (Vec<_>, Vec<_>) = groups.partition(|(group, _)| has_replica(*group));
+        let left = left.into_iter().map(|(group, _)| group).collect();
+        Found { segments: self.catalogue.segments, left, current }
     }
 
     fn scan(&mut self, from: Bytes, before: Bytes, ops: &mut OpIds, ios: &mut Vec<IoOp>) {

@@ -18,8 +18,8 @@ use super::store::{FrameTag, Out};
 use crate::kv::frame::{Frame, Place};
 use crate::kv::rows::{self, BodyRow};
 use crate::kv::table::RecordLocation;
-use crate::machine::{Duration, Halt, Instant, Io, IoError, IoOp, IoResult, OpIds, first_of};
-use crate::planted::{Bug, Planted};
+use crate::machine::{Duration, Halt, Instant, Io, IoError, IoOp, IoResult, OpIds};
+use crate::planted::{Bug, Planted, Point};
 use crate::rows::{RowChange, RowIo, Space};
 use crate::types::{GroupId, OpId, Position};
 use crate::wal::{Location, Lsn};
@@ -41,6 +41,8 @@ pub(in crate::node) struct Found {
     pub(in crate::node) segments: BTreeMap<u64, u64>,
     /// Groups that have no replica here, and rows.
     pub(in crate::node) left: Vec<GroupId>,
+    /// The others, and the life of each that counts.
+    pub(in crate::node) current: Vec<(GroupId, u64)>,
 }
 
 /// What is to be written for one record of the queue.
@@ -117,8 +119,12 @@ impl Engine {
             failed: false,
             planted,
         };
-        for group in found.left {
-            engine.enqueue(rows::forget(group), None);
+        let later = found.current.into_iter();
+        let later = later.map(|(group, generation)| rows::forget_after(group, generation));
+        let left = found.left.into_iter().flat_map(rows::forget);
+        let gone: Vec<RowChange> = left.chain(later).collect();
+        if !gone.is_empty() {
+            engine.enqueue(gone, None);
         }
         engine
     }
@@ -127,7 +133,9 @@ impl Engine {
     pub(in crate::node) fn append(&mut self, group: GroupId, frame: Frame, position: Position) {
         let bytes = frame.bytes();
         let mut changes = Vec::new();
-        if self.next.offset.saturating_add(bytes) > self.segment_bytes {
+        let early = [Point::SegmentEarly, Point::SweepEarly];
+        let early = early.iter().any(|point| self.planted.forces(*point, self.appended.0));
+        if early || self.next.offset.saturating_add(bytes) > self.segment_bytes {
             self.begin_segment(bytes, &mut changes);
         }
         let Place { segment, offset } = self.next;
@@ -199,8 +207,8 @@ impl Engine {
         self.wanted = self.appended;
     }
 
-    pub(in crate::node) fn deadline(&self) -> Option<Instant> {
-        first_of([self.retry_at])
+    pub(in crate::node) const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
     }
 
     /// Whether everything that was appended is written.

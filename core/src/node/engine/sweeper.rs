@@ -12,6 +12,7 @@ use crate::node::post::{Post, ReplicaInput};
 use crate::node::store::{Logs, Out};
 use crate::node::table::Table;
 use crate::node::trace::Trace;
+use crate::planted::Point;
 use crate::rows::{RowChange, RowIo, Space, page};
 use crate::types::{GroupId, OpId};
 use alloc::collections::BTreeMap;
@@ -85,10 +86,11 @@ impl Logs {
     /// The next segment, if the engine holds much more than what is current.
     fn choose_segment(&self) -> Option<Work> {
         let Table::Engine(engine) = &self.table else { return None };
-        let live = self.cleaner.live()?;
         let used: u64 = engine.segments.values().sum();
+        let much = |live: u64| used > 2 * live + 2 * engine.segment_bytes;
+        let early = engine.planted.forces(Point::SweepEarly, engine.appended.0);
         // Not while the disk is full: a removal takes space before it gives any back.
-        if used <= 2 * live + 2 * engine.segment_bytes || self.is_full() {
+        if self.is_full() || !(early || self.cleaner.live().is_some_and(much)) {
             return None;
         }
         let old = || engine.segments.range(..engine.next.segment).map(|(number, _)| *number);

@@ -10,7 +10,9 @@
 //! answers until a peer's snapshot has replaced the state. It leads only where its log alone can win an election, until
 //! a follower has that log and takes over, or has given it a state.
 
+mod applying;
 mod calls;
+mod logging;
 mod moving;
 mod near;
 #[cfg(test)]
@@ -36,7 +38,7 @@ use crate::kv::cow::Rubble;
 use crate::kv::frame::{Frame, Place};
 use crate::kv::index::IndexCopy;
 use crate::kv::state::{Event, State};
-use crate::kv::table::{RecordLocation, Slot};
+use crate::kv::table::Slot;
 use crate::machine::{Duration, Instant, Now, first_of};
 use crate::object::api::Refusal;
 use crate::object::command::{ObjectEvent, ObjectOp};
@@ -45,7 +47,7 @@ use crate::planted::{Bug, Point};
 use crate::raft::{self, Body, Group, Payload, Role};
 use crate::types::{Damage, GroupId, Index, NodeId, Position, Term, Version};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -232,6 +234,11 @@ impl Replica {
         self.go_on(cx);
     }
 
+    /// Whether it has a state, and no other is on its way.
+    pub(super) fn has_state(&self) -> bool {
+        self.damage.is_none() && self.incoming.is_none()
+    }
+
     /// The generation that the next snapshot is installed as.
     pub(super) fn next_generation(&mut self) -> u64 {
         match &mut self.next_generation {
@@ -374,117 +381,6 @@ impl Replica {
         self.seat.planted.forces(point, occasion)
     }
 
-    /// Hands what changed to the table log.
-    pub(super) fn log_changes(&mut self, cx: &mut Cx<'_>) {
-        self.unlogged_bytes = 0;
-        if let Some(frame) = self.state.take_frame() {
-            self.post_frame(frame, cx);
-        }
-    }
-
-    fn post_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        cx.posts.push(Post::Store(StoreInput::Frame { group: self.group, frame }));
-    }
-
-    fn on_frame_durable(&mut self, generation: u64, position: Position, cx: &mut Cx<'_>) {
-        if generation == self.state.generation() {
-            self.checkpoint = self.checkpoint.max(position);
-            self.compact_wanted |= self.forces(Point::CompactNow, cx);
-            self.maybe_compact(cx);
-        }
-        self.on_generation_durable(generation, cx);
-    }
-
-    /// Frees the log behind what is durable in the table log, if that was asked for.
-    fn maybe_compact(&mut self, cx: &mut Cx<'_>) {
-        let planted = self.state.seat().planted.is(Bug::CompactBeforeDurable);
-        let upto = if planted { self.raft.status().applied_index } else { self.checkpoint.index };
-        if self.compact_wanted && !self.is_installing() && self.damage.is_none() {
-            if upto > self.raft.compacted().index {
-                self.feed(raft::Input::Compact { upto }, cx);
-            }
-            self.compact_wanted = self.checkpoint.index < self.state.mark().position.index;
-        }
-    }
-
-    /// Rewrites what is current of a frame in the oldest segment of the table log.
-    fn clean(&mut self, place: Place, payload: &Bytes, cx: &mut Cx<'_>) {
-        self.log_changes(cx);
-        if self.damage.is_none()
-            && let Ok(Some(frame)) = self.state.rewrite(place, payload)
-        {
-            self.post_frame(frame, cx);
-        }
-    }
-
-    /// Whether it has a state, and no other is on its way.
-    pub(super) fn has_state(&self) -> bool {
-        self.damage.is_none() && self.incoming.is_none()
-    }
-
-    /// Copies the state for a snapshot of the index. The copy goes when all of its frames are written.
-    fn copy_for_index(&mut self, number: u64, cx: &mut Cx<'_>) {
-        if let Some((_, copy)) = self.copying.take() {
-            self.rubble.push(copy.into_rubble());
-            self.go_on(cx);
-        }
-        if !self.is_retired() && !self.has_state() {
-            let (group, copy) = (self.group, None);
-            return cx.posts.push(Post::Store(StoreInput::IndexCopy { group, number, copy }));
-        }
-        self.log_changes(cx);
-        self.copying = Some((number, Box::new(self.state.index_copy())));
-        self.post_copy(cx);
-    }
-
-    fn post_copy(&mut self, cx: &mut Cx<'_>) {
-        if let Some((number, copy)) = self.copying.take_if(|(_, copy)| copy.is_settled()) {
-            let (group, copy) = (self.group, Some(copy));
-            cx.posts.push(Post::Store(StoreInput::IndexCopy { group, number, copy }));
-        }
-    }
-
-    fn on_cleaned(&mut self, segment: u64, cx: &mut Cx<'_>) {
-        self.log_changes(cx);
-        if let Some(frame) = self.state.rewrite_mark(segment) {
-            self.post_frame(frame, cx);
-        }
-        let needed = self.keeps(segment)
-            || self.reads_from(segment).next().is_some()
-            || self.state.needs(segment);
-        let needed = needed && !self.is_retired();
-        let group = self.group;
-        cx.posts.push(Post::Store(StoreInput::Needed { group, segment, needed }));
-    }
-
-    /// Which of these bodies in an engine nobody needs. Those that are on their way to being the state's, or another's, are
-    /// not told from others, and stay.
-    fn on_sweep(&mut self, segment: u64, rows: &[Swept], cx: &mut Cx<'_>) {
-        let keeps = self.keeps(segment) && !self.is_retired();
-        let read: BTreeSet<u64> = self.reads_from(segment).map(|it| it.offset).collect();
-        let is_dead = |row: &&Swept| {
-            let place = |location: RecordLocation| (location.segment, location.offset);
-            let current = self.state.table().get(&row.key).and_then(|slot| slot.body.location());
-            current.map(place) != Some((segment, row.offset)) && !read.contains(&row.offset)
-        };
-        let dead = rows.iter().filter(|_| !keeps).filter(is_dead).map(|row| row.offset).collect();
-        let group = self.group;
-        cx.posts.push(Post::Store(StoreInput::Swept { group, segment, dead }));
-    }
-
-    /// Whether all of a segment stays: the state is not here, or another one is on its way here or from here.
-    fn keeps(&self, segment: u64) -> bool {
-        let streamed = self.streams_from().is_some_and(|oldest| oldest <= segment);
-        self.damage.is_some() || self.incoming.is_some() || streamed
-    }
-
-    /// Bodies in a segment that readers still want, who found them while they were current.
-    fn reads_from(&self, segment: u64) -> impl Iterator<Item = RecordLocation> {
-        let wanted = self.fetching.values().flat_map(|(_, found)| found.all_wanted());
-        let wanted = wanted.chain(self.audit.reads());
-        wanted.filter(move |location| location.segment == segment)
-    }
-
     /// Feeds Raft and carries out what it says.
     pub(super) fn feed(&mut self, input: raft::Input, cx: &mut Cx<'_>) {
         // Carrying an output out may feed Raft again.
@@ -587,140 +483,6 @@ impl Replica {
     pub(super) fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
-    }
-
-    /// Applies committed entries, a slice at a time.
-    pub(super) fn apply(&mut self, cx: &mut Cx<'_>) {
-        if self.damage.is_some() || self.is_installing() {
-            return;
-        }
-        let one = self.forces(Point::ApplyOne, cx);
-        let mut budget = if one { 1 } else { cx.slice_items };
-        let mut moved = false;
-        while self.state.mark().position.index < self.commit_index {
-            if budget == 0 {
-                self.go_on(cx);
-                break;
-            }
-            budget -= 1;
-            let next = self.state.mark().position.index.next();
-            let Some(entry) = self.raft.entries(next, 1).next().cloned() else { break };
-            assert_eq!(entry.position.index, next, "a gap below the commit index");
-            match entry.payload {
-                Payload::Command(command) => self.apply_command(entry.position, &command, cx),
-                other => {
-                    // Raft reports a commit only through what is whole.
-                    let passed = members::pass_over(&mut self.state, entry.position, &other);
-                    assert!(passed, "{:?} is committed but lost here", entry.position);
-                    self.answer_displaced(entry.position, cx);
-                }
-            }
-            moved = true;
-        }
-        let index = self.state.mark().position.index;
-        if moved {
-            self.feed_applied(index, cx);
-            self.post_registry(cx);
-            self.post_cluster(cx);
-        }
-        let mut ready = self.confirmed.split_off(&index.next());
-        core::mem::swap(&mut ready, &mut self.confirmed);
-        for read in ready.into_values().flatten() {
-            self.evaluate(read, cx);
-        }
-        self.answer_near(cx);
-    }
-
-    pub(super) fn feed_applied(&mut self, index: Index, cx: &mut Cx<'_>) {
-        let mut outputs = Vec::new();
-        self.raft.step(cx.now.mono, raft::Input::Applied { index }, &mut outputs);
-        for output in outputs {
-            // A commit that arrives here is applied by the loop that called, or by the next slice.
-            match output {
-                raft::Output::Committed { upto } => {
-                    self.commit_index = self.commit_index.max(upto);
-                    self.go_on(cx);
-                }
-                other => self.carry_out(other, cx),
-            }
-        }
-    }
-
-    pub(super) fn go_on(&mut self, cx: &mut Cx<'_>) {
-        if !self.continue_posted {
-            self.continue_posted = true;
-            cx.posts.push(Post::Replica(self.group, ReplicaInput::Continue));
-        }
-    }
-
-    fn apply_command(&mut self, position: Position, command: &Octets, cx: &mut Cx<'_>) {
-        let applied = self.state.apply(position, command);
-        for event in applied.events {
-            match event {
-                Event::Object(ObjectEvent::ExtentNamed { blob, chunks }) => {
-                    expect_chunks(blob, chunks, cx);
-                }
-                Event::Object(ObjectEvent::BlobCollected { blob }) => {
-                    cx.posts.push(Post::Store(StoreInput::DropBlob(blob)));
-                    cx.posts.push(Post::Trace(Trace::BlobCollected { blob }));
-                }
-                Event::Activated { .. } => {}
-                Event::Stranded { meaning } => {
-                    cx.posts.push(Post::Trace(Trace::Stranded { group: self.group, meaning }));
-                }
-            }
-        }
-        if let Some((term, caller)) = self.proposed.remove(&position.index) {
-            // The entry at this index may be another leader's: then the one proposed here will never be
-            // committed, and asking again is safe.
-            let reply = if term == position.term {
-                let group = self.group;
-                let Caller { from, call } = caller;
-                cx.posts.push(Post::Trace(Trace::Decided { group, position, from, call }));
-                Reply::Outcome(Box::new(applied.outcome))
-            } else {
-                Reply::Again
-            };
-            cx.answer(self.group, caller, reply);
-        }
-        self.unlogged_bytes += command.len();
-        if self.unlogged_bytes >= FRAME_BYTES || self.forces(Point::FrameNow, cx) {
-            self.log_changes(cx);
-        }
-    }
-
-    /// Answers a proposal whose place was taken by an entry that is no command.
-    fn answer_displaced(&mut self, position: Position, cx: &mut Cx<'_>) {
-        if let Some((_, caller)) = self.proposed.remove(&position.index) {
-            cx.answer(self.group, caller, Reply::Again);
-        }
-    }
-
-    /// At a replica of the meta group: what its state says of the cluster, if that is news.
-    pub(super) fn post_cluster(&mut self, cx: &mut Cx<'_>) {
-        if self.group != GroupId::META || self.damage.is_some() {
-            return;
-        }
-        let table = self.state.table();
-        let versions = (registry::charter_version(table), registry::layout_version(table));
-        let known = core::mem::replace(&mut self.cluster, versions);
-        if known.0 != versions.0
-            && let Some(charter) = registry::charter(table)
-        {
-            cx.posts.push(Post::Charter(Box::new(charter)));
-        }
-        if known.1 != versions.1 {
-            cx.posts.push(Post::Layout(Box::new(registry::layout(table))));
-        }
-    }
-
-    /// On the meta group's leader: the router carries out what the registry has begun.
-    fn post_registry(&self, cx: &mut Cx<'_>) {
-        if self.group != GroupId::META || !self.leads() || self.damage.is_some() {
-            return;
-        }
-        let unsettled = registry::unsettled(self.state.table(), PROCEDURES_MAX);
-        cx.posts.push(Post::Router(RouterInput::Registry(unsettled)));
     }
 
     /// The state can't be trusted: stop leading and ask for another's.

@@ -1,4 +1,5 @@
-//! Reads at followers, with three replicas of a group and everything between them moved by hand.
+//! Reads at followers, and what a replica tells the table of its records, with three replicas of a group and everything between
+//! them moved by hand.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that is wrong may panic")]
 
@@ -35,10 +36,12 @@ struct Trio {
     answers: BTreeMap<NodeId, Vec<Reply>>,
     /// Read indexes: whom they are for, which question, what.
     indexes: Vec<(NodeId, u64, Option<ReadIndex>)>,
+    /// What was given to the table: frames, and words on bodies that are looked through.
+    to_table: Vec<StoreInput>,
     calls: u64,
 }
 
-fn replica(me: NodeId) -> Replica {
+fn replica(me: NodeId, planted: Planted) -> Replica {
     let config = raft::Config {
         me,
         group: GROUP,
@@ -50,25 +53,30 @@ fn replica(me: NodeId) -> Replica {
         append_bytes_max: 1 << 20,
         append_inflight_max: 8,
         max_clock_drift_ppm: None,
-        planted: Planted::NONE,
+        planted,
     };
     let rng = Rng::new(u64::from(me.0));
     let group = Group::new(config, raft::Restored::default(), Instant(0), rng);
     let roster = Arc::new(Roster::founding(&ALL));
-    let seat = Seat { group: GROUP, roster, planted: Planted::NONE };
+    let seat = Seat { group: GROUP, roster, planted };
     Replica::new(GROUP, group, State::new(seat))
 }
 
 impl Trio {
     /// Three, of whom the first leads and has committed its first entry.
     fn new() -> Self {
+        Self::planted(Planted::NONE)
+    }
+
+    fn planted(planted: Planted) -> Self {
         let mut trio = Self {
             now: Instant(0),
-            replicas: ALL.iter().map(|node| (*node, replica(*node))).collect(),
+            replicas: ALL.iter().map(|node| (*node, replica(*node, planted))).collect(),
             given: ALL.iter().map(|node| (*node, Given::default())).collect(),
             flight: Vec::new(),
             answers: BTreeMap::new(),
             indexes: Vec::new(),
+            to_table: Vec::new(),
             calls: 0,
         };
         trio.campaign(A);
@@ -112,6 +120,9 @@ impl Trio {
             Post::Replica(_, input) => return Some(input),
             Post::Store(StoreInput::Persist { id, .. }) => {
                 return Some(ReplicaInput::Persisted(id));
+            }
+            Post::Store(input @ (StoreInput::Frame { .. } | StoreInput::Swept { .. })) => {
+                self.to_table.push(input);
             }
             Post::ReadAsked(_) => return Some(ReplicaInput::Confirm),
             Post::Left(peer) => self.given.get_mut(&node).unwrap().withdraw(peer),
@@ -352,4 +363,27 @@ fn a_replica_without_a_sound_state_answers_nothing() {
     assert_eq!(trio.answered(B), [Reply::NotLeader(Some(A))]);
     trio.read(B);
     assert_eq!(trio.answered(B), [Reply::NotLeader(Some(A))]);
+}
+
+/// Whether what stands in a record's place is given to the table before the old body is called dead.
+fn replaces_before_it_sweeps(planted: Planted) -> bool {
+    let mut trio = Trio::planted(planted);
+    trio.write(A);
+    trio.settle(&[]);
+    assert!(trio.has_value(A));
+    trio.to_table.clear();
+    trio.input(A, ReplicaInput::Sweep { segment: 1, rows: Vec::new() });
+    assert!(matches!(trio.to_table.last(), Some(StoreInput::Swept { .. })));
+    matches!(trio.to_table.first(), Some(StoreInput::Frame { .. }))
+}
+
+#[test]
+fn a_body_is_called_dead_after_what_replaces_it_was_given_to_the_table() {
+    assert!(replaces_before_it_sweeps(Planted::NONE));
+}
+
+#[test]
+#[cfg(feature = "planted-bugs")]
+fn row_46_is_seen() {
+    assert!(!replaces_before_it_sweeps(Planted::with(Bug::EngineSweepsEarly)));
 }

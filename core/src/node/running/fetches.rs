@@ -44,7 +44,8 @@ impl Fetches {
 
     /// A group's state is offered. Returned if it may be fetched now; else it waits.
     pub(super) fn on_offer(&mut self, offered: Offered, now: Instant) -> Option<Offered> {
-        self.waiting.retain(|(_, waiting)| waiting.group != offered.group);
+        self.waiting
+            .retain(|(came, waiting)| waiting.group != offered.group && now - *came < OFFER_MAX);
         if self.admits(offered.group, now) {
             return Some(offered);
         }
