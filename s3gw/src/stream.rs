@@ -237,10 +237,12 @@ pub async fn store_pieces<S: Store>(
     let mut digests = Digests::new(algorithm);
     let promised = source.promised();
     let mut room = Room::take(budget, promised, source.kept()).await?;
+    let machine = Uploader::new(bucket.to_owned(), key.to_owned(), PUT_BYTES_MAX)
+        .promised(promised.unwrap_or(u64::MAX));
     let mut up = Uploading {
         store: Arc::clone(store),
         budget: budget.clone(),
-        machine: Uploader::new(bucket.to_owned(), key.to_owned(), PUT_BYTES_MAX),
+        machine,
         calls: Calls::new(),
         done: false,
     };

@@ -34,7 +34,8 @@ pub(super) struct Download {
 impl Upload {
     pub(super) fn new(target: &Target, body: Bytes) -> Self {
         let (bucket, key) = (target.bucket.clone(), target.key.clone());
-        let uploader = Box::new(Uploader::new(bucket, key, PUT_BYTES_MAX));
+        let uploader = Uploader::new(bucket, key, PUT_BYTES_MAX).promised(body.len() as u64);
+        let uploader = Box::new(uploader);
         let mut upload = Self { uploader, body, pushed: 0, complete: false };
         upload.feed();
         upload

@@ -107,7 +107,12 @@ fn body(rng: &mut Rng, bytes: usize) -> Vec<u8> {
 
 /// Uploads `body` in random pieces; completes calls in random order.
 fn upload(store: &mut Store, rng: &mut Rng, body: &[u8]) -> Result<Uploaded, Failure> {
+    // What is announced only says how much room is taken: it may be wrong.
+    let promised = body.len() as u64 * rng.below(4) / 2 + rng.below(3);
     let mut upload = Uploader::new("b".into(), "k".into(), u64::MAX);
+    if rng.chance(2, 3) {
+        upload = upload.promised(promised);
+    }
     let mut left = body;
     let mut calls = Vec::new();
     loop {

@@ -25,6 +25,8 @@ pub struct Uploader {
     bucket: String,
     key: String,
     bytes_max: u64,
+    /// Bytes that the client has announced; more than any body has if it has announced none.
+    promised: u64,
     /// Bytes taken so far.
     bytes: u64,
     /// The chunk that is filling.
@@ -94,6 +96,7 @@ impl Uploader {
             bucket,
             key,
             bytes_max,
+            promised: u64::MAX,
             bytes: 0,
             tail: BytesMut::new(),
             cut: 0,
@@ -112,6 +115,13 @@ impl Uploader {
             calls: BTreeMap::new(),
             tickets: Tickets::default(),
         }
+    }
+
+    /// The same upload of a body that is announced to have so many bytes: no more room is taken for it. It may have others.
+    #[must_use]
+    pub const fn promised(mut self, bytes: u64) -> Self {
+        self.promised = bytes;
+        self
     }
 
     /// Whether there is room for another piece. A caller that pushes only then holds no more than
@@ -141,6 +151,7 @@ impl Uploader {
         if self.failure.is_some() {
             return;
         }
+        let mut to_come = self.promised.saturating_sub(self.bytes);
         self.bytes += piece.len() as u64;
         if self.bytes > self.bytes_max {
             return self.fail(Failure::TooLarge);
@@ -150,9 +161,11 @@ impl Uploader {
             let (now, later) = piece.split_at(room.min(piece.len()));
             // Once it is clear that the body goes to chunks, room for one is taken at once: growing
             // by doubling would copy every chunk once more.
-            if self.bytes > INLINE_BYTES_MAX as u64 && self.tail.capacity() < CHUNK_BYTES {
-                self.tail.reserve(room);
+            if self.bytes > INLINE_BYTES_MAX as u64 {
+                let whole = usize::try_from(to_come).map_or(room, |bytes| bytes.min(room));
+                self.tail.reserve(whole.max(now.len()));
             }
+            to_come = to_come.saturating_sub(now.len() as u64);
             self.tail.extend_from_slice(now);
             piece = later;
             if self.tail.len() == CHUNK_BYTES {

@@ -90,7 +90,7 @@ pub enum Part {
 
 const BUCKET: &str = "bench";
 /// Requests under way at a time while a node is filled.
-const FILL_CONCURRENCY: u64 = 8192;
+const FILL_CONCURRENCY: u64 = 1024;
 /// What the process that serves says when it has answered the first read.
 const ANSWERED: &str = "answered";
 
