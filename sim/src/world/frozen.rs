@@ -50,12 +50,14 @@ impl<M: Machine> World<M> {
         self.frozen.contains(&node)
     }
 
-    /// Whether the others have leaders that have no reason to change. They have one where leaders are made to go, where
+    /// Whether the others have leaders that have no reason to change. They have one where leaders are made to go still (that is over when everything
+    /// was to heal at the latest, and it may have healed before), where
     /// a replica is damaged or does not count, where a shard is on its way, where a heartbeat may take as long as followers wait, and where one of the
     /// rest has gone on to a later term. Who is down may have.
     #[must_use]
     pub fn is_steady(&self) -> bool {
-        let forced = self.setup.points.keys().any(|point| point.moves_leaders());
+        let forced = self.setup.points.keys().any(|point| point.moves_leaders())
+            && self.now < self.setup.duration;
         let delay = self.setup.weather.delay * SLOWEST;
         let in_time = (delay + self.setup.tuning.heartbeat.0) * 2 < self.setup.tuning.election.0;
         let down = self.frozen.iter().any(|node| !self.slots[*node].is_up());
