@@ -178,8 +178,9 @@ impl FileId {
             _ => return None,
         };
         let id = Self::new(kind, u64::from_str_radix(digits, 16).ok()?);
-        // Only the canonical spelling: two names must never mean one file.
-        (digits.len() == 16 && !digits.bytes().any(|b| b.is_ascii_uppercase())).then_some(id)
+        // Only the canonical spelling: two names must never mean one file. And nobody has counted that far: there is a next number.
+        let canonical = digits.len() == 16 && !digits.bytes().any(|b| b.is_ascii_uppercase());
+        (canonical && id.number <= u64::MAX >> 1).then_some(id)
     }
 }
 
@@ -360,6 +361,7 @@ impl OpIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     #[test]
     fn the_first_deadline_wins_and_none_is_never() {
@@ -370,5 +372,27 @@ mod tests {
         assert_eq!(first_of([at(7), None, at(3), at(4)]), at(3));
         assert_eq!(first_of([at(u64::MAX), None]), at(u64::MAX));
         assert_eq!(first_of([at(0), at(1)]), at(0));
+    }
+
+    #[test]
+    fn a_file_has_one_name_and_a_next_number() {
+        for kind in
+            [FileKind::Wal, FileKind::Table, FileKind::Chunk, FileKind::Spare, FileKind::Index]
+        {
+            for number in [0, 1, 0xabc, u64::MAX >> 1] {
+                let file = FileId::new(kind, number);
+                assert_eq!(FileId::parse(&file.to_string()), Some(file));
+            }
+            for number in [1 << 63, u64::MAX] {
+                assert_eq!(FileId::parse(&FileId::new(kind, number).to_string()), None);
+            }
+        }
+        let names = [
+            "wal-1.seg",
+            "wal-00000000000000AB.seg",
+            "wal-0000000000000001",
+            "log-0000000000000001.seg",
+        ];
+        assert_eq!(names.map(FileId::parse), [None; 4]);
     }
 }
