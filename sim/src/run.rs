@@ -16,6 +16,7 @@ use crate::setup::{Overrides, Setup};
 use crate::stats::Stats;
 use crate::trace::{Kind, Recorder, Sink, Tracer};
 use crate::world::{Machine, World};
+use ironseed_core::chunk::STAGE_LEASE_MS;
 use ironseed_core::node::Node;
 use ironseed_core::planted::Planted;
 use ironseed_core::types::{GroupId, NodeId};
@@ -235,10 +236,14 @@ fn all_stop<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
 /// Waits until every replica and every chunk is where it belongs.
 fn redundancy_returns<M: Machine>(world: &mut World<M>, limit: u64) -> Option<Violation> {
     let due = world.now() + liveness::bound(&world.setup);
-    wait_for(world, limit, due, |world| {
+    let wrong = wait_for(world, limit, due, |world| {
         let mut degraded = liveness::degraded(&world.statuses(), &world.out_for_good());
         degraded.extend(world.unrefused());
         degraded
+    });
+    let due = due + STAGE_LEASE_MS * 1_000_000;
+    wrong.or_else(|| {
+        wait_for(world, limit, due, |world| liveness::missing_chunks(&world.statuses()))
     })
 }
 

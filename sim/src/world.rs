@@ -470,6 +470,13 @@ impl<M: Machine> World<M> {
                 if let Trace::Stranger { node, store } = &trace {
                     self.refused(*node, *store);
                 }
+                match &trace {
+                    Trace::Left { group } => drop(self.slots[node].given_up.insert(*group)),
+                    Trace::SnapshotInstalled { group, .. } => {
+                        self.slots[node].given_up.remove(group);
+                    }
+                    _ => {}
+                }
                 self.scars.hear(node, &trace);
                 let healed = self.healing.healed(id, &trace);
                 Stats::count(&mut self.stats.rare, "corruption-healed", u64::from(healed));

@@ -45,8 +45,15 @@ pub fn unseated(at: u64, groups: &[GroupId]) -> Violation {
 /// For so many election timeouts it is watched whether leaders stay.
 pub const STEADY_ELECTIONS: u64 = 10;
 
-/// What still lacks redundancy: replicas that abstain, are damaged or lag, chunks without a copy where one
-/// belongs. Nothing of that may last once all nodes run and can reach each other, or the next fault takes
+/// Chunks without a copy where one belongs. A body that was given up before anything named it has chunks too, and may have a single copy of each:
+/// they are wanted until its lease is over.
+#[must_use]
+pub fn missing_chunks(nodes: &[Status]) -> Vec<String> {
+    let lacking = nodes.iter().filter(|node| node.chunks_missing > 0);
+    lacking.map(|node| format!("{:?} lacks {} chunks", node.node, node.chunks_missing)).collect()
+}
+
+/// What else lacks redundancy: replicas that abstain, are damaged or lag. Nothing of that may last once all nodes run and can reach each other, or the next fault takes
 /// what no fault before it could have taken. A shard can't come to nodes that are `out` for good, and does not leave those
 /// that it comes from before it has.
 #[must_use]
@@ -60,9 +67,6 @@ pub fn degraded(nodes: &[Status], out: &[NodeId]) -> Vec<String> {
         let id = node.node;
         if node.phase != Phase::Serving {
             found.push(format!("{id:?} is {:?}", node.phase));
-        }
-        if node.chunks_missing > 0 {
-            found.push(format!("{id:?} lacks {} chunks", node.chunks_missing));
         }
         let on_its_way = |it: &&Moving| !hopeless.contains(&it.shard.group());
         for it in node.moving.iter().filter(on_its_way) {

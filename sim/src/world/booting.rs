@@ -18,7 +18,8 @@ use ironseed_core::machine::{FileId, FileKind, Io, IoDone, IoError, IoOp, IoResu
 use ironseed_core::node::offline::{Found, FoundGroup, Survey};
 use ironseed_core::node::superblock::{self, COPY_BYTES, Membership, Superblock};
 use ironseed_core::rows::Space;
-use std::collections::VecDeque;
+use ironseed_core::types::GroupId;
+use std::collections::{BTreeSet, VecDeque};
 
 impl<M: Machine> World<M> {
     /// Whatever a crash has left of an engine: there is a body for each record that counts, or nobody could read it.
@@ -65,7 +66,9 @@ impl<M: Machine> World<M> {
         };
         // A log that can't be opened: the node says so itself.
         let Some(whole) = survey(false) else { return };
-        let found = survey(true).map(|by_index| difference(&whole, &by_index));
+        let found = survey(true);
+        let given_up = &self.slots[node].given_up;
+        let found = found.map(|by_index| difference(&whole, &by_index, given_up));
         Stats::count(&mut self.stats.rare, "two-boots-compared", 1);
         if let Some(what) = found.unwrap_or_else(|| Some("it can't be opened".into())) {
             let what =
@@ -75,12 +78,14 @@ impl<M: Machine> World<M> {
     }
 }
 
-/// What a boot by way of a snapshot finds otherwise, of what the logs alone have.
-fn difference(whole: &Found, by_index: &Found) -> Option<String> {
+/// What a boot by way of a snapshot finds otherwise, of what the logs alone have. Of a replica that was given up a log may still have an earlier life
+/// where a snapshot knows of the end of that; nobody needs either, and whoever has lost the word of it is given a state.
+fn difference(whole: &Found, by_index: &Found, given_up: &BTreeSet<GroupId>) -> Option<String> {
     if !whole.groups.keys().eq(by_index.groups.keys()) {
         return Some("other groups".into());
     }
-    whole.groups.iter().filter(|(_, it)| it.damage.is_none()).find_map(|(group, it)| {
+    let told_by_logs = whole.groups.iter().filter(|(_, it)| it.damage.is_none());
+    told_by_logs.filter(|(group, _)| !given_up.contains(*group)).find_map(|(group, it)| {
         let other = by_index.groups.get(group)?;
         let (one, two) = (told(it), told(other));
         let sums = other.state.as_ref().is_none_or(|state| state.table().is_consistent());

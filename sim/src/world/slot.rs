@@ -8,8 +8,8 @@ use crate::draw::{TICK_BITS, Ticks};
 use crate::history::CallId;
 use crate::workload::Call;
 use ironseed_core::node::api::Input;
-use ironseed_core::types::{NodeId, Position, RequestId};
-use std::collections::{BTreeMap, VecDeque};
+use ironseed_core::types::{GroupId, NodeId, Position, RequestId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A node's place in the world.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Slot<M> {
     pub(super) stopping: Option<u64>,
     /// The last state of each group that the oracles have seen, by its number.
     pub(super) looked: Vec<Option<(Position, u128)>>,
+    /// Groups whose replica here was given up, and has been given no state since.
+    pub(super) given_up: BTreeSet<GroupId>,
     next_request: u64,
     /// Names the latencies of hashes.
     pub(super) hashes: Ticks,
@@ -56,6 +58,7 @@ impl<M: Machine> Slot<M> {
             up_at: 0,
             stopping: None,
             looked: Vec::new(),
+            given_up: BTreeSet::new(),
             next_request: 0,
             hashes: Ticks::START,
             requests: BTreeMap::new(),

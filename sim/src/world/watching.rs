@@ -54,6 +54,10 @@ impl<M: Machine> World<M> {
             let leader = leader.and_then(|id| self.slots.iter().find(|slot| slot.id == id));
             let machine = leader.and_then(|leader| leader.machine.as_ref());
             let (Some(at), Some(machine)) = (at, machine) else { continue };
+            // What a later leader has put there since is not what was acknowledged.
+            if at.term > message.term {
+                continue;
+            }
             if machine.holds_entry(*group, at) == Some(false) {
                 let what = format!(
                     "{:?} acknowledges {at:?} of {group:?}, which the leader of {:?} has not",
