@@ -52,7 +52,7 @@ impl<M: Machine> World<M> {
 
     /// Whether the others have leaders that have no reason to change. They have one where leaders are made to go still (that is over when everything
     /// was to heal at the latest, and it may have healed before), where
-    /// a replica is damaged or does not count, where a shard is on its way, where a heartbeat may take as long as followers wait, and where one of the
+    /// a replica is damaged or does not count, where a shard is on its way, where somebody knows of no leader (a slow link has just cost one), where a heartbeat may take as long as followers wait, and where one of the
     /// rest has gone on to a later term. Who is down may have.
     #[must_use]
     pub fn is_steady(&self) -> bool {
@@ -72,8 +72,10 @@ impl<M: Machine> World<M> {
         if self.slots.iter().any(moving) {
             return false;
         }
-        let is_well =
-            |of: &GroupStatus| !of.abstaining && of.damaged.is_none() && of.entries_lost == 0;
+        let is_well = |of: &GroupStatus| {
+            let counts = !of.abstaining && of.damaged.is_none() && of.entries_lost == 0;
+            counts && of.leader.is_some()
+        };
         let terms = self.groups_of(false).fold(BTreeMap::new(), |mut terms, of| {
             let term: &mut Term = terms.entry(of.group).or_default();
             *term = of.term.max(*term);
